@@ -1,0 +1,93 @@
+"""Commit: objects first, then one receipt that names them, by create-if-absent."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.canonical import sha256_hex
+from infra.errors import ObjectCorrupt
+from infra.store.base import ObjectStore
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Frozen(BaseModel):
+    """Base of everything that is written down: frozen, strict, no unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class StoredObject(Frozen):
+    """One object a receipt vouches for; its path is relative to the receipt's folder."""
+
+    path: str
+    size_bytes: int
+    sha256: Sha256
+
+
+def write_object(store: ObjectStore, path: str, body: bytes) -> StoredObject:
+    """Write one object and describe it."""
+    store.write(path, body)
+    return StoredObject(path=path, size_bytes=len(body), sha256=sha256_hex(body))
+
+
+def read_object(store: ObjectStore, expected: StoredObject) -> bytes:
+    """Read one object that a receipt names, whole, with its digest checked.
+
+    Raises:
+        ObjectCorrupt: it is missing or its bytes are others.
+
+    """
+    try:
+        body = store.read(expected.path)
+    except FileNotFoundError:
+        raise _corrupt(store, expected.path, "is missing") from None
+    if sha256_hex(body) != expected.sha256:
+        raise _corrupt(store, expected.path, "does not have the bytes its receipt names")
+    return body
+
+
+def check_listing(store: ObjectStore, expected: Iterable[StoredObject]) -> None:
+    """Check by one listing that every object is there with its size (bytes when they are read).
+
+    Raises:
+        ObjectCorrupt: one is missing or has another size.
+
+    """
+    sizes = {info.key: info.size_bytes for info in store.list()}
+    for item in expected:
+        if item.path not in sizes:
+            raise _corrupt(store, item.path, "is missing")
+        if sizes[item.path] != item.size_bytes:
+            raise _corrupt(
+                store,
+                item.path,
+                f"has {sizes[item.path]:,} bytes, its receipt says {item.size_bytes:,}",
+            )
+
+
+def commit_receipt(store: ObjectStore, path: str, body: bytes) -> bytes:
+    """Publish a receipt unless there is one; return the one that holds, ours or the other's."""
+    return body if store.create(path, body) else store.read(path)
+
+
+def read_receipt(store: ObjectStore, path: str) -> bytes | None:
+    """Return a receipt's bytes, or None when the thing it would vouch for does not exist."""
+    try:
+        return store.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _corrupt(store: ObjectStore, path: str, what: str) -> ObjectCorrupt:
+    return ObjectCorrupt(
+        f"{store.uri}/{path} {what}",
+        remedy=f"restore it from a copy, or delete {store.uri} and run again to make it anew",
+    )

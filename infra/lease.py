@@ -1,0 +1,234 @@
+"""Exclusive work on one folder of a store: one process works, the others wait.
+
+    lease/0007.json   a claim: number, owner, process; written once, the highest number counts
+    lease/0007.beat   the owner's heartbeat: rewritten every few seconds, at last as released
+
+A store cannot stop a process that was taken over from writing late, so what is written under a
+lease must be the same whoever writes it; the lease saves doing the work twice.
+"""
+
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from infra.canonical import canonical_json
+from infra.commit import Frozen, read_receipt
+from infra.errors import LeaseLost, StoreError
+from infra.process_identity import ProcessIdentity, is_known_dead, this_process
+from infra.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "lease/"
+_KEPT_CLAIMS: Final = 4
+
+
+class Claim(Frozen):
+    """One process's wish to work; granted when its number is the highest."""
+
+    number: int
+    owner: str
+    """A random token: tells our own claim from one that looks the same."""
+    process: ProcessIdentity
+
+
+class Beat(Frozen):
+    """What the owner last said."""
+
+    count: int
+    released: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimings:
+    """How often an owner speaks, how long its silence is believed, how often a waiter looks."""
+
+    beat_s: float = 5.0
+    stale_s: float = 30.0
+    poll_s: float = 0.2
+
+
+class Lease:
+    """The right to work, while it lasts."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lost = False
+        """Whether another process has taken the work over."""
+
+
+@contextmanager
+def hold_lease(
+    store: ObjectStore,
+    *,
+    wait_report: Callable[[Claim], None] | None = None,
+    timings: LeaseTimings | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Lease]:
+    """Wait until nobody else works on this folder, then hold it while the block runs.
+
+    Another's claim ends when it is released, when its process is known dead (same host), or when
+    its heartbeat has not changed for `stale_s` of our own clock. When another takes this lease
+    over, a block in the main thread is interrupted; elsewhere it must look at `lease.lost`.
+
+    Args:
+        store: the folder; claims are kept below its `lease/`.
+        wait_report: called once with each claim that is waited for.
+        timings: seconds; the defaults unless a test says otherwise.
+        clock: seconds, monotonic; measures the silence of others.
+
+    Raises:
+        LeaseLost: another process took over while the block ran.
+    """
+    timings = timings or LeaseTimings()
+    claim = _acquire(store, timings, wait_report, clock)
+    lease = Lease(claim.number)
+    heart = _Heart(store, lease, timings)
+    try:
+        try:
+            yield lease
+        finally:
+            heart.stop()
+    except KeyboardInterrupt:
+        if not lease.lost:
+            raise
+    if lease.lost:
+        raise LeaseLost(
+            f"{store.uri}: another process took this work over",
+            remedy="let it finish; run the same command again to wait for it and use its result",
+        )
+
+
+def _acquire(
+    store: ObjectStore,
+    timings: LeaseTimings,
+    wait_report: Callable[[Claim], None] | None,
+    clock: Callable[[], float],
+) -> Claim:
+    while True:
+        newest = _newest_number(store)
+        _wait_until_over(store, newest, timings, wait_report, clock)
+        claim = Claim(number=newest + 1, owner=secrets.token_hex(8), process=this_process())
+        if not _create(store, claim):
+            continue
+        if _newest_number(store) == claim.number:
+            _delete_old(store, claim.number)
+            return claim
+        # We looked long ago; the number was free again because old claims are deleted.
+        store.delete(_claim_key(claim.number))
+
+
+def _wait_until_over(
+    store: ObjectStore,
+    number: int,
+    timings: LeaseTimings,
+    wait_report: Callable[[Claim], None] | None,
+    clock: Callable[[], float],
+) -> None:
+    """Return when the claim of this number ended, or is no longer the newest."""
+    heard, heard_at = None, clock()
+    reported = wait_report is None
+    while (body := read_receipt(store, _claim_key(number))) is not None:
+        claim = Claim.model_validate_json(body)
+        beat = read_receipt(store, _beat_key(number))
+        if beat != heard:
+            heard, heard_at = beat, clock()
+        silent = clock() - heard_at >= timings.stale_s
+        if silent or _is_released(beat) or is_known_dead(claim.process):
+            return
+        if wait_report is not None and not reported:
+            reported = True
+            wait_report(claim)
+        time.sleep(timings.poll_s)
+        if _newest_number(store) != number:
+            return
+
+
+def _create(store: ObjectStore, claim: Claim) -> bool:
+    body = canonical_json(claim.model_dump())
+    key = _claim_key(claim.number)
+    # A create that was sent twice finds its own first try: the token says so.
+    return store.create(key, body) or read_receipt(store, key) == body
+
+
+def _delete_old(store: ObjectStore, number: int) -> None:
+    for info in list(store.list(FOLDER)):
+        if _number_of(info.key) <= number - _KEPT_CLAIMS:
+            store.delete(info.key)
+
+
+def _newest_number(store: ObjectStore) -> int:
+    claims = [info.key for info in store.list(FOLDER) if info.key.endswith(".json")]
+    return max(map(_number_of, claims), default=0)
+
+
+def _is_released(beat: bytes | None) -> bool:
+    return beat is not None and Beat.model_validate_json(beat).released
+
+
+def _number_of(key: str) -> int:
+    return int(key.removeprefix(FOLDER).partition(".")[0])
+
+
+def _claim_key(number: int) -> str:
+    return f"{FOLDER}{number:04}.json"
+
+
+def _beat_key(number: int) -> str:
+    return f"{FOLDER}{number:04}.beat"
+
+
+class _Heart:
+    """The thread that says the owner is alive, and looks whether another took over."""
+
+    def __init__(self, store: ObjectStore, lease: Lease, timings: LeaseTimings) -> None:
+        self._store = store
+        self._lease = lease
+        self._beat_s = timings.beat_s
+        self._count = 0
+        self._holder = threading.current_thread()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the heartbeat; leave word that the lease is free unless it was lost."""
+        self._stopped.set()
+        self._thread.join()
+        if not self._lease.lost:
+            self._write(released=True)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set() and not self._lease.lost:
+            self._write(released=False)
+            self._stopped.wait(self._beat_s)
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._lease.lost = _newest_number(self._store) > self._lease.number
+        except StoreError as error:
+            log.warning("lease_unreadable store=%s problem=%s", self._store.uri, error)
+        if self._lease.lost and not self._stopped.is_set():
+            log.warning("lease_lost store=%s number=%d", self._store.uri, self._lease.number)
+            self._interrupt()
+
+    def _write(self, *, released: bool) -> None:
+        self._count += 1
+        beat = Beat(count=self._count, released=released)
+        try:
+            self._store.write(_beat_key(self._lease.number), canonical_json(beat.model_dump()))
+        except StoreError as error:
+            log.warning("lease_beat_failed store=%s problem=%s", self._store.uri, error)
+
+    def _interrupt(self) -> None:
+        # Not _thread.interrupt_main(): that sets a flag, but wakes no main thread that sleeps.
+        main = threading.main_thread()
+        if self._holder is main and main.ident and callable(signal.getsignal(signal.SIGINT)):
+            signal.pthread_kill(main.ident, signal.SIGINT)

@@ -1,0 +1,154 @@
+"""Objects as files below one directory: written aside, synced, then linked or renamed."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import pyarrow as pa
+
+from infra.errors import StoreError
+from infra.store.base import ObjectInfo
+
+ASIDE = ".writing-"
+"""Prefix of unfinished files; never listed. What a crash leaves of them is deletable."""
+
+
+class FolderStore:
+    """Objects below a directory of a file system that every user of the store sees.
+
+    A crash at any moment leaves the old object, the new one, or none; never a part.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def __repr__(self) -> str:
+        return f"FolderStore({str(self._root)!r})"
+
+    @property
+    def uri(self) -> str:
+        """The absolute path."""
+        return str(self._root)
+
+    def child(self, prefix: str) -> "FolderStore":
+        """Return the store of a subdirectory."""
+        return FolderStore(self._path(prefix))
+
+    def read(self, key: str) -> bytes:
+        """Return a whole file."""
+        with _translated(f"read {key}", self._root):
+            return self._path(key).read_bytes()
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return bytes start to stop of a file."""
+        with _translated(f"read {key}", self._root), self._path(key).open("rb") as file:
+            return os.pread(file.fileno(), stop - start, start)
+
+    def open_input(self, key: str) -> pa.NativeFile:
+        """Open a file for random reads."""
+        with _translated(f"open {key}", self._root):
+            return pa.OSFile(str(self._path(key)), "rb")
+
+    def write(self, key: str, body: bytes) -> None:
+        """Put a file, replacing any."""
+        with self.open_output(key) as file:
+            file.write(body)
+
+    @contextmanager
+    def open_output(self, key: str) -> Iterator[IO[bytes]]:
+        """Write a file aside; put it in place when the block ends without an error."""
+        with self._written_aside(key) as (aside, file):
+            yield file
+            _sync(file)
+            aside.replace(self._path(key))
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Put a file if there is none: link(2) decides, atomically, NFS included."""
+        with self._written_aside(key) as (aside, file):
+            file.write(body)
+            _sync(file)
+            try:
+                os.link(aside, self._path(key))
+            except FileExistsError:
+                return False
+            return True
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """List files below a prefix, in key order."""
+        # Only the folder part of the prefix is walked; S3 lists by prefix, a folder does not.
+        folder = self._path(prefix.rpartition("/")[0])
+        with _translated(f"list {prefix!r}", self._root):
+            paths = [path for path in folder.rglob("*") if not path.name.startswith(ASIDE)]
+            infos = [self._info(path) for path in paths]
+        found = [info for info in infos if info is not None and info.key.startswith(prefix)]
+        yield from sorted(found, key=lambda info: info.key)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """Describe one file."""
+        with _translated(f"stat {key}", self._root):
+            return self._info(self._path(key))
+
+    def delete(self, key: str) -> None:
+        """Remove a file."""
+        with _translated(f"delete {key}", self._root):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if PurePosixPath(key).is_absolute() or ".." in parts:
+            raise ValueError(f"not a key below the store: {key!r}")
+        return self._root.joinpath(*parts)
+
+    def _info(self, path: Path) -> ObjectInfo | None:
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not path.is_file():
+            return None
+        key = path.relative_to(self._root).as_posix()
+        return ObjectInfo(key, status.st_size, str(status.st_mtime_ns))
+
+    @contextmanager
+    def _written_aside(self, key: str) -> Iterator[tuple[Path, IO[bytes]]]:
+        path = self._path(key)
+        aside = path.with_name(f"{ASIDE}{secrets.token_hex(8)}")
+        with _translated(f"write {key}", self._root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with aside.open("xb") as file:
+                    yield aside, file
+                _sync_folder(path.parent)
+            finally:
+                aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _translated(what: str, root: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{root}: cannot {what}: {error.strerror or error}",
+            remedy="check that the directory exists, is writable and has room, or name another",
+        ) from error
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some network file systems refuse to sync a folder; the file itself is synced.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

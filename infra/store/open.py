@@ -1,0 +1,25 @@
+"""From what a user writes (a directory or a URI) to the store behind it."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from infra.errors import RecipeError
+from infra.store.base import ObjectStore
+from infra.store.folder import FolderStore
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Open the store at a directory, relative or not, or at a `file://` URI.
+
+    Raises:
+        RecipeError: another scheme.
+
+    """
+    scheme, separator, _ = uri.partition("://")
+    if not separator:
+        return FolderStore(Path(uri).expanduser())
+    if scheme == "file":
+        return FolderStore(Path(unquote(urlsplit(uri).path)))
+    raise RecipeError(
+        f"{uri}: no store for {scheme}://", remedy="name a directory or a file:// URI"
+    )

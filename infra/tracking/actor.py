@@ -1,0 +1,84 @@
+"""The metrics sink as a Ray actor beside the driver: workers need no way to the tracker."""
+
+from typing import Any
+
+from infra.errors import ProjectError
+from infra.store import open_store
+from infra.tracking.delivery import Delivery
+from infra.tracking.journal import Journal
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.place import TrackingPlace
+from infra.tracking.points import MetricPoint
+from infra.tracking.sink import MetricsSink, Position
+
+
+def start_metrics_actor(
+    store_uri: str,
+    place: TrackingPlace,
+    run_id: str,
+    *,
+    experiment: str = "alexnet",
+    flush_every_s: float = 15.0,
+) -> Any:  # noqa: ANN401 - a Ray handle has the actor's methods, untyped
+    """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
+
+    Workers call `handle.record.remote(points, position)` and `ray.get(handle.flush.remote())`;
+    calls of one caller run in order.
+
+    Args:
+        store_uri: the training's folder.
+        place: where runs are tracked.
+        run_id: the training's run there.
+        experiment: the run's experiment.
+        flush_every_s: seconds between writes to the journal that nobody asked for.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(MetricsActor)
+    return actor.remote(store_uri, place, run_id, experiment, flush_every_s)
+
+
+class MetricsActor:
+    """A metrics sink, made from plain arguments on the actor's side."""
+
+    def __init__(
+        self,
+        store_uri: str,
+        place: TrackingPlace,
+        run_id: str,
+        experiment: str,
+        flush_every_s: float,
+    ) -> None:
+        journal = Journal(open_store(store_uri))
+        delivery = Delivery(journal, MlflowTracker(place, experiment=experiment), run_id)
+        self._sink = MetricsSink(journal, delivery, flush_every_s=flush_every_s)
+
+    def record(self, points: list[MetricPoint], position: Position) -> None:
+        """Take points and how far the training is."""
+        self._sink.record(points, position)
+
+    def flush(self) -> None:
+        """Write everything recorded so far to the journal."""
+        self._sink.flush()
+
+    def position(self) -> Position | None:
+        """Return the latest (step, images)."""
+        return self._sink.position()
+
+    def problem(self) -> str | None:
+        """Return why nothing reaches the tracker at the moment."""
+        return self._sink.problem()
+
+    def fail(self, error: ProjectError) -> None:
+        """Leave the error that ended a worker for the driver."""
+        self._sink.fail(error)
+
+    def failure(self) -> ProjectError | None:
+        """Return the error that a worker left."""
+        return self._sink.failure()
+
+    def finish(self, timeout_s: float) -> bool:
+        """Flush, wait for the delivery, end."""
+        return self._sink.finish(timeout_s)

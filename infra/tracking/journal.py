@@ -1,0 +1,114 @@
+"""The journal: every metric point of a run, durable in the workspace before any server sees it."""
+
+import json
+import math
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from infra.canonical import canonical_json, digest_of
+from infra.commit import read_receipt
+from infra.store import ObjectStore
+from infra.tracking.points import MetricPoint
+
+FOLDER: Final = "journal/"
+_SEGMENT: Final = re.compile(rf"{FOLDER}(\d{{8}})\.json")
+
+
+class Journal:
+    """Metric points in numbered segments that are written once. Safe to share between threads.
+
+    The first point of a (key, step) wins: a step that is trained again after a restart adds no
+    second point and keeps its first timestamp, so a replay sends what was sent before.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        """Read what is there; `store` is the run's folder."""
+        self._store = store
+        self._segments: list[tuple[MetricPoint, ...]] = []
+        self._known: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+        for number, info in enumerate(_segments_in(store), start=1):
+            if info != _segment_key(number):
+                break
+            self._take(_decode(store.read(info)))
+
+    @property
+    def num_segments(self) -> int:
+        """Segments known here; they are numbered from 1."""
+        return len(self._segments)
+
+    def segment(self, number: int) -> tuple[MetricPoint, ...]:
+        """Return the points of one segment."""
+        return self._segments[number - 1]
+
+    def append(self, points: Iterable[MetricPoint]) -> list[MetricPoint]:
+        """Write points durably; return those that were new.
+
+        When another writer took the next number, its segment is read and the one after tried.
+        """
+        wanted = list(points)
+        with self._lock:
+            while accepted := self._new_among(wanted):
+                key = _segment_key(self.num_segments + 1)
+                body = _encode(accepted)
+                if self._store.create(key, body):
+                    self._take(accepted)
+                    return accepted
+                theirs = self._store.read(key)
+                self._take(_decode(theirs))
+                # A create that was sent twice finds its own first try.
+                if theirs == body:
+                    return accepted
+            return []
+
+    def delivered(self, server: str, run_id: str) -> int:
+        """Return the number of the last segment that this server's run has; 0 for none."""
+        body = read_receipt(self._store, _mark_key(server, run_id))
+        return 0 if body is None else int(body)
+
+    def mark_delivered(self, server: str, run_id: str, number: int) -> None:
+        """Note that this server's run has every segment up to this one."""
+        self._store.write(_mark_key(server, run_id), canonical_json(number))
+
+    def _take(self, points: Iterable[MetricPoint]) -> None:
+        # Another's segment may repeat points: kept out here, they are not sent twice.
+        self._segments.append(tuple(fresh := self._new_among(points)))
+        self._known.update((point.key, point.step) for point in fresh)
+
+    def _new_among(self, points: Iterable[MetricPoint]) -> list[MetricPoint]:
+        first: dict[tuple[str, int], MetricPoint] = {}
+        for point in points:
+            if (point.key, point.step) not in self._known:
+                first.setdefault((point.key, point.step), point)
+        return list(first.values())
+
+
+def _segments_in(store: ObjectStore) -> list[str]:
+    return [info.key for info in store.list(FOLDER) if _SEGMENT.fullmatch(info.key)]
+
+
+def _segment_key(number: int) -> str:
+    return f"{FOLDER}{number:08}.json"
+
+
+def _mark_key(server: str, run_id: str) -> str:
+    return f"{FOLDER}delivered-{digest_of([server, run_id])[:16]}.json"
+
+
+def _encode(points: list[MetricPoint]) -> bytes:
+    return canonical_json([_plain(point) for point in points])
+
+
+def _plain(point: MetricPoint) -> dict[str, Any]:
+    # JSON has no NaN: these three are written as "nan", "inf" and "-inf".
+    finite = math.isfinite(point.value)
+    return point.model_dump() | {"value": point.value if finite else str(point.value)}
+
+
+def _decode(body: bytes) -> list[MetricPoint]:
+    return [
+        MetricPoint.model_validate(item | {"value": float(item["value"])})
+        for item in json.loads(body)
+    ]

@@ -1,0 +1,31 @@
+"""The one import of MLflow: without its telemetry, its chatter, its minutes of retries."""
+
+import logging
+import os
+import threading
+from typing import Any, Final
+
+_SETTINGS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Points wait in the journal and are sent again: no call needs four minutes of its own.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+_LOUD_LOGGERS: Final = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
+"""Each attempt of a retry is a warning there; we report the outage once."""
+
+_IMPORTING: Final = threading.Lock()
+
+
+def import_mlflow() -> Any:  # noqa: ANN401 - a module
+    """Import MLflow (1.6 s the first time); settings that are in the environment stay."""
+    # One thread at a time: its modules import each other, and two threads can block for good.
+    with _IMPORTING:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+
+        for logger in _LOUD_LOGGERS:
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        return mlflow

@@ -1,0 +1,74 @@
+"""Where runs are tracked: the server that was named, or a file in the workspace."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from infra.errors import RecipeError, StoreError
+from infra.store import ObjectStore
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@]*@")
+_SQLITE: Final = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingPlace:
+    """One MLflow server, or a database file that needs none. Plain data: it crosses processes."""
+
+    uri: str
+    """What MLflow takes; may hold credentials, so it is never logged nor written down."""
+    artifact_location: str | None
+    """Where a new experiment keeps files; None leaves it to the server."""
+    registry_id: str
+    """Which server this is, fit to be written down; `workspace` for the workspace's own."""
+
+
+def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace:
+    """Choose the tracking URI if there is one, else a database in the workspace's directory.
+
+    A relative sqlite path is taken from the current directory, once: workers have another.
+
+    Raises:
+        RecipeError: no tracking URI, and the workspace is no directory.
+        StoreError: the workspace's directory cannot be made.
+    """
+    if tracking_uri is not None:
+        return _named_place(tracking_uri)
+    if "://" in workspace.uri:
+        raise RecipeError(
+            f"{workspace.uri} is no directory, so runs cannot be tracked in it",
+            remedy="name an MLflow server as the tracking URI",
+        )
+    folder = Path(workspace.uri)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be made: {error.strerror}",
+            remedy="name a workspace in a directory that you may write",
+        ) from error
+    return _file_place(folder / "mlflow.db", registry_id="workspace")
+
+
+def without_credentials(uri: str) -> str:
+    """Remove `user:password@` from a URI, or from every URI in a text."""
+    return _CREDENTIALS.sub("", uri)
+
+
+def _named_place(uri: str) -> TrackingPlace:
+    if not uri.startswith(_SQLITE):
+        return TrackingPlace(uri, None, without_credentials(uri).rstrip("/"))
+    path = Path(unquote(uri.removeprefix(_SQLITE))).absolute()
+    return _file_place(path, registry_id=_sqlite_uri(path))
+
+
+def _file_place(path: Path, *, registry_id: str) -> TrackingPlace:
+    # Files beside the database: MLflow's own default is the current directory.
+    return TrackingPlace(_sqlite_uri(path), (path.parent / "mlartifacts").as_uri(), registry_id)
+
+
+def _sqlite_uri(path: Path) -> str:
+    # MLflow unquotes a path and cuts it at `?`. Spaces stay: it makes a folder named `a%20b`.
+    return _SQLITE + str(path).replace("%", "%25").replace("?", "%3F")

@@ -1,0 +1,85 @@
+"""Which MLflow run belongs to a training: noted in its folder, found by tag, or made.
+
+tracking/0001.json    {"server": …, "run_id": …}; the newest one that is valid counts
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from infra.canonical import canonical_json
+from infra.commit import Frozen
+from infra.errors import TrackingError
+from infra.store import ObjectStore
+from infra.tracking.base import RunStatus, Tracker
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "tracking/"
+
+
+class RunNote(Frozen):
+    """One run on one server."""
+
+    server: str
+    """The tracker's `server`: no credentials."""
+    run_id: str
+
+
+def open_run(
+    tracker: Tracker,
+    store: ObjectStore,
+    *,
+    run_key: str,
+    run_name: str,
+    tags: Mapping[str, str] | None = None,
+    timeout_s: float = 30.0,
+) -> str:
+    """Return the id of the training's run, RUNNING: the noted one, one found by tag, or a new one.
+
+    While the server is away a training that has a note goes on with it, unseen.
+
+    Args:
+        tracker: where runs are.
+        store: the training's folder, for the notes.
+        run_key: names the training; digits, letters, dashes.
+        run_name: what people see.
+        tags: for a new run.
+        timeout_s: how long to wait for the server.
+
+    Raises:
+        TrackingError: the server is away and there is no note of it.
+    """
+    noted = [note.run_id for note in reversed(read_notes(store)) if note.server == tracker.server]
+    try:
+        tracker.check_reachable(timeout_s)
+    except TrackingError as error:
+        if not noted:
+            raise
+        log.warning("tracking_away run_id=%s problem=%s", noted[0], error)
+        return noted[0]
+    run_id = _first_valid(tracker, noted)
+    if run_id is None:
+        # Looked for by tag first: a kill between making and noting must not leave two.
+        run_id = tracker.find_run(run_key)
+        if run_id is None:
+            run_id = tracker.create_run(run_key=run_key, run_name=run_name, tags=tags)
+        _write_note(store, RunNote(server=tracker.server, run_id=run_id))
+    if tracker.status(run_id) is not RunStatus.RUNNING:
+        tracker.set_status(run_id, RunStatus.RUNNING)
+    return run_id
+
+
+def read_notes(store: ObjectStore) -> list[RunNote]:
+    """Read every note, oldest first."""
+    return [RunNote.model_validate_json(store.read(info.key)) for info in store.list(FOLDER)]
+
+
+def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
+    return next((run_id for run_id in run_ids if tracker.status(run_id) is not None), None)
+
+
+def _write_note(store: ObjectStore, note: RunNote) -> None:
+    number = len(list(store.list(FOLDER))) + 1
+    while not store.create(f"{FOLDER}{number:04}.json", canonical_json(note.model_dump())):
+        number += 1

@@ -1,0 +1,89 @@
+"""The driver's end of a training's metrics: takes points, keeps them, has them sent."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from infra.errors import ProjectError, StoreError
+from infra.tracking.delivery import Delivery
+from infra.tracking.journal import Journal
+from infra.tracking.points import MetricPoint
+
+log = logging.getLogger(__name__)
+
+Position = tuple[int, int]
+"""(step, images seen) of a training."""
+
+
+class MetricsSink:
+    """Buffers points, writes them to the journal now and then, and lets a delivery send them.
+
+    Safe to share between threads. Starts at once; finish it.
+    """
+
+    def __init__(
+        self, journal: Journal, delivery: Delivery, *, flush_every_s: float = 15.0
+    ) -> None:
+        self._journal = journal
+        self._delivery = delivery
+        self._flush_every_s = flush_every_s
+        self._buffer: list[MetricPoint] = []
+        self._position: Position | None = None
+        self._failure: ProjectError | None = None
+        self._buffering = threading.Lock()
+        self._flushing = threading.Lock()
+        self._finished = threading.Event()
+        threading.Thread(target=self._run, name="metrics-flush", daemon=True).start()
+
+    def record(self, points: Sequence[MetricPoint], position: Position) -> None:
+        """Take points and how far the training is; returns at once."""
+        with self._buffering:
+            self._buffer += points
+            self._position = position
+
+    def flush(self) -> None:
+        """Return when everything recorded so far is in the journal.
+
+        Raises:
+            StoreError: it cannot be written; it is kept for the next flush.
+        """
+        with self._flushing:
+            with self._buffering:
+                points = list(self._buffer)
+            self._journal.append(points)
+            with self._buffering:
+                del self._buffer[: len(points)]
+        self._delivery.notify()
+
+    def position(self) -> Position | None:
+        """Return the latest (step, images); None before the first record."""
+        return self._position
+
+    def problem(self) -> str | None:
+        """Return why nothing reaches the tracker at the moment; None when all is well."""
+        return self._delivery.problem
+
+    def fail(self, error: ProjectError) -> None:
+        """Leave the error that ended a worker for the driver; the first one stays."""
+        if self._failure is None:
+            self._failure = error
+
+    def failure(self) -> ProjectError | None:
+        """Return the error that a worker left."""
+        return self._failure
+
+    def finish(self, timeout_s: float) -> bool:
+        """Flush, wait for the delivery, end; say whether the tracker has everything."""
+        self._finished.set()
+        try:
+            self.flush()
+            return self._delivery.drain(timeout_s)
+        finally:
+            self._delivery.close()
+
+    def _run(self) -> None:
+        while not self._finished.wait(self._flush_every_s):
+            try:
+                self.flush()
+            except StoreError as error:
+                log.warning("journal_not_written problem=%s", error)

@@ -1,0 +1,62 @@
+"""One fixture a contract, parametrised over its implementations; memory is the reference."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_window import MlflowWindow
+
+from infra.store import FolderStore, MemoryStore, ObjectStore
+from infra.tracking.base import Tracker
+from infra.tracking.memory import MemoryTracker
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.place import TrackingPlace
+
+
+@pytest.fixture(params=["memory", "folder"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "a store")
+
+
+class MemoryWindow:
+    """Looks at the memory tracker's runs."""
+
+    def __init__(self, tracker: MemoryTracker) -> None:
+        self._tracker = tracker
+
+    def points(self, run_id: str, key: str) -> list[tuple[int, float, int]]:
+        points = [p for p in self._tracker.runs[run_id].points if p.key == key]
+        return sorted((p.step, p.value, p.timestamp_ms) for p in points)
+
+    def params(self, run_id: str) -> dict[str, str]:
+        return self._tracker.runs[run_id].params
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        return self._tracker.runs[run_id].tags
+
+    def datasets(self, run_id: str) -> list[tuple[str, str]]:
+        return [(name, digest) for name, digest, _ in self._tracker.runs[run_id].datasets]
+
+    def delete(self, run_id: str) -> None:
+        self._tracker.runs[run_id].deleted = True
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def tracker_and_window(
+    request: pytest.FixtureRequest,
+    mlflow_place: TrackingPlace,
+) -> tuple[Tracker, Any]:
+    if request.param == "mlflow":
+        return MlflowTracker(mlflow_place), MlflowWindow(mlflow_place)
+    tracker = MemoryTracker()
+    return tracker, MemoryWindow(tracker)
+
+
+@pytest.fixture
+def tracker(tracker_and_window: tuple[Tracker, Any]) -> Tracker:
+    return tracker_and_window[0]
+
+
+@pytest.fixture
+def window(tracker_and_window: tuple[Tracker, Any]) -> Any:
+    return tracker_and_window[1]

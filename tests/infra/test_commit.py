@@ -1,0 +1,70 @@
+import pytest
+from pydantic import ValidationError
+
+from infra.commit import (
+    Frozen,
+    StoredObject,
+    check_listing,
+    commit_receipt,
+    read_object,
+    read_receipt,
+    write_object,
+)
+from infra.errors import ObjectCorrupt
+from infra.store import MemoryStore
+
+
+class Note(Frozen):
+    count: int
+
+
+def test_what_is_written_down_is_strict_and_frozen() -> None:
+    note = Note(count=1)
+    with pytest.raises(ValidationError):
+        note.count = 2  # type: ignore[misc]  # the point of the test
+    for body in ('{"count": "1"}', '{"count": 1, "more": 2}', "{}"):
+        with pytest.raises(ValidationError):
+            Note.model_validate_json(body)
+
+
+def test_an_object_reads_back_through_its_receipt() -> None:
+    store = MemoryStore()
+    stored = write_object(store, "a/b", b"body")
+    assert (stored.path, stored.size_bytes) == ("a/b", 4)
+    assert read_object(store, stored) == b"body"
+    check_listing(store, [stored])
+
+
+def test_an_object_with_other_bytes_is_found_when_it_is_read() -> None:
+    store = MemoryStore()
+    stored = write_object(store, "a", b"body")
+    store.write("a", b"bodx")
+    check_listing(store, [stored])
+    with pytest.raises(ObjectCorrupt, match="bytes its receipt names"):
+        read_object(store, stored)
+
+
+def test_a_listing_finds_a_missing_object_and_one_of_another_size() -> None:
+    store = MemoryStore()
+    stored = write_object(store, "a", b"body")
+    store.write("a", b"body and more")
+    with pytest.raises(ObjectCorrupt, match="has 13 bytes, its receipt says 4"):
+        check_listing(store, [stored])
+    store.delete("a")
+    with pytest.raises(ObjectCorrupt, match="is missing"):
+        check_listing(store, [stored])
+    with pytest.raises(ObjectCorrupt, match="is missing"):
+        read_object(store, stored)
+
+
+def test_the_first_receipt_holds() -> None:
+    store = MemoryStore()
+    assert read_receipt(store, "receipt.json") is None
+    assert commit_receipt(store, "receipt.json", b"ours") == b"ours"
+    assert commit_receipt(store, "receipt.json", b"theirs") == b"ours"
+    assert read_receipt(store, "receipt.json") == b"ours"
+
+
+def test_a_digest_is_sixty_four_hex_characters() -> None:
+    with pytest.raises(ValidationError):
+        StoredObject(path="a", size_bytes=1, sha256="AB")

@@ -1,0 +1,69 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.errors import RecipeError, StoreError
+from infra.store import FolderStore, open_store
+from infra.store.folder import ASIDE
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd"])
+def test_a_key_that_leads_out_of_the_store_is_refused(tmp_path: Path, key: str) -> None:
+    store = FolderStore(tmp_path / "store")
+    for access in (store.read, store.stat, store.delete, store.child):
+        with pytest.raises(ValueError, match="below the store"):
+            access(key)
+    for write in (store.write, store.create):
+        with pytest.raises(ValueError, match="below the store"):
+            write(key, b"")
+
+
+def test_a_place_that_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
+    # A file where the folder should be: refused to root too, unlike missing permissions.
+    (tmp_path / "file").write_bytes(b"")
+    store = FolderStore(tmp_path / "file" / "store")
+    with pytest.raises(StoreError, match="cannot write a/b") as caught:
+        store.write("a/b", b"")
+    assert "writable" in caught.value.remedy
+    with pytest.raises(StoreError, match="cannot write a/b"):
+        store.create("a/b", b"")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_write_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="Permission denied"):
+        FolderStore(tmp_path).write("a", b"")
+    tmp_path.chmod(0o700)
+
+
+def test_a_writer_that_is_killed_leaves_no_object(tmp_path: Path) -> None:
+    script = """
+import os, pathlib, signal, sys
+from infra.store import FolderStore
+with FolderStore(pathlib.Path(sys.argv[1])).open_output("a") as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name.startswith(ASIDE) for path in tmp_path.iterdir()] == [True]
+    store = FolderStore(tmp_path)
+    assert list(store.list()) == []
+    assert store.create("a", b"whole")
+
+
+def test_a_store_crosses_processes_and_opens_by_its_uri(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "a b")
+    store.write("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
+    assert open_store(store.uri).read("x") == b"1"
+    assert open_store((tmp_path / "a b").as_uri()).read("x") == b"1"
+    with pytest.raises(RecipeError, match="no store for ftp"):
+        open_store("ftp://host/x")

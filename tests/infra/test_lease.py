@@ -1,0 +1,252 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.canonical import canonical_json
+from infra.errors import LeaseLost
+from infra.lease import Beat, Claim, LeaseTimings, hold_lease
+from infra.process_identity import ProcessIdentity, this_process
+from infra.store import FolderStore, MemoryStore, ObjectStore
+
+QUICK = LeaseTimings(beat_s=0.05, stale_s=0.3, poll_s=0.01)
+
+HOLD = """
+import pathlib, sys, time
+from infra.lease import hold_lease
+from infra.store import FolderStore
+with hold_lease(FolderStore(pathlib.Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+TAKE_TURNS = """
+import os, pathlib, sys
+from infra.lease import LeaseTimings, hold_lease
+from infra.store import FolderStore
+root = pathlib.Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(5):
+    with hold_lease(FolderStore(root / "store"), timings=LeaseTimings(poll_s=0.005)):
+        os.close(os.open(root / "alone", os.O_CREAT | os.O_EXCL))
+        os.unlink(root / "alone")
+        with open(root / "turns", "a") as turns:
+            turns.write("x")
+"""
+
+
+@contextmanager
+def another_holder(root: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLD, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def claim_as(store: ObjectStore, number: int, process: ProcessIdentity) -> None:
+    claim = Claim(number=number, owner="another", process=process)
+    assert store.create(f"lease/{number:04}.json", canonical_json(claim.model_dump()))
+
+
+def beat_as(store: ObjectStore, number: int, count: int) -> None:
+    body = canonical_json(Beat(count=count, released=False).model_dump())
+    store.write(f"lease/{number:04}.beat", body)
+
+
+def elsewhere() -> ProcessIdentity:
+    return this_process().model_copy(update={"host": "another-host"})
+
+
+def test_a_released_lease_is_free_at_once(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    started_at = time.monotonic()
+    for number in (1, 2, 3):
+        with hold_lease(store) as lease:
+            assert lease.number == number
+    assert time.monotonic() - started_at < 1
+
+
+def test_a_lease_is_released_when_the_work_fails(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    with pytest.raises(RuntimeError, match="work"), hold_lease(store):
+        raise RuntimeError("work")
+    with hold_lease(store) as lease:
+        assert not lease.lost
+
+
+def test_old_claims_are_deleted(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for _ in range(12):
+        with hold_lease(store):
+            pass
+    assert len(list(store.list("lease/"))) <= 8
+
+
+def test_the_work_of_a_killed_process_is_taken_over_within_a_second(tmp_path: Path) -> None:
+    waited_for: list[Claim] = []
+
+    def kill_soon(claim: Claim) -> None:
+        waited_for.append(claim)
+        os.kill(claim.process.pid, signal.SIGKILL)
+
+    # Killed and not reaped: a zombie still has a pid and a start time.
+    with another_holder(tmp_path) as other:
+        started_at = time.monotonic()
+        with hold_lease(FolderStore(tmp_path), wait_report=kill_soon) as lease:
+            assert time.monotonic() - started_at < 1
+            assert lease.number == 2
+    assert [claim.process.pid for claim in waited_for] == [other.pid]
+
+
+def test_a_live_process_is_waited_for(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def wait() -> int:
+        with hold_lease(FolderStore(tmp_path)) as lease:
+            entered.set()
+            return lease.number
+
+    with ThreadPoolExecutor(1) as pool, another_holder(tmp_path) as other:
+        waiting = pool.submit(wait)
+        assert not entered.wait(0.6)
+        other.kill()
+        assert waiting.result(timeout=5) == 2
+
+
+def test_another_host_is_believed_until_it_falls_silent() -> None:
+    store = MemoryStore()
+    claim_as(store, 1, elsewhere())
+    silent = threading.Event()
+
+    def beat() -> None:
+        for count in range(8):
+            beat_as(store, 1, count)
+            time.sleep(0.1)
+        silent.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        beating = pool.submit(beat)
+        with hold_lease(store, timings=QUICK) as lease:
+            assert silent.is_set()
+            assert lease.number == 2
+        beating.result()
+
+
+def test_a_claim_without_any_heartbeat_is_taken_over_when_stale() -> None:
+    store = MemoryStore()
+    claim_as(store, 1, elsewhere())
+    started_at = time.monotonic()
+    with hold_lease(store, timings=QUICK):
+        assert time.monotonic() - started_at >= QUICK.stale_s
+
+
+def test_silence_is_measured_by_our_own_clock() -> None:
+    store = MemoryStore()
+    claim_as(store, 1, elsewhere())
+    times = iter(range(0, 1000, 10))
+    quick_to_look = LeaseTimings(poll_s=0.001)
+    started_at = time.monotonic()
+    with hold_lease(store, timings=quick_to_look, clock=lambda: float(next(times))):
+        assert time.monotonic() - started_at < 1
+
+
+def test_a_block_that_sleeps_is_interrupted_when_its_lease_is_lost() -> None:
+    store = MemoryStore()
+    timer = threading.Timer(0.2, claim_as, [store, 2, elsewhere()])
+
+    def sleep_long() -> None:
+        with hold_lease(store, timings=QUICK):
+            timer.start()
+            time.sleep(30)
+
+    started_at = time.monotonic()
+    with pytest.raises(LeaseLost, match="took this work over"):
+        sleep_long()
+    assert time.monotonic() - started_at < 5
+    timer.join()
+
+
+def test_a_block_in_another_thread_sees_that_its_lease_is_lost() -> None:
+    store = MemoryStore()
+
+    def work() -> bool:
+        with hold_lease(store, timings=QUICK) as lease:
+            claim_as(store, 2, elsewhere())
+            while not lease.lost:
+                time.sleep(0.01)
+        return False
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(LeaseLost):
+        pool.submit(work).result(timeout=5)
+
+
+def test_the_users_interrupt_stays_one() -> None:
+    store = MemoryStore()
+    with pytest.raises(KeyboardInterrupt), hold_lease(store):
+        raise KeyboardInterrupt
+    with hold_lease(store, timings=QUICK) as lease:
+        assert lease.number == 2
+
+
+def test_a_late_claim_of_a_deleted_number_is_withdrawn() -> None:
+    class SlowToLook(MemoryStore):
+        """Shows an empty folder first, as one who looked long ago saw it."""
+
+        looks = 0
+
+        def list(self, prefix: str = ""):  # type: ignore[no-untyped-def] # noqa: ANN202
+            self.looks += 1
+            return iter(()) if self.looks == 1 else super().list(prefix)
+
+    store = SlowToLook()
+    claim_as(store, 8, elsewhere())
+    with hold_lease(store, timings=QUICK) as lease:
+        assert lease.number == 9
+    assert store.stat("lease/0001.json") is None
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_of_eight_threads_one_works_at_a_time(kind: str, tmp_path: Path) -> None:
+    store = MemoryStore() if kind == "memory" else FolderStore(tmp_path)
+    alone = threading.Lock()
+    start = threading.Barrier(8)
+
+    def work(_: int) -> int:
+        start.wait()
+        for _turn in range(3):
+            with hold_lease(store, timings=LeaseTimings(poll_s=0.003)):
+                assert alone.acquire(blocking=False)
+                time.sleep(0.001)
+                alone.release()
+        return 3
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8))) == 24
+
+
+def test_of_four_processes_one_works_at_a_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TAKE_TURNS, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.communicate("go\n")
+    assert [process.returncode for process in processes] == [0] * 4
+    assert (tmp_path / "turns").read_text() == "x" * 20

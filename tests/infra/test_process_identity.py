@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+from infra.process_identity import is_known_dead, this_process
+
+
+def test_this_process_lives() -> None:
+    assert not is_known_dead(this_process())
+
+
+def test_a_process_with_our_pid_and_another_start_is_dead() -> None:
+    assert is_known_dead(this_process().model_copy(update={"started": "1"}))
+
+
+def test_nothing_is_known_of_another_host_or_boot() -> None:
+    gone = {"pid": 2**22 + 1}
+    assert is_known_dead(this_process().model_copy(update=gone))
+    assert not is_known_dead(this_process().model_copy(update=gone | {"host": "elsewhere"}))
+    assert not is_known_dead(this_process().model_copy(update=gone | {"boot": "earlier"}))
+
+
+def test_a_system_that_tells_no_start_time_is_asked_for_the_pid() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    unknown = {"started": ""}
+    assert not is_known_dead(this_process().model_copy(update=unknown))
+    assert is_known_dead(this_process().model_copy(update=unknown | {"pid": process.pid}))

@@ -1,0 +1,56 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_window import MlflowWindow
+
+from infra.errors import ObjectCorrupt
+from infra.store import FolderStore
+from infra.tracking.actor import start_metrics_actor
+from infra.tracking.journal import Journal
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.place import TrackingPlace
+from infra.tracking.points import MetricPoint
+
+
+def points(start: int, stop: int) -> list[MetricPoint]:
+    return [
+        MetricPoint(key="train/loss", step=n, value=1 / (n + 1), timestamp_ms=1000 + n)
+        for n in range(start, stop)
+    ]
+
+
+@pytest.mark.ray
+def test_workers_points_reach_the_journal_and_mlflow(
+    ray_local: Any, tmp_path: Path, mlflow_place: TrackingPlace
+) -> None:
+    import ray
+
+    store = FolderStore(tmp_path / "a run")
+    run_id = MlflowTracker(mlflow_place).create_run(run_key="k", run_name="n")
+    actor = start_metrics_actor(store.uri, mlflow_place, run_id)
+    for start in range(0, 100, 10):
+        actor.record.remote(points(start, start + 10), (start + 10, 128 * (start + 10)))
+    ray.get(actor.flush.remote())
+    assert [
+        p for n in range(Journal(store).num_segments) for p in Journal(store).segment(n + 1)
+    ] == (points(0, 100))
+    assert ray.get(actor.position.remote()) == (100, 12800)
+    assert ray.get(actor.finish.remote(60.0))
+    history = MlflowWindow(mlflow_place).points(run_id, "train/loss")
+    assert history == [(p.step, p.value, p.timestamp_ms) for p in points(0, 100)]
+
+
+@pytest.mark.ray
+def test_a_workers_failure_reaches_the_driver_with_its_remedy(
+    ray_local: Any, tmp_path: Path, mlflow_place: TrackingPlace
+) -> None:
+    import ray
+
+    actor = start_metrics_actor(str(tmp_path / "run"), mlflow_place, "no-run")
+    assert ray.get(actor.failure.remote()) is None
+    ray.get(actor.fail.remote(ObjectCorrupt("shard 3 is cut", remedy="restore it")))
+    failure = ray.get(actor.failure.remote())
+    assert type(failure) is ObjectCorrupt
+    assert (failure.problem, failure.remedy) == ("shard 3 is cut", "restore it")
+    assert ray.get(actor.problem.remote()) is None

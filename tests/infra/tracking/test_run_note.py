@@ -1,0 +1,70 @@
+import pytest
+
+from infra.errors import TrackingError
+from infra.store import MemoryStore
+from infra.tracking.base import RunStatus
+from infra.tracking.memory import MemoryTracker
+from infra.tracking.run_note import open_run, read_notes
+
+
+def open_demo(tracker: MemoryTracker, store: MemoryStore) -> str:
+    return open_run(tracker, store, run_key="demo-1", run_name="demo", tags={"a": "b"})
+
+
+def test_a_training_has_one_run_however_often_it_starts() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    assert open_demo(tracker, store) == open_demo(tracker, store)
+    assert len(tracker.runs) == 1
+    assert len(read_notes(store)) == 1
+    assert tracker.runs["run-1"].tags["a"] == "b"
+
+
+def test_a_kill_between_making_and_noting_leaves_one_run() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    made = tracker.create_run(run_key="demo-1", run_name="demo")
+    assert open_demo(tracker, store) == made
+    assert [note.run_id for note in read_notes(store)] == [made]
+
+
+def test_a_resumed_run_is_running_again() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    run_id = open_demo(tracker, store)
+    tracker.set_status(run_id, RunStatus.KILLED, "Ctrl-C")
+    assert open_demo(tracker, store) == run_id
+    assert tracker.status(run_id) is RunStatus.RUNNING
+
+
+def test_a_deleted_run_means_a_new_one() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    first = open_demo(tracker, store)
+    tracker.runs[first].deleted = True
+    second = open_demo(tracker, store)
+    assert second != first
+    assert open_demo(tracker, store) == second
+    assert [note.run_id for note in read_notes(store)] == [first, second]
+
+
+def test_another_server_means_another_run_and_the_first_is_found_again() -> None:
+    store = MemoryStore()
+    home, away = MemoryTracker("home"), MemoryTracker("away")
+    away.create_run(run_key="other", run_name="takes the first id")
+    first, second = open_demo(home, store), open_demo(away, store)
+    assert (first, second) == ("run-1", "run-2")
+    assert open_demo(home, store) == first
+    assert open_demo(away, store) == second
+    assert [note.server for note in read_notes(store)] == ["home", "away"]
+
+
+def test_a_new_training_needs_the_server() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    tracker.away = True
+    with pytest.raises(TrackingError):
+        open_demo(tracker, store)
+    assert read_notes(store) == []
+
+
+def test_a_resumed_training_goes_on_without_the_server() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    run_id = open_demo(tracker, store)
+    tracker.away = True
+    assert open_demo(tracker, store) == run_id
