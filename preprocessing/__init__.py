@@ -1,0 +1,1 @@
+"""Archives → a committed dataset."""

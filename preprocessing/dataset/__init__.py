@@ -1,0 +1,1 @@
+"""The published contract of a dataset: all that other packages may import."""

@@ -1,0 +1,119 @@
+"""The Arrow schema of a shard, and how its Parquet files are written and read.
+
+`image` and `label` are as Hugging Face's image datasets have them, metadata included, so that
+`datasets.load_dataset("parquet", …)` opens a shard as it is.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.store import ObjectStore
+from preprocessing.dataset.manifest import Shard
+from preprocessing.errors import ShardCorrupt
+
+FIELDS = (
+    pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False),
+    pa.field("label", pa.int64(), nullable=False),
+    pa.field("sample_id", pa.int64(), nullable=False),
+    pa.field("wnid", pa.string(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+)
+
+
+def shard_schema(class_names: Sequence[str]) -> pa.Schema:
+    """Build the schema of every shard of a dataset with these classes, in label order."""
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": list(class_names)},
+        "sample_id": {"_type": "Value", "dtype": "int64"},
+        "wnid": {"_type": "Value", "dtype": "string"},
+        "height": {"_type": "Value", "dtype": "int32"},
+        "width": {"_type": "Value", "dtype": "int32"},
+    }
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(FIELDS, metadata=metadata)
+
+
+def open_shard_writer(sink: IO[bytes] | io.RawIOBase, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a writer whose every option is pinned: the same rows give the same bytes."""
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        version="2.6",
+        compression="NONE",  # JPEG does not shrink
+        use_dictionary=False,
+        write_statistics=["label", "sample_id"],
+        data_page_version="1.0",
+        data_page_size=1 << 30,  # one page a column chunk: a row group is the unit of reading
+        write_page_checksum=True,
+        store_schema=True,
+    )
+
+
+class ShardReader:
+    """Random access to the rows of one shard, page checksums verified. Close it after use."""
+
+    def __init__(self, store: ObjectStore, shard: Shard) -> None:
+        self._shard = shard
+        self._where = f"{store.uri}/{shard.path}"
+        with _corruption_named(self._where):
+            self._source = store.open_input(shard.path)
+            self._file = pq.ParquetFile(
+                self._source, page_checksum_verification=True, pre_buffer=False
+            )
+
+    def read_groups(self, groups: Sequence[int]) -> pa.Table:
+        """Read whole row groups, in the order given: columns image.bytes, label, sample_id.
+
+        Raises:
+            ShardCorrupt: the bytes are damaged.
+        """
+        with _corruption_named(self._where):
+            return self._file.read_row_groups(
+                list(groups), columns=["image.bytes", "label", "sample_id"], use_threads=False
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._source.close()
+
+
+def jpeg_column(table: pa.Table) -> list[npt.NDArray[np.uint8]]:
+    """View the JPEG bytes of each row of a table that `read_groups` returned, without a copy."""
+    views: list[npt.NDArray[np.uint8]] = []
+    for chunk in table.column("image").chunks:
+        column = chunk.field("bytes")
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :]
+        data = np.frombuffer(column.buffers()[2], np.uint8)
+        views.extend(data[offsets[i] : offsets[i + 1]] for i in range(len(column)))
+    return views
+
+
+class _corruption_named:
+    """Say which shard a decoding error of Arrow's comes from."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            problem = f"{self._where} is missing"
+        elif isinstance(error, (OSError, pa.ArrowException)):
+            problem = f"{self._where} is damaged: {error}"
+        else:
+            return
+        raise ShardCorrupt(
+            problem, remedy="delete its dataset's folder and run `alexnet prepare` again"
+        ) from error

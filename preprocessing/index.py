@@ -1,0 +1,138 @@
+"""Stage 2 of 11, index: one pass over an archive's headers → where every member lies.
+
+Nothing is unpacked. An index is kept in the workspace for as long as its archive's size and
+version (mtime, ETag) stay what they were.
+"""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from infra.canonical import digest_of
+from infra.commit import (
+    Frozen,
+    StoredObject,
+    commit_receipt,
+    read_object,
+    read_receipt,
+    write_object,
+)
+from infra.store import ObjectStore
+from preprocessing.archives import SourceFile, TarMember, is_remote, walk_tar
+from preprocessing.errors import ArchiveCorrupt
+
+INDEX_VERSION: Final = 1
+"""Goes up when the same archive would give another index."""
+COLUMNS: Final = pa.schema(
+    [
+        ("name", pa.string()),
+        ("start", pa.int64()),
+        ("size_bytes", pa.int64()),
+        ("inner", pa.string()),  # stem of the tar inside the archive; empty where there is none
+    ]
+)
+
+log = logging.getLogger(__name__)
+
+
+class IndexReceipt(Frozen):
+    """An index that exists: of which archive, and its table."""
+
+    uri: str
+    source: SourceFile
+    num_members: int
+    table: StoredObject
+
+
+def archive_index(
+    workspace: ObjectStore, store: ObjectStore, source: SourceFile, *, nested: bool
+) -> pa.Table:
+    """Return the index of one archive, the kept one if there is one: columns as COLUMNS.
+
+    Args:
+        nested: its members are tars, and theirs are what is indexed.
+
+    Raises:
+        ArchiveCorrupt: the archive, or a tar in it, is cut off, is no tar, or holds nothing.
+        ObjectCorrupt: the kept index is damaged.
+    """
+    key = digest_of([INDEX_VERSION, f"{store.uri}/{source.name}", source.model_dump(), nested])
+    folder = workspace.child(f"indexes/{key}")
+    kept = _kept_index(folder)
+    if kept is not None:
+        return kept
+    started_at = time.monotonic()
+    table = scan_archive(store, source, nested=nested)
+    _keep(folder, store.uri, source, table)
+    elapsed_s = time.monotonic() - started_at
+    log.info(
+        "archive_indexed name=%s num_members=%d elapsed_s=%.1f",
+        source.name,
+        table.num_rows,
+        elapsed_s,
+    )
+    return table
+
+
+def scan_archive(store: ObjectStore, source: SourceFile, *, nested: bool) -> pa.Table:
+    """Walk an archive's headers; see `archive_index`."""
+    outer = list(walk_tar(store, source.name, 0, source.size_bytes))
+    if not nested:
+        tables = [_table(outer, "")]
+    else:
+        # A remote store answers many requests at once; on a disk, threads only share one lock.
+        with ThreadPoolExecutor(max_workers=8 if is_remote(store) else 1) as threads:
+            tables = list(threads.map(lambda tar: _scan_inner(store, source.name, tar), outer))
+    table = pa.concat_tables(tables) if tables else COLUMNS.empty_table()
+    if table.num_rows == 0:
+        raise ArchiveCorrupt(
+            f"{store.uri}/{source.name} holds no members", remedy="download the archive again"
+        )
+    return table.combine_chunks()
+
+
+def _scan_inner(store: ObjectStore, key: str, tar: TarMember) -> pa.Table:
+    if not tar.name.endswith(".tar"):
+        raise ArchiveCorrupt(
+            f"{store.uri}/{key}: member {tar.name!r} is no tar of a class",
+            remedy="name the official archive, which holds one nXXXXXXXX.tar a class",
+        )
+    members = list(walk_tar(store, key, tar.start, tar.start + tar.size_bytes, inner=tar.name))
+    return _table(members, tar.name.rpartition("/")[2].removesuffix(".tar"))
+
+
+def _table(members: list[TarMember], inner: str) -> pa.Table:
+    return pa.table(
+        {
+            "name": [member.name for member in members],
+            "start": [member.start for member in members],
+            "size_bytes": [member.size_bytes for member in members],
+            "inner": [inner] * len(members),
+        },
+        schema=COLUMNS,
+    )
+
+
+def _kept_index(folder: ObjectStore) -> pa.Table | None:
+    body = read_receipt(folder, "index.json")
+    if body is None:
+        return None
+    try:
+        receipt = IndexReceipt.model_validate_json(body)
+    except ValidationError:
+        log.warning("index_not_understood uri=%s; the archive is read again", folder.uri)
+        return None
+    return pq.read_table(pa.BufferReader(read_object(folder, receipt.table)))
+
+
+def _keep(folder: ObjectStore, uri: str, source: SourceFile, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    written = write_object(folder, "index.parquet", sink.getvalue().to_pybytes())
+    receipt = IndexReceipt(uri=uri, source=source, num_members=table.num_rows, table=written)
+    commit_receipt(folder, "index.json", receipt.model_dump_json().encode())

@@ -1,0 +1,121 @@
+"""Stages 3 to 5 in one call: an index becomes a committed dataset, or finds the one there is."""
+
+import logging
+from typing import Final
+
+from infra.canonical import digest_of
+from infra.progress import ProgressReport, no_progress
+from infra.store import ObjectStore
+from preprocessing.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.dataset.manifest import Manifest, open_dataset, read_manifest
+from preprocessing.errors import ManifestError
+from preprocessing.execute import render_shards
+from preprocessing.identity import check_source, record_source
+from preprocessing.plan import PlannedShard, plan_split
+from preprocessing.render import RenderJob
+from preprocessing.settings import DatasetSettings, PrepareSettings
+from preprocessing.source import DatasetIndex
+
+VERSION: Final = 1
+"""Goes up when the same archives and options would give other bytes."""
+
+log = logging.getLogger(__name__)
+
+
+def dataset_key(index: DatasetIndex, prepare: PrepareSettings, version: int = VERSION) -> str:
+    """Hex SHA-256 of what decides a dataset's bytes: members, classes and options.
+
+    A folder's `val_fraction` is in it by the split that the index gives every member.
+    """
+    options = prepare.model_dump(exclude={"max_rejects", "parallelism", "val_fraction"})
+    return digest_of(["prepare", version, options, index.digest])
+
+
+def dataset_folder(name: str, key: str) -> str:
+    """Return where a dataset lies, below the workspace."""
+    return f"datasets/{name}-{key[:16]}"
+
+
+def prepare_dataset(
+    index: DatasetIndex,
+    dataset: DatasetSettings,
+    prepare: PrepareSettings,
+    workspace: ObjectStore,
+    progress: ProgressReport = no_progress,
+) -> Manifest:
+    """Build and commit the dataset of an index, or reuse the committed one. Ray must be up.
+
+    Raises:
+        TooManyRejects: more than prepare.max_rejects; nothing is committed then.
+        ManifestError: its fingerprint is not the one that dataset.fingerprint asks for.
+        ObjectCorrupt: a committed dataset lacks an object, or one has another size.
+        DataError: a committed dataset was made from other bytes than the archives have now.
+    """
+    key = dataset_key(index, prepare)
+    store = workspace.child(dataset_folder(dataset.name, key))
+    if read_manifest(store) is None:
+        manifest = _build(index, dataset.name, key, prepare, store, progress)
+        record_source(store, index)
+    else:
+        manifest = open_dataset(store)
+        check_rejects(read_rejects(store, manifest), prepare.max_rejects)
+        check_source(store, manifest, index, progress)
+    _check_fingerprint(manifest, dataset.fingerprint, store.uri)
+    return manifest
+
+
+def plan_dataset(index: DatasetIndex, prepare: PrepareSettings) -> tuple[PlannedShard, ...]:
+    """Plan both splits, train first."""
+    train, val = (
+        plan_split(index.members, split, seed=prepare.seed, rows_per_shard=prepare.rows_per_shard)
+        for split in ("train", "val")
+    )
+    return train + val
+
+
+def _build(
+    index: DatasetIndex,
+    name: str,
+    key: str,
+    prepare: PrepareSettings,
+    store: ObjectStore,
+    progress: ProgressReport,
+) -> Manifest:
+    job = RenderJob(
+        source=index.store,
+        target=store,
+        classes=index.classes,
+        stored_px=prepare.stored_px,
+        quality=prepare.quality,
+        rows_per_group=prepare.rows_per_group,
+    )
+    plan = plan_dataset(index, prepare)
+    receipts = render_shards(
+        job,
+        plan,
+        source_digest=index.source_digest,
+        max_rejects=prepare.max_rejects,
+        parallelism=prepare.parallelism,
+        progress=progress,
+    )
+    manifest = commit_dataset(
+        job, plan, receipts, name=name, key=key, max_rejects=prepare.max_rejects
+    )
+    log.info(
+        "dataset_committed uri=%s train=%d val=%d num_rejects=%d fingerprint=%s",
+        store.uri,
+        manifest.train.count,
+        manifest.val.count,
+        manifest.num_rejects,
+        manifest.fingerprint,
+    )
+    return manifest
+
+
+def _check_fingerprint(manifest: Manifest, expected: str | None, uri: str) -> None:
+    if expected is not None and manifest.fingerprint != expected:
+        raise ManifestError(
+            f"{uri} has fingerprint {manifest.fingerprint}, the recipe asks for {expected}",
+            remedy="use the archives, options and library versions that gave the one asked for,"
+            " or leave dataset.fingerprint out",
+        )

@@ -1,0 +1,103 @@
+"""What a recipe says about a dataset: where its images are, and how they are stored."""
+
+from typing import Final
+
+from pydantic import Field, model_validator
+
+from infra.commit import Frozen
+
+DRAWN: Final = "drawn"
+"""The word that stands in `archives` for archives the system draws itself."""
+
+
+class DrawnSettings(Frozen):
+    """Archives of drawn images, to try everything without a download."""
+
+    num_classes: int = Field(
+        default=10, ge=2, le=10, description="Classes; each is a shape or a texture."
+    )
+    train_per_class: int = Field(
+        default=200, ge=1, le=10_000, description="Training images a class."
+    )
+    val_per_class: int = Field(
+        default=50, ge=1, le=10_000, description="Validation images a class."
+    )
+    seed: int = Field(default=0, ge=0, description="Another seed draws other images.")
+
+
+class DatasetSettings(Frozen):
+    """Which images: the three official archives, or a folder per class."""
+
+    name: str = Field(
+        default="imagenet",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        max_length=64,
+        description="Names the dataset's folder: small letters, digits, hyphens.",
+    )
+    archives: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory or URI of the three official archives; `drawn` draws small ones.",
+    )
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory or URI of a folder per class, below train/ and val/ or neither.",
+    )
+    fingerprint: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The dataset's fingerprint, when it is known: any other is refused.",
+    )
+    drawn: DrawnSettings = Field(
+        default_factory=DrawnSettings, description="What is drawn when archives is `drawn`."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "DatasetSettings":
+        if (self.archives is None) == (self.folder is None):
+            raise ValueError("give exactly one of archives and folder")
+        return self
+
+
+class PrepareSettings(Frozen):
+    """How images are rendered into shards. All but the last two decide bytes."""
+
+    stored_px: int = Field(
+        default=256, ge=8, le=4096, description="Side of the stored square, in pixels."
+    )
+    quality: int = Field(default=90, ge=1, le=100, description="JPEG quality of the stored images.")
+    seed: int = Field(
+        default=0, ge=0, description="Keys the order of samples, and a folder's split."
+    )
+    rows_per_group: int = Field(
+        default=64, ge=1, description="Rows of a row group: the unit of reading."
+    )
+    rows_per_shard: int = Field(
+        default=8960, ge=1, description="Planned rows of a shard: a multiple of rows_per_group."
+    )
+    val_fraction: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Share of each class kept for validation: folder without val/.",
+    )
+    max_rejects: int = Field(
+        default=0,
+        ge=0,
+        description="Images that may fail to decode; one more and nothing is committed.",
+    )
+    parallelism: int | None = Field(
+        default=None,
+        ge=1,
+        description="Shards rendered at a time; none: as many as the cluster has CPUs.",
+    )
+
+    @model_validator(mode="after")
+    def _shards_hold_whole_groups(self) -> "PrepareSettings":
+        if self.rows_per_shard % self.rows_per_group:
+            raise ValueError(
+                f"rows_per_shard {self.rows_per_shard} is no multiple of"
+                f" rows_per_group {self.rows_per_group}"
+            )
+        return self

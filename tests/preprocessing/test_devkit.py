@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jpeg_archives import DEVKIT, cut, make_devkit, make_meta_mat, write_archives
+
+from infra.store import FolderStore, MemoryStore
+from preprocessing.dataset.labels import make_classes
+from preprocessing.devkit import parse_ground_truth, parse_leaves, read_devkit
+from preprocessing.errors import ArchiveCorrupt, DevkitMismatch
+
+WORDS = {"n00000010": "crane", "n00000020": "crane", "n00000030": "tench, Tinca tinca"}
+
+
+def test_the_genuine_meta_mat_has_1000_leaves(shared_data: Path) -> None:
+    body = (shared_data / "ilsvrc-devkit-official" / "meta.mat").read_bytes()
+    leaves = parse_leaves(body)
+    assert sorted(leaves) == list(range(1, 1001))
+    classes = make_classes({leaf.wnid: leaf.words for leaf in leaves.values()})
+    assert classes.classes[0].wnid == "n01440764"
+    assert classes.classes[0].name == "tench, Tinca tinca"
+    assert classes.classes[999].wnid == "n15075141"
+    assert len(set(classes.names)) == 1000  # two are called "crane"
+    # Church and parachute are leaves whose wordnet_height says otherwise.
+    assert {"n03028079", "n03888257"} <= set(classes.label_of)
+
+
+def test_the_genuine_ground_truth_has_50000_ids(shared_data: Path) -> None:
+    folder = shared_data / "ilsvrc-devkit-official"
+    ids = parse_ground_truth((folder / "ILSVRC2012_validation_ground_truth.txt").read_bytes())
+    assert len(ids) == 50_000
+    assert np.array_equal(np.bincount(ids)[1:], np.full(1000, 50))
+
+
+def test_the_mini_devkit_gives_ranks_of_the_sorted_wnids(shared_data: Path) -> None:
+    devkit = read_devkit(FolderStore(shared_data / "ilsvrc-mini"))
+    assert devkit.classes.label_of["n01440764"] == 0
+    assert devkit.classes.label_of["n03888257"] == 9
+    assert np.array_equal(np.bincount(devkit.val_labels), np.full(10, 50))
+
+
+def read(body: bytes) -> np.ndarray:
+    store = MemoryStore()
+    store.write(DEVKIT, body)
+    return read_devkit(store).val_labels
+
+
+def test_ids_do_not_follow_the_wnids() -> None:
+    labels = read(make_devkit(WORDS, [1, 3, 2]))
+    assert labels.tolist() == [2, 0, 1]
+
+
+def test_a_name_that_occurs_twice_is_told_apart_by_its_key() -> None:
+    names = make_classes(WORDS).names
+    assert names == ("crane (n00000010)", "crane (n00000020)", "tench, Tinca tinca")
+
+
+@pytest.mark.parametrize("synset_id", [0, -1, 4, 70_000])
+def test_an_id_that_is_no_leaf_is_a_mismatch(synset_id: int) -> None:
+    with pytest.raises(DevkitMismatch, match=f"has id {synset_id}, which is no leaf"):
+        read(make_devkit(WORDS, [1, synset_id]))
+
+
+@pytest.mark.parametrize("text", [b"1\ntwo\n", b"1.5"])
+def test_a_line_that_is_no_number_is_a_mismatch(text: bytes) -> None:
+    with pytest.raises(DevkitMismatch, match="no list of ids"):
+        parse_ground_truth(text)
+
+
+@pytest.mark.parametrize("body", [b"", b"MATLAB 5.0" * 100, make_meta_mat(WORDS)[:400]])
+def test_an_unreadable_meta_mat_is_a_mismatch(body: bytes) -> None:
+    with pytest.raises(DevkitMismatch):
+        parse_leaves(body)
+
+
+def test_a_cut_devkit_is_corrupt(tmp_path: Path) -> None:
+    path = write_archives(tmp_path) / DEVKIT
+    cut(path, path.stat().st_size // 2)
+    with pytest.raises(ArchiveCorrupt, match="cut off"):
+        read_devkit(FolderStore(tmp_path))

@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import DataError
+from infra.store import MemoryStore
+from preprocessing.errors import ArchiveMissing
+from preprocessing.folder import index_folder, split_by_key
+from preprocessing.members import Member, Members
+
+
+def index(*keys: str) -> Members:
+    store = MemoryStore()
+    for key in keys:
+        store.write(key, b"image")
+    return index_folder(store, seed=0, val_fraction=0.25)[0]
+
+
+def test_train_and_val_are_taken_as_they_are() -> None:
+    members = list(index("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "readme.txt"))
+    assert [(m.split, m.archive, m.start, m.wnid) for m in members] == [
+        ("train", "train/cat/1.png", 0, "cat"),
+        ("train", "train/dog/1.png", 0, "dog"),
+        ("val", "val/cat/1.png", 0, "cat"),
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_without_val_each_class_gives_its_share(prefix: str) -> None:
+    members = index(*(f"{prefix}{c}/{i}.png" for c in ("cat", "dog") for i in range(8)))
+    val = [m.wnid for m in members.of_split("val")]
+    assert sorted(val) == ["cat", "cat", "dog", "dog"]
+    assert len(members) == 16
+
+
+@given(st.integers(1, 30), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_a_split_keeps_every_member_and_leaves_some_to_train(
+    count: int, val_fraction: float, seed: int
+) -> None:
+    members = [Member("train", str(i), str(i), 0, 1, "cat") for i in range(count)]
+    parts = split_by_key(members, seed, val_fraction)
+    assert sorted(m.name for m in parts) == sorted(m.name for m in members)
+    num_train = sum(m.split == "train" for m in parts)
+    assert num_train >= 1
+    assert count == 1 or num_train < count
+
+
+def test_hidden_files_are_no_images() -> None:
+    assert len(index("cat/1.png", "cat/2.png", "cat/.DS_Store", ".git/config")) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["train/loose.png", "train/cat/1.png"], "train/loose.png is in no class"),
+        (["val/cat/1.png"], "no train/"),
+        (["train/cat/1.png", "val/dog/1.png"], "class 'dog' of val/ is not in train/"),
+        (["cat/1.png"], "no images for val"),
+    ],
+)
+def test_a_layout_that_is_not_understood_is_refused(keys: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        index(*keys)
+
+
+def test_an_empty_folder_is_missing() -> None:
+    with pytest.raises(ArchiveMissing):
+        index()
