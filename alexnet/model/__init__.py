@@ -1,0 +1,29 @@
+"""The networks: images and sample keys in, logits out. No files, clocks or network connections."""
+
+from alexnet.model.alexnet_2012 import AlexNet2012
+from alexnet.model.alexnet_torchvision import AlexNetTorchvision
+from alexnet.model.dropout import KeyedDropout
+from alexnet.model.errors import ModelError
+from alexnet.model.init import InitRule
+from alexnet.model.local_response_norm import (
+    LocalResponseNorm,
+    SameMapNorm,
+    local_response_norm,
+    same_map_norm,
+)
+from alexnet.model.registry import Network, create_model, list_models
+
+__all__ = [
+    "AlexNet2012",
+    "AlexNetTorchvision",
+    "InitRule",
+    "KeyedDropout",
+    "LocalResponseNorm",
+    "ModelError",
+    "Network",
+    "SameMapNorm",
+    "create_model",
+    "list_models",
+    "local_response_norm",
+    "same_map_norm",
+]

@@ -1,0 +1,178 @@
+"""From stored pixels to the network's input: mirror, mean, colour noise, on the device.
+
+Here images cross from NHWC uint8 RGB to NCHW float32.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from alexnet.counter_rng import Keys, keys_of, stream_key
+from alexnet.counter_rng_torch import draw_normal
+from alexnet.settings import AugmentSettings
+from infra.errors import RecipeError
+from preprocessing.dataset.statistics import DatasetStatistics
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InputStatistics:
+    """Statistics of the train split's stored pixels, RGB, in units of 0..255; all float32."""
+
+    mean_image: Floats
+    """(stored height, stored width, 3)."""
+    channel_mean: Floats
+    """(3,)."""
+    channel_std: Floats
+    """(3,)."""
+    color_eigenvectors: Floats
+    """(3, 3), of the covariance of RGB values: one in each column, rows are R, G, B."""
+    color_stds: Floats
+    """(3,): standard deviations along the eigenvectors; the eigenvalues would be variances."""
+
+    @classmethod
+    def of(cls, statistics: DatasetStatistics) -> "InputStatistics":
+        """Take them from a dataset's, which are float64."""
+        return cls(**{f.name: getattr(statistics, f.name).astype(np.float32) for f in fields(cls)})
+
+    def __post_init__(self) -> None:
+        height_px, width_px = self.mean_image.shape[:2]
+        shapes = [(height_px, width_px, 3), (3,), (3,), (3, 3), (3,)]
+        for field, shape in zip(fields(self), shapes, strict=True):
+            found = getattr(self, field.name).shape
+            if found != shape:
+                raise ValueError(f"{field.name} has shape {found}, not {shape}")
+
+
+class Augment:
+    """Turns batches of cropped images into the network's input, on one device.
+
+    Args:
+        settings: which normalisation, and how strong the colour noise is by default.
+        statistics: of the dataset the network is trained on, also when it sees others.
+        device: where the batches are.
+
+    Raises:
+        RecipeError: the crop is larger than the stored images.
+
+    Source:
+        The release's `convdata_jpeg.py`, lines 155-179 and 238-246.
+    """
+
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        statistics: InputStatistics,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._color_noise = settings.color_noise
+        # The central part for every crop, wherever it was taken, and never mirrored: so in 2012.
+        mean = _central(statistics.mean_image, settings.crop_px)
+        std = None
+        if settings.normalise == "channels":
+            # Both in 0..255, so that scaling to [0, 1] first would cancel out.
+            mean, std = statistics.channel_mean, statistics.channel_std
+        axes = statistics.color_eigenvectors * statistics.color_stds
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=device)
+        self._std = None if std is None else torch.tensor(std, dtype=torch.float32, device=device)
+        self._color_axes = torch.tensor(axes, dtype=torch.float32, device=device)
+
+    def training_inputs(
+        self,
+        images: Tensor,
+        *,
+        flips: Tensor | None,
+        noise_keys: Tensor,
+        color_noise: float | None = None,
+    ) -> Tensor:
+        """Mirror, subtract the mean, add colour noise.
+
+        With c > 0 an image becomes (image + c * noise) / (1 + c), the noise one RGB value for
+        all its pixels: so the whole input is 1.1 times smaller in training, and grows when the
+        noise is switched off. With c = 0 nothing is drawn or divided.
+
+        Args:
+            images: (n, crop, crop, 3) uint8, n may be 0.
+            flips: (n,) bool, which ones to mirror; none mirrors no image.
+            noise_keys: (n,) int64, of `color_noise_keys`.
+            color_noise: c of the schedule's phase; none is the settings' own.
+
+        Returns:
+            (n, 3, crop, crop) float32, channels last in memory.
+        """
+        if flips is not None:
+            images = torch.where(flips[:, None, None, None], images.flip(2), images)
+        c = self._color_noise if color_noise is None else color_noise
+        pixels = images - self._mean
+        if c > 0:
+            # A sum, not a matrix product: that may run in TF32.
+            noise = (draw_normal(noise_keys, 3)[:, None, :] * self._color_axes).sum(dim=2)
+            pixels.add_(noise[:, None, None, :], alpha=c).div_(1 + c)
+        return self._to_nchw(pixels)
+
+    def evaluation_inputs(self, images: Tensor) -> Tensor:
+        """Subtract the mean, and nothing random: (n, crop, crop, 3) uint8 to NCHW float32."""
+        return self._to_nchw(images - self._mean)
+
+    def _to_nchw(self, pixels: Tensor) -> Tensor:
+        if self._std is not None:
+            pixels.div_(self._std)
+        return pixels.permute(0, 3, 1, 2)
+
+
+def color_noise_keys(*, seed: int, epoch: int, sample_ids: npt.NDArray[np.int64]) -> Keys:
+    """Return what each image's colour noise is drawn from, (n,); `keys_to_tensor` carries it."""
+    return keys_of(stream_key(seed, "color noise", epoch), sample_ids)
+
+
+def center_view(images: Tensor, crop_px: int) -> Tensor:
+    """Cut the central crop out of stored images: (n, height, width, 3) uint8, a view.
+
+    Raises:
+        RecipeError: the crop is larger than the stored images.
+    """
+    margin_y, margin_x = _margins(tuple(images.shape[1:3]), crop_px)
+    return _cut(images, margin_y // 2, margin_x // 2, crop_px)
+
+
+def ten_views(images: Tensor, crop_px: int) -> list[Tensor]:
+    """Cut the ten views of the multi-view test, each (n, crop, crop, 3) uint8.
+
+    Upper left, upper right, centre, lower left, lower right, then their mirror images in the
+    same order. The network's probabilities are averaged over them, not its logits.
+
+    Args:
+        images: stored ones, (n, height, width, 3) uint8.
+        crop_px: side of a view.
+
+    Raises:
+        RecipeError: the crop is larger than the stored images.
+    """
+    y, x = _margins(tuple(images.shape[1:3]), crop_px)
+    offsets = [(0, 0), (0, x), (y // 2, x // 2), (y, 0), (y, x)]
+    plain = [_cut(images, top, left, crop_px) for top, left in offsets]
+    return plain + [view.flip(2) for view in plain]
+
+
+def _central(mean_image: Floats, crop_px: int) -> Floats:
+    margin_y, margin_x = _margins(mean_image.shape[:2], crop_px)
+    top, left = margin_y // 2, margin_x // 2
+    return mean_image[top : top + crop_px, left : left + crop_px]
+
+
+def _cut(images: Tensor, top: int, left: int, crop_px: int) -> Tensor:
+    return images[:, top : top + crop_px, left : left + crop_px]
+
+
+def _margins(stored_px: tuple[int, ...], crop_px: int) -> tuple[int, int]:
+    height_px, width_px = stored_px
+    if crop_px > min(stored_px):
+        raise RecipeError(
+            f"a crop of {crop_px} px does not fit into stored images of {stored_px} px",
+            remedy="lower augment.crop_px, or store larger images",
+        )
+    return height_px - crop_px, width_px - crop_px

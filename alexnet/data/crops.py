@@ -1,0 +1,103 @@
+"""Where each image is cut and whether it is mirrored: numpy only, loader tasks start without torch.
+
+Two ways of drawing. Each image for itself, keyed by (seed, epoch, sample id): independent of the
+batch, the rank and the order. Or shared as in the 2012 program, where 32 consecutive images of a
+batch get one crop and one mirroring: keyed by (seed, step, position in the global batch // 32).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet.counter_rng import Keys, draw_uniform, keys_of, stream_key
+from infra.errors import RecipeError
+
+Ids = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def draw_crops(
+    *, seed: int, epoch: int, sample_ids: Ids, stored_px: tuple[int, int], crop_px: int
+) -> Ids:
+    """Draw one crop position for each image.
+
+    Args:
+        seed: the run's.
+        epoch: 0-based.
+        sample_ids: (n,).
+        stored_px: (height, width) of the stored images.
+        crop_px: side of the crop.
+
+    Returns:
+        Offsets (y, x) of the crop's upper left corner, int64 (n, 2), uniform over 0 (inclusive)
+        to stored - crop (inclusive): 33 values at 256 and 224.
+
+    Raises:
+        RecipeError: the crop is larger than the image.
+    """
+    keys = keys_of(stream_key(seed, "crop", epoch), sample_ids)
+    return _offsets(keys, stored_px, crop_px)
+
+
+def draw_flips(*, seed: int, epoch: int, sample_ids: Ids) -> Flags:
+    """Draw for each image whether it is mirrored left to right, bool (n,): true for half of them.
+
+    Arguments as in `draw_crops`.
+    """
+    return _flips(keys_of(stream_key(seed, "flip", epoch), sample_ids))
+
+
+def draw_shared_crops(
+    *,
+    seed: int,
+    step: int,
+    positions: Ids,
+    sharing: int,
+    stored_px: tuple[int, int],
+    crop_px: int,
+) -> Ids:
+    """Draw one crop position for every `sharing` neighbours in the global batch.
+
+    Args:
+        seed: the run's.
+        step: updates done before this batch, counted over the whole run, not from the epoch's
+            start: else every epoch had the same crops.
+        positions: (n,), of this rank's images in the global batch, from 0.
+        sharing: how many neighbours share; 32 in the release.
+        stored_px: (height, width) of the stored images.
+        crop_px: side of the crop.
+
+    Returns:
+        As of `draw_crops`.
+
+    Raises:
+        RecipeError: the crop is larger than the image.
+
+    Source:
+        The release's `convdata_jpeg.py`, `crop_chunk`. cuda-convnet2 draws for each image.
+    """
+    keys = keys_of(stream_key(seed, "shared crop", step), positions // sharing)
+    return _offsets(keys, stored_px, crop_px)
+
+
+def draw_shared_flips(*, seed: int, step: int, positions: Ids, sharing: int) -> Flags:
+    """Draw one mirroring for every `sharing` neighbours in the global batch, bool (n,).
+
+    Arguments as in `draw_shared_crops`.
+    """
+    return _flips(keys_of(stream_key(seed, "shared flip", step), positions // sharing))
+
+
+def _offsets(keys: Keys, stored_px: tuple[int, int], crop_px: int) -> Ids:
+    if crop_px > min(stored_px):
+        raise RecipeError(
+            f"a crop of {crop_px} px does not fit into stored images of {stored_px} px",
+            remedy="lower augment.crop_px, or store larger images",
+        )
+    # Both ends count: 33 offsets at 256 and 224, not 32.
+    choices = np.asarray(stored_px, dtype=np.int64) - crop_px + 1
+    return np.floor(draw_uniform(keys, 2) * choices).astype(np.int64)
+
+
+def _flips(keys: Keys) -> Flags:
+    mirrored: Flags = draw_uniform(keys, 1)[:, 0] < 0.5
+    return mirrored

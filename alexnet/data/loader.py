@@ -1,0 +1,157 @@
+"""Ray Data runs the order: each rank has one Dataset of stretches, made of one fused stage.
+
+Why not `read_parquet` and `streaming_split`: they drop rows, have no position, start again from
+row 0 after a failure and deal rows anew at another world size; and small blocks leave two thirds
+of the machine idle, for the executor looks at its tasks ten times a second. The measurements
+behind each setting are in docs/architecture.md, "Loader".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import DataContext, TaskPoolStrategy
+
+import infra.errors
+from alexnet.data.batches import Batch, Rows, batches_of
+from alexnet.data.order import Order
+from alexnet.data.reader import (
+    BLOCK_ROWS,
+    STRETCH_ROWS,
+    ShareSpec,
+    Stretch,
+    open_reader,
+    plan_stretches,
+)
+from infra.errors import ProjectError
+
+STRETCHES_PER_EXECUTION: Final = 1024
+"""One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
+BLOCKS_PER_STRETCH: Final = STRETCH_ROWS // BLOCK_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderResources:
+    """What the reading tasks of one rank may use."""
+
+    cpus_per_task: float
+    num_tasks: int
+    """Tasks at once; the cap that keeps the ranks of a node from crowding each other."""
+
+
+def load_batches(
+    spec: ShareSpec, order: Order, resources: LoaderResources, *, first_step: int, stop_step: int
+) -> Iterator[Batch]:
+    """Yield a rank's share of each global step, first_step to stop_step, read ahead by Ray Data.
+
+    Raises:
+        DataError: stored bytes are damaged.
+        ServiceError: rows are missing or out of order.
+    """
+    stretches = plan_stretches(
+        order, first_step=first_step, stop_step=stop_step, world_size=spec.world_size
+    )
+    blocks = _execute(spec, stretches, resources)
+    return batches_of(
+        blocks,
+        order,
+        first_step=first_step,
+        stop_step=stop_step,
+        rank=spec.rank,
+        ranks=spec.world_size,
+    )
+
+
+def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
+    """Run one task: a stretch in, its blocks out. A deliberate error travels as a block."""
+    stretch = Stretch(int(item["first_step"][0]), int(item["stop_step"][0]))
+    try:
+        for rows in open_reader(spec).blocks(stretch):
+            yield _to_table(rows)
+    except ProjectError as error:
+        # Ray Data would wrap the exception in its own and lose what it says and does.
+        yield pa.table(
+            {
+                "error": [type(error).__name__],
+                "problem": [error.problem],
+                "remedy": [error.remedy],
+                "exit_code": [int(error.exit_code)],
+            }
+        )
+
+
+def _execute(
+    spec: ShareSpec, stretches: list[Stretch], resources: LoaderResources
+) -> Iterator[Rows]:
+    _configure(spec.crop_px)
+    for start in range(0, len(stretches), STRETCHES_PER_EXECUTION):
+        part = stretches[start : start + STRETCHES_PER_EXECUTION]
+        items = [{"first_step": s.first_step, "stop_step": s.stop_step} for s in part]
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            read_stretch,
+            batch_size=1,
+            zero_copy_batch=True,
+            num_cpus=resources.cpus_per_task,
+            compute=TaskPoolStrategy(size=resources.num_tasks),
+            fn_kwargs={"spec": spec},
+        )
+        for bundle in dataset.iter_internal_ref_bundles():
+            for ref in bundle.block_refs:
+                yield _from_table(ray.get(ref), spec.crop_px)
+
+
+def _configure(crop_px: int) -> None:
+    """Set this process's Ray Data: plan order, one block a yield, no bars."""
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
+    context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
+    if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):
+        context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_PER_STRETCH
+
+
+def _to_table(rows: Rows) -> pa.Table:
+    size = int(np.prod(rows.images.shape[1:]))
+    images = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(size), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows.images))]
+    )
+    return pa.table(
+        {
+            "image": images,
+            "label": rows.labels,
+            "sample_id": rows.sample_ids,
+            "position": rows.positions,
+            "step": rows.steps,
+        }
+    )
+
+
+def _from_table(table: pa.Table, crop_px: int) -> Rows:
+    if "error" in table.column_names:
+        raise _error_of(table.to_pylist()[0])
+    image = table.column("image").combine_chunks()
+    if isinstance(image, pa.ChunkedArray):
+        image = image.chunk(0)
+    pixels = np.frombuffer(image.buffers()[1], np.uint8)
+    size = crop_px * crop_px * 3
+    pixels = pixels[image.offset * size : (image.offset + len(image)) * size]
+    return Rows(
+        images=pixels.reshape(-1, crop_px, crop_px, 3),
+        labels=table["label"].to_numpy(),
+        sample_ids=table["sample_id"].to_numpy(),
+        positions=table["position"].to_numpy(),
+        steps=table["step"].to_numpy(),
+    )
+
+
+def _error_of(row: dict[str, Any]) -> ProjectError:
+    for kind in (infra.errors.DataError, infra.errors.ServiceError, infra.errors.RecipeError):
+        if kind.exit_code == row["exit_code"]:
+            return kind(row["problem"], remedy=row["remedy"])
+    return ProjectError(row["problem"], remedy=row["remedy"])

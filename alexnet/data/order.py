@@ -1,0 +1,162 @@
+"""Stage 6, order: pure; (seed, epoch, step) → the rows of that global batch, and a rank's share.
+
+The only state of the data is (epoch, step): any batch is computed without the ones before it.
+
+An epoch is built from whole row groups, the unit of reading:
+
+1. the full groups in a keyed permutation, the short ones (one a shard at most) after them;
+2. cut into windows whose rows are a multiple of the global batch, so no batch straddles two;
+3. inside a window each group's rows are permuted and the groups interleaved by relative position,
+   so that every batch takes the same number of rows (±1) from each group;
+4. a batch is sorted by the group's place in the window and cut into nearly equal runs, one a rank,
+   so that a rank reads its own groups and hardly any other.
+
+Rows are (shard, row in the shard). What a batch holds depends on the dataset, the seed, the epoch,
+the step and the global batch; never on the number of ranks. See architecture section 5.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import lcm
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet.counter_rng import permutation, stream_key
+
+Ints = npt.NDArray[np.int64]
+OrderKind = Literal["reshuffled", "fixed"]
+
+WINDOW_ROWS: Final = 1024
+"""Rows that a window has at least: enough groups to mix, few enough to hold their JPEG bytes."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a split lie in its files: the only thing the order knows of the data."""
+
+    rows_per_group: int
+    shard_rows: tuple[int, ...]
+    """Rows of each shard; all its row groups are full but the last."""
+
+    @cached_property
+    def groups(self) -> Ints:
+        """Every row group as (shard, first row, rows), shape (num_groups, 3)."""
+        parts = []
+        for shard, rows in enumerate(self.shard_rows):
+            first = np.arange(0, rows, self.rows_per_group, dtype=np.int64)
+            size = np.minimum(self.rows_per_group, rows - first)
+            parts.append(np.stack([np.full_like(first, shard), first, size], axis=1))
+        return np.concatenate(parts) if parts else np.empty((0, 3), np.int64)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the split."""
+        return sum(self.shard_rows)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of one training: a layout, a seed, a global batch."""
+
+    layout: Layout
+    seed: int
+    global_batch: int
+    kind: OrderKind = "reshuffled"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch, the last one smaller when the rows do not divide."""
+        return -(-self.layout.num_rows // self.global_batch)
+
+    def batch_rows(self, step: int) -> int:
+        """Rows of the global batch at a step (0-based) of an epoch."""
+        return min(self.global_batch, self.layout.num_rows - step * self.global_batch)
+
+    def rows_before(self, global_step: int) -> int:
+        """Count the rows of all batches before a global step."""
+        epoch, step = divmod(global_step, self.steps_per_epoch)
+        return epoch * self.layout.num_rows + step * self.global_batch
+
+    @cached_property
+    def window_groups(self) -> int:
+        """Full groups in a window: its rows are the least multiple of both sizes that suffices."""
+        unit = lcm(self.layout.rows_per_group, self.global_batch)
+        return unit * -(-WINDOW_ROWS // unit) // self.layout.rows_per_group
+
+    @property
+    def steps_per_window(self) -> int:
+        """Batches of a window; the last window of an epoch takes what remains."""
+        return self.window_groups * self.layout.rows_per_group // self.global_batch
+
+    def global_step(self, epoch: int, step: int) -> int:
+        """Count a step of an epoch over all epochs, 0-based."""
+        return epoch * self.steps_per_epoch + step
+
+    def batch(self, epoch: int, step: int) -> Ints:
+        """Return the rows of a global batch as (shard, row), shape (batch_rows, 2)."""
+        window, rows = _window_of(self, epoch, step)
+        start = (step - window * self.steps_per_window) * self.global_batch
+        batch = rows[start : start + self.batch_rows(step)]
+        return batch[np.argsort(batch[:, 0], kind="stable"), 1:]
+
+    def share(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Ints, int]:
+        """Return a rank's part of a batch, shape (n, 2), and its first row's place in the batch.
+
+        n differs by at most one between ranks and may be zero.
+        """
+        start, stop = share_bounds(self.batch_rows(step), rank, world_size)
+        return self.batch(epoch, step)[start:stop], start
+
+    def next_window(self, epoch: int, step: int) -> int:
+        """Return the first step of the window after the one a step lies in, or the epoch's end."""
+        window, rows = _window_of(self, epoch, step)
+        return window * self.steps_per_window + -(-len(rows) // self.global_batch)
+
+    def last_window(self, epoch_groups: Ints) -> int:
+        """Return the number of the window that takes what remains, given the epoch's groups."""
+        num_full = int((epoch_groups[:, 2] == self.layout.rows_per_group).sum())
+        num_windows = num_full // self.window_groups
+        exact = num_windows * self.window_groups == len(epoch_groups)
+        return max(0, num_windows - 1 if exact else num_windows)
+
+
+def share_bounds(batch_rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the half-open run of a batch's rows that is a rank's: start, stop."""
+    return batch_rows * rank // world_size, batch_rows * (rank + 1) // world_size
+
+
+def _window_of(order: Order, epoch: int, step: int) -> tuple[int, Ints]:
+    if not 0 <= step < order.steps_per_epoch:
+        raise IndexError(f"step {step} of an epoch of {order.steps_per_epoch}")
+    epoch = 0 if order.kind == "fixed" else epoch
+    groups = _epoch_groups(order, epoch)
+    window = min(step // order.steps_per_window, order.last_window(groups))
+    return window, _window_rows(order, epoch, window)
+
+
+@lru_cache(maxsize=4)
+def _epoch_groups(order: Order, epoch: int) -> Ints:
+    groups = order.layout.groups
+    groups = groups[permutation(len(groups), stream_key(order.seed, "groups", epoch))]
+    short = groups[:, 2] < order.layout.rows_per_group
+    return np.concatenate([groups[~short], groups[short]])
+
+
+@lru_cache(maxsize=8)
+def _window_rows(order: Order, epoch: int, window: int) -> Ints:
+    """Rows of a window in order, as (place of the group, shard, row), shape (rows, 3)."""
+    groups = _epoch_groups(order, epoch)
+    start = window * order.window_groups
+    is_last = window == order.last_window(groups)
+    members = groups[start : None if is_last else start + order.window_groups]
+    parts, positions = [], []
+    for place, (shard, first, size) in enumerate(members):
+        stream = stream_key(order.seed, "rows", epoch, int(shard), int(first))
+        rows = first + permutation(int(size), stream)
+        parts.append(np.stack([np.full_like(rows, place), np.full_like(rows, shard), rows], axis=1))
+        positions.append((np.arange(size) + 0.5) / size)
+    # Groups at the same relative position follow each other by their place in the window.
+    sequence = np.lexsort((np.concatenate(parts)[:, 0], np.concatenate(positions)))
+    return np.concatenate(parts)[sequence]

@@ -1,0 +1,214 @@
+"""A rank's rows in plan order: read row groups, decode, crop. For loader tasks: no torch, no Ray.
+
+What to read is a `Stretch`, some steps in a row; everything else (which groups, which rows, which
+crops) is computed here from the order, so that a plan of millions of images is a few numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet.data.batches import Ints, Rows
+from alexnet.data.crops import draw_crops, draw_shared_crops
+from alexnet.data.order import Layout, Order, OrderKind
+from infra.store import ObjectStore, open_store
+from preprocessing.dataset.manifest import Manifest, open_dataset
+from preprocessing.dataset.pixels import decode_stored
+from preprocessing.dataset.schema import ShardReader, jpeg_column
+
+BLOCK_ROWS: Final = 256
+"""Rows a block has: large enough that handing it over costs little (platform-ray, section G)."""
+STRETCH_ROWS: Final = 1024
+"""Rows a task reads at least, so that it lasts several times the executor's tick of 0.1 s."""
+
+GroupKey = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Global steps first to stop of a training, all of one epoch."""
+
+    first_step: int
+    stop_step: int
+
+
+@dataclass(frozen=True)
+class ShareSpec:
+    """Everything that determines what a rank reads, small and picklable."""
+
+    dataset_uri: str
+    seed: int
+    global_batch: int
+    order_kind: OrderKind
+    crop_px: int
+    crop_sharing: int
+    rank: int
+    world_size: int
+
+
+class ShareReader:
+    """Produces the rows of one rank's share of any stretch of a training."""
+
+    def __init__(self, spec: ShareSpec) -> None:
+        self._spec = spec
+        self._store: ObjectStore = open_store(spec.dataset_uri)
+        self._manifest = open_dataset(self._store)
+        self.order = order_of(self._manifest, spec.seed, spec.global_batch, spec.order_kind)
+        self._open_shard = lru_cache(maxsize=128)(self._open)
+
+    def blocks(self, stretch: Stretch) -> Iterator[Rows]:
+        """Yield the rows of a stretch, in order, BLOCK_ROWS at a time; only the last has fewer.
+
+        The images of a block are overwritten when the next one is asked for.
+
+        Raises:
+            ShardCorrupt, ImageRejected: stored bytes are damaged.
+        """
+        rows = self._rows(stretch)
+        while part := list(islice(rows, BLOCK_ROWS)):
+            yield self._decode(part)
+
+    def _rows(self, stretch: Stretch) -> Iterator["_Row"]:
+        """Go window by window: what a window needs is read once and kept until it is done."""
+        epoch, first = divmod(stretch.first_step, self.order.steps_per_epoch)
+        stop = first + stretch.stop_step - stretch.first_step
+        while first < stop:
+            window_stop = min(stop, self.order.next_window(epoch, first))
+            steps = range(first, window_stop)
+            shares = [self._share(epoch, step) for step in steps]
+            groups = self._read_groups(np.concatenate([rows for rows, _ in shares]))
+            for step, (rows, place) in zip(steps, shares, strict=True):
+                yield from self._rows_of_step(groups, rows, place, epoch, step)
+            first = window_stop
+
+    def _share(self, epoch: int, step: int) -> tuple[Ints, int]:
+        return self.order.share(epoch, step, self._spec.rank, self._spec.world_size)
+
+    def _read_groups(self, addresses: Ints) -> dict[GroupKey, "_Group"]:
+        """Read every row group that the rows lie in, each shard's in one call."""
+        size = self._manifest.rows_per_group
+        wanted = np.unique(np.stack([addresses[:, 0], addresses[:, 1] // size], axis=1), axis=0)
+        groups: dict[GroupKey, _Group] = {}
+        for shard in map(int, np.unique(wanted[:, 0])):
+            numbers = [int(group) for group in wanted[wanted[:, 0] == shard, 1]]
+            table = self._open_shard(shard).read_groups(numbers)
+            jpegs, start = jpeg_column(table), 0
+            labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
+            for number in numbers:
+                stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
+                part = slice(start, stop)
+                groups[shard, number] = _Group(jpegs[part], labels[part], ids[part])
+                start = stop
+        return groups
+
+    def _rows_of_step(
+        self, groups: dict[GroupKey, "_Group"], addresses: Ints, place: int, epoch: int, step: int
+    ) -> Iterator["_Row"]:
+        size, global_step = self._manifest.rows_per_group, self.order.global_step(epoch, step)
+        cells = [(groups[int(s), int(r) // size], int(r) % size) for s, r in addresses]
+        ids = np.array([group.sample_ids[i] for group, i in cells], np.int64)
+        positions = np.arange(place, place + len(cells), dtype=np.int64)
+        crops = self._crops(epoch, global_step, ids, positions)
+        for (group, i), (y, x), position in zip(cells, crops, positions, strict=True):
+            yield _Row(group, i, int(y), int(x), int(position), global_step)
+
+    def _crops(self, epoch: int, step: int, sample_ids: Ints, positions: Ints) -> Ints:
+        spec, stored_px = self._spec, (self._manifest.height_px, self._manifest.width_px)
+        if spec.crop_sharing > 1:
+            return draw_shared_crops(
+                seed=spec.seed,
+                step=step,
+                positions=positions,
+                sharing=spec.crop_sharing,
+                stored_px=stored_px,
+                crop_px=spec.crop_px,
+            )
+        return draw_crops(
+            seed=spec.seed,
+            epoch=epoch,
+            sample_ids=sample_ids,
+            stored_px=stored_px,
+            crop_px=spec.crop_px,
+        )
+
+    def _decode(self, rows: list["_Row"]) -> Rows:
+        images, side = self._images[: len(rows)], self._spec.crop_px
+        for image, row in zip(images, rows, strict=True):
+            stored = decode_stored(row.group.jpegs[row.index], into=self._decoded)
+            image[:] = stored[row.y : row.y + side, row.x : row.x + side]
+        return Rows(
+            images=images,
+            labels=np.array([row.group.labels[row.index] for row in rows], np.int64),
+            sample_ids=np.array([row.group.sample_ids[row.index] for row in rows], np.int64),
+            positions=np.array([row.position for row in rows], np.int64),
+            steps=np.array([row.step for row in rows], np.int64),
+        )
+
+    def _open(self, shard: int) -> ShardReader:
+        return ShardReader(self._store, self._manifest.train.shards[shard])
+
+    @cached_property
+    def _decoded(self) -> npt.NDArray[np.uint8]:
+        return np.empty((self._manifest.height_px, self._manifest.width_px, 3), np.uint8)
+
+    @cached_property
+    def _images(self) -> npt.NDArray[np.uint8]:
+        return np.empty((BLOCK_ROWS, self._spec.crop_px, self._spec.crop_px, 3), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The rows of one row group, JPEGs as views of what was read."""
+
+    jpegs: list[npt.NDArray[np.uint8]]
+    labels: Ints
+    sample_ids: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row to produce: which JPEG, where to crop it, and its place in the training."""
+
+    group: _Group
+    index: int
+    y: int
+    x: int
+    position: int
+    step: int
+
+
+def order_of(manifest: Manifest, seed: int, global_batch: int, kind: OrderKind) -> Order:
+    """Return the order of a training on a dataset's train split."""
+    rows = tuple(shard.num_rows for shard in manifest.train.shards)
+    return Order(Layout(manifest.rows_per_group, rows), seed, global_batch, kind)
+
+
+def plan_stretches(
+    order: Order, *, first_step: int, stop_step: int, world_size: int
+) -> list[Stretch]:
+    """Cut global steps first to stop into stretches of whole windows, one a task.
+
+    A rank's part of a stretch is STRETCH_ROWS or a little more; the first and last of an epoch,
+    or of a resumed run, may be shorter.
+    """
+    per_epoch = order.steps_per_epoch
+    windows = -(-STRETCH_ROWS * world_size // (order.steps_per_window * order.global_batch))
+    length = windows * order.steps_per_window
+    stretches = []
+    while first_step < stop_step:
+        epoch, step = divmod(first_step, per_epoch)
+        boundary = epoch * per_epoch + min(per_epoch, (step // length + 1) * length)
+        stretches.append(Stretch(first_step, min(boundary, stop_step)))
+        first_step = stretches[-1].stop_step
+    return stretches
+
+
+@lru_cache(maxsize=4)
+def open_reader(spec: ShareSpec) -> ShareReader:
+    """Return this process's reader of a share; opened shards and buffers are kept between tasks."""
+    return ShareReader(spec)

@@ -1,0 +1,121 @@
+"""The fixed partition of a split into blocks of 64 rows, and the reading of one block.
+
+Floating-point bits change with the shape of a batch. So what is computed together never depends
+on how many workers there are.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.store import ObjectStore
+from preprocessing.dataset.manifest import Shard, Split
+from preprocessing.dataset.pixels import decode_stored
+from preprocessing.dataset.schema import ShardReader, jpeg_column
+
+BLOCK_ROWS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Rows start (inclusive) to stop (exclusive) of one shard."""
+
+    shard: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of a split, in (shard, row) order."""
+
+    ranges: tuple[RowRange, ...]
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return sum(part.stop - part.start for part in self.ranges)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredRows:
+    """Some rows as they are stored."""
+
+    jpegs: list[npt.NDArray[np.uint8]]
+    labels: npt.NDArray[np.int64]
+    sample_ids: npt.NDArray[np.int64]
+
+    def decode(self) -> npt.NDArray[np.uint8]:
+        """Return the images, (n, height, width, 3).
+
+        Raises:
+            ImageRejected: the bytes are damaged.
+        """
+        return np.stack([decode_stored(jpeg) for jpeg in self.jpegs])
+
+
+def plan_blocks(split: Split) -> tuple[Block, ...]:
+    """Cut a split into blocks of BLOCK_ROWS; only the last has fewer, some span two shards."""
+    blocks: list[Block] = []
+    parts: list[RowRange] = []
+    room = BLOCK_ROWS
+    for number, shard in enumerate(split.shards):
+        start = 0
+        while start < shard.num_rows:
+            stop = min(start + room, shard.num_rows)
+            parts.append(RowRange(number, start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                blocks.append(Block(tuple(parts)))
+                parts, room = [], BLOCK_ROWS
+    return (*blocks, Block(tuple(parts))) if parts else tuple(blocks)
+
+
+class BlockReader:
+    """Reads blocks of a split, by whole row groups; one shard is open at a time."""
+
+    def __init__(self, store: ObjectStore, shards: tuple[Shard, ...], rows_per_group: int) -> None:
+        self._store = store
+        self._shards = shards
+        self._rows_per_group = rows_per_group
+        self._open: tuple[int, ShardReader] | None = None
+
+    def read(self, block: Block) -> StoredRows:
+        """Read the rows of a block.
+
+        Raises:
+            ShardCorrupt: the bytes are damaged.
+        """
+        parts = [self._read_range(part) for part in block.ranges]
+        return StoredRows(
+            jpegs=[jpeg for part in parts for jpeg in part.jpegs],
+            labels=np.concatenate([part.labels for part in parts]),
+            sample_ids=np.concatenate([part.sample_ids for part in parts]),
+        )
+
+    def close(self) -> None:
+        """Close the open shard."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def _read_range(self, part: RowRange) -> StoredRows:
+        first = part.start // self._rows_per_group
+        groups = range(first, -(-part.stop // self._rows_per_group))
+        table = self._shard(part.shard).read_groups(groups)
+        base = first * self._rows_per_group
+        rows = slice(part.start - base, part.stop - base)
+        return StoredRows(
+            jpegs=jpeg_column(table)[rows],
+            labels=table["label"].to_numpy()[rows],
+            sample_ids=table["sample_id"].to_numpy()[rows],
+        )
+
+    def _shard(self, number: int) -> ShardReader:
+        if self._open is None or self._open[0] != number:
+            self.close()
+            self._open = (number, ShardReader(self._store, self._shards[number]))
+        return self._open[1]

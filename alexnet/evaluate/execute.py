@@ -1,0 +1,216 @@
+"""Evaluate over Ray: which worker does which blocks, and the commit of what came back."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import ray
+import torch
+
+from alexnet.evaluate.blocks import Block, BlockReader, plan_blocks
+from alexnet.evaluate.counts import count_rows
+from alexnet.evaluate.evaluate import BlockEvaluator
+from alexnet.evaluate.evaluation import RECEIPT, Evaluation, accuracy_of, validation_digest
+from alexnet.evaluate.rows import BlockResult, join_results
+from alexnet.evaluate.settings import EvaluateSettings
+from alexnet.evaluate.tables import (
+    CONFUSION,
+    PER_CLASS,
+    PREDICTIONS,
+    confusion_table,
+    parquet_bytes,
+    per_class_table,
+    predictions_table,
+)
+from alexnet.evaluate.trained import TrainedNetwork
+from infra.commit import commit_receipt, write_object
+from infra.errors import DataError, RecipeError, ServiceError
+from infra.progress import ProgressReport, no_progress
+from infra.ray_runtime import cluster_resources, project_error_in
+from infra.store import ObjectStore
+from preprocessing.dataset.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    *,
+    trained: TrainedNetwork,
+    dataset: ObjectStore,
+    manifest: Manifest,
+    settings: EvaluateSettings,
+    place: ObjectStore,
+    key: str,
+    progress: ProgressReport = no_progress,
+) -> Evaluation:
+    """Evaluate a network on a dataset's val split and commit the result; Ray must be up.
+
+    Args:
+        trained: the network; it brings the statistics it was trained with.
+        dataset: where the images lie; any dataset with the same classes.
+        manifest: that dataset's.
+        settings: views and workers.
+        place: the evaluation's folder.
+        key: what the folder is named by.
+        progress: called with (images done, images in all).
+
+    Raises:
+        RecipeError: the network has other classes.
+        DataError: stored bytes are damaged, or images are missing.
+        ServiceError: workers kept dying.
+    """
+    _check_classes(trained, dataset, manifest)
+    result = _run(_Job(dataset, manifest, trained, settings.ten_crop), settings, progress)
+    if len(result.labels) != manifest.val.count:
+        raise DataError(
+            f"{len(result.labels):,} images were evaluated, the dataset has {manifest.val.count:,}",
+            remedy="report this: no image may be left out of an evaluation",
+        )
+    return _commit(result, trained, manifest, place, key)
+
+
+def _check_classes(trained: TrainedNetwork, dataset: ObjectStore, manifest: Manifest) -> None:
+    if trained.classes.item.sha256 != manifest.classes.sha256:
+        raise RecipeError(
+            f"the network of {trained.weights.store.uri} was trained on other classes than "
+            f"those of {dataset.uri}",
+            remedy="evaluate it on a dataset with the classes it was trained on",
+        )
+    if not manifest.val.count:
+        raise DataError(
+            f"{dataset.uri} has no validation images",
+            remedy="prepare a dataset with a val split",
+        )
+
+
+def _commit(
+    result: BlockResult,
+    trained: TrainedNetwork,
+    manifest: Manifest,
+    place: ObjectStore,
+    key: str,
+) -> Evaluation:
+    classes = trained.load_classes()
+    counts = {
+        view: count_rows(result.labels, rows, len(classes)) for view, rows in result.views.items()
+    }
+    accuracies = {view: accuracy_of(sums) for view, sums in counts.items()}
+    evaluation = Evaluation(
+        key=key,
+        dataset_fingerprint=manifest.fingerprint,
+        validation_digest=validation_digest(manifest),
+        classes_digest=manifest.classes.sha256,
+        checkpoint_digest=trained.weights.item.sha256,
+        step=trained.step,
+        count=len(result.labels),
+        center=accuracies["center"],
+        ten_crop=accuracies.get("ten_crop"),
+        per_class=write_object(place, PER_CLASS, parquet_bytes(per_class_table(counts, classes))),
+        confusion=write_object(place, CONFUSION, parquet_bytes(confusion_table(counts))),
+        predictions=write_object(place, PREDICTIONS, parquet_bytes(predictions_table(result))),
+    )
+    body = commit_receipt(place, RECEIPT, evaluation.to_bytes())
+    log.info("evaluated num_images=%d top1=%.4f", evaluation.count, evaluation.center.top1)
+    return Evaluation.model_validate_json(body)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to begin: small and picklable."""
+
+    dataset: ObjectStore
+    manifest: Manifest
+    trained: TrainedNetwork
+    ten_crop: bool
+
+
+class _Worker:
+    """Evaluates blocks in a process of its own."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def evaluate(self, block: Block) -> BlockResult:
+        return self._evaluator.evaluate(block)
+
+    # Not in __init__: an error there reaches the driver as a dead actor, without its reason.
+    @cached_property
+    def _evaluator(self) -> BlockEvaluator:
+        torch.set_num_threads(1)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        trained, manifest = self._job.trained, self._job.manifest
+        return BlockEvaluator(
+            BlockReader(self._job.dataset, manifest.val.shards, manifest.rows_per_group),
+            trained.load_model(device),
+            trained.load_augment(device),
+            crop_px=trained.augment.crop_px,
+            ten_crop=self._job.ten_crop,
+            device=device,
+        )
+
+
+def _run(job: _Job, settings: EvaluateSettings, progress: ProgressReport) -> BlockResult:
+    blocks = plan_blocks(job.manifest.val)
+    with _workers(job, settings, most=len(blocks)) as workers:
+        # Contiguous runs: a worker opens each shard once.
+        results = [
+            workers[number * len(workers) // len(blocks)].evaluate.remote(block)
+            for number, block in enumerate(blocks)
+        ]
+        with _errors_named():
+            _wait(results, blocks, progress)
+            return join_results(ray.get(results))
+
+
+def _wait(results: list[Any], blocks: tuple[Block, ...], progress: ProgressReport) -> None:
+    rows = {result: block.count for result, block in zip(results, blocks, strict=True)}
+    total, done, pending = sum(rows.values()), 0, results
+    while pending:
+        ready, pending = ray.wait(pending, timeout=1.0)
+        ray.get(ready)  # raises at once what a worker raised
+        done += sum(rows[result] for result in ready)
+        progress(done, total)
+
+
+@contextmanager
+def _workers(job: _Job, settings: EvaluateSettings, *, most: int) -> Iterator[list[Any]]:
+    there = cluster_resources()
+    slots = there.gpus or there.cpus
+    count = min(most, settings.parallelism or max(1, int(slots)))
+    # More workers than slots share them; a whole slot each would leave some waiting for ever.
+    actor = ray.remote(_Worker).options(
+        num_cpus=_share(there.cpus, count),
+        num_gpus=_share(there.gpus, count),
+        max_restarts=3,
+        max_task_retries=3,
+    )
+    reference = ray.put(job)
+    workers = [actor.remote(reference) for _ in range(count)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+
+
+def _share(slots: float, workers: int) -> float:
+    return min(1.0, int(100 * slots / workers) / 100)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        deliberate = project_error_in(error)
+        if deliberate is not None:
+            raise deliberate from error
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise
+        raise ServiceError(
+            f"evaluation workers kept dying: {error}",
+            remedy="see Ray's logs; lower evaluate.parallelism if they ran out of memory",
+        ) from error

@@ -1,0 +1,50 @@
+"""What is known of each image once it was evaluated: plain arrays, as workers send them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+View = Literal["center", "ten_crop"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewRows:
+    """What one view gave for some images, one row an image."""
+
+    predicted: npt.NDArray[np.int32]
+    """(n,) label of the best class."""
+    rank: npt.NDArray[np.int32]
+    """(n,) how many classes stand before the true one: right at k when below k."""
+    loss: npt.NDArray[np.float64]
+    """(n,) -ln p of the true class."""
+    probabilities: npt.NDArray[np.float16]
+    """(n, classes), rounded; `predicted` and `rank` are of the exact ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockResult:
+    """Each image's result, in the order of the rows."""
+
+    sample_ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    views: dict[View, ViewRows]
+
+
+def join_results(results: list[BlockResult]) -> BlockResult:
+    """Join blocks' results, in the order given; at least one."""
+    return BlockResult(
+        np.concatenate([result.sample_ids for result in results]),
+        np.concatenate([result.labels for result in results]),
+        {view: _join_views([r.views[view] for r in results]) for view in results[0].views},
+    )
+
+
+def _join_views(parts: list[ViewRows]) -> ViewRows:
+    return ViewRows(
+        predicted=np.concatenate([part.predicted for part in parts]),
+        rank=np.concatenate([part.rank for part in parts]),
+        loss=np.concatenate([part.loss for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+    )

@@ -1,0 +1,42 @@
+"""Stored pixels → log probabilities: evaluation and the registered model share it, so they agree.
+
+Log probabilities rather than probabilities: they rank classes the same, and do not tie at zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from alexnet.data.augment import Augment, center_view, ten_views
+from alexnet.evaluate.rows import View
+
+
+def score(model: nn.Module, augment: Augment, images: Tensor, crop_px: int, view: View) -> Tensor:
+    """Return ln p of every class, (n, classes) float32, on the images' device.
+
+    Ten crops: the logarithm of the mean of the ten views' *probabilities*, not of their logits.
+
+    Args:
+        model: in evaluation mode.
+        augment: normalises as in the model's training.
+        images: stored ones, (n, height, width, 3) uint8.
+        crop_px: side of a view.
+        view: which crops.
+
+    Source: the release's `--multiview-test=1`, `LogregCostLayer::fpropActs` in `layer.cu`.
+    """
+    if view == "center":
+        return _log_probabilities(model, augment, center_view(images, crop_px))
+    # One view at a time: ten at once would need ten times the memory, and change the bits.
+    scores = [_log_probabilities(model, augment, crop) for crop in ten_views(images, crop_px)]
+    return torch.stack(scores).logsumexp(dim=0) - math.log(len(scores))
+
+
+def _log_probabilities(model: nn.Module, augment: Augment, crops: Tensor) -> Tensor:
+    # TF32 keeps ten bits of a factor: enough to train, not to count near ties the same everywhere.
+    plain = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    with torch.inference_mode(), plain:
+        return torch.log_softmax(model(augment.evaluation_inputs(crops)).float(), dim=1)

@@ -1,0 +1,72 @@
+"""An evaluation's tables: what is kept per image, per class, and per pair of classes."""
+
+import io
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alexnet.evaluate.counts import Counts
+from alexnet.evaluate.rows import BlockResult, View
+from preprocessing.dataset.labels import Classes
+
+PER_CLASS: Final = "per_class.parquet"
+CONFUSION: Final = "confusion.parquet"
+PREDICTIONS: Final = "predictions.parquet"
+
+
+def predictions_table(result: BlockResult) -> pa.Table:
+    """One row an image, in the order of the split: enough to compare and combine networks.
+
+    `<view>_pred` is the best class, `<view>_rank` how many classes stand before the true one, both
+    of the exact scores; `<view>_probabilities` are float16.
+    """
+    columns: dict[str, Any] = {"sample_id": result.sample_ids, "label": result.labels}
+    for view, rows in result.views.items():
+        flat = pa.array(rows.probabilities.reshape(-1))
+        columns[f"{view}_pred"] = rows.predicted
+        columns[f"{view}_rank"] = rows.rank
+        columns[f"{view}_probabilities"] = pa.FixedSizeListArray.from_arrays(
+            flat, rows.probabilities.shape[1]
+        )
+    return pa.table(columns)
+
+
+def per_class_table(counts: Mapping[View, Counts], classes: Classes) -> pa.Table:
+    """One row a class, in label order: how many images, and how many were right."""
+    columns: dict[str, Any] = {
+        "label": pa.array([entry.label for entry in classes.classes], pa.int64()),
+        "wnid": [entry.wnid for entry in classes.classes],
+        "name": list(classes.names),
+        "count": counts["center"].class_counts,
+    }
+    for view, sums in counts.items():
+        columns[f"{view}_correct1"] = sums.class_correct1
+        columns[f"{view}_correct5"] = sums.class_correct5
+    return pa.table(columns)
+
+
+def confusion_table(counts: Mapping[View, Counts]) -> pa.Table:
+    """One row a pair (true, predicted) that occurs in any view."""
+    occurs = np.sum([sums.confusion for sums in counts.values()], axis=0)
+    true, predicted = np.nonzero(occurs)
+    columns = {"true": true, "predicted": predicted}
+    for view, sums in counts.items():
+        columns[f"{view}_count"] = sums.confusion[true, predicted]
+    return pa.table(columns)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Write a table as Parquet with page checksums."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def read_table(body: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, with page checksums verified."""
+    return pq.read_table(
+        pa.BufferReader(body), columns=columns, page_checksum_verification=True, use_threads=False
+    )

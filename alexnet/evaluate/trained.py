@@ -1,0 +1,122 @@
+"""A trained network wherever it lies (a checkpoint, a registered model) and what it needs."""
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from alexnet.data.augment import Augment, InputStatistics
+from alexnet.settings import AugmentSettings, NetworkSettings
+from alexnet.train.checkpoint import open_checkpoint
+from infra.commit import StoredObject, read_object
+from infra.errors import DataError, RecipeError
+from infra.store import ObjectStore
+from preprocessing.dataset.labels import Classes, read_classes
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.dataset.statistics import parse_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An object and where it lies."""
+
+    store: ObjectStore
+    item: StoredObject
+
+    def read(self) -> bytes:
+        """Read it whole, digest checked (ObjectCorrupt)."""
+        return read_object(self.store, self.item)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedNetwork:
+    """A network after some steps, with the statistics and classes of what it was trained on.
+
+    Small and picklable: it names the weights and does not hold them.
+    """
+
+    network: NetworkSettings
+    augment: AugmentSettings
+    step: int
+    stored_px: int
+    """Side of the stored images it was trained on."""
+    weights: Located
+    statistics: Located
+    classes: Located
+
+    def load_model(self, device: torch.device | str = "cpu") -> nn.Module:
+        """Build the network and load its weights, in evaluation mode.
+
+        Raises:
+            ObjectCorrupt: the weights' bytes are damaged.
+            DataError: they are another network's.
+        """
+        return build_model(
+            self.network, self.augment, len(self.load_classes()), self.weights.read(), device
+        )
+
+    def load_augment(self, device: torch.device | str = "cpu") -> Augment:
+        """Read the statistics and return what normalises images."""
+        statistics = InputStatistics.of(parse_statistics(self.statistics.read()))
+        return Augment(self.augment, statistics, device)
+
+    def load_classes(self) -> Classes:
+        """Read the classes it tells apart."""
+        return read_classes(self.classes.store, self.classes.item)
+
+
+def trained_network(
+    checkpoint: ObjectStore, dataset: ObjectStore, manifest: Manifest
+) -> TrainedNetwork:
+    """Describe the network in a checkpoint's folder.
+
+    Args:
+        checkpoint: the checkpoint's folder.
+        dataset: where the dataset it was trained on lies.
+        manifest: that dataset's.
+
+    Raises:
+        DataError: no complete checkpoint.
+        RecipeError: it was trained on another dataset.
+    """
+    receipt, state = open_checkpoint(checkpoint)
+    if state.dataset_fingerprint != manifest.fingerprint:
+        raise RecipeError(
+            f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, "
+            f"{dataset.uri} is {manifest.fingerprint[:12]}",
+            remedy="name the dataset of the training, or another run",
+        )
+    return TrainedNetwork(
+        network=state.network,
+        augment=state.augment,
+        step=state.step,
+        stored_px=manifest.height_px,
+        weights=Located(checkpoint, receipt.model),
+        statistics=Located(dataset, manifest.statistics),
+        classes=Located(dataset, manifest.classes),
+    )
+
+
+def build_model(
+    network: NetworkSettings,
+    augment: AugmentSettings,
+    num_classes: int,
+    weights: bytes,
+    device: torch.device | str,
+) -> nn.Module:
+    """Build a network and load safetensors into it, in evaluation mode.
+
+    Raises:
+        DataError: the tensors are another network's.
+    """
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and thrown away
+        model = network.build(num_classes, augment.crop_px)
+    try:
+        model.load_state_dict(load(weights))
+    except RuntimeError as error:
+        raise DataError(
+            f"these weights are not those of {network.name} for {num_classes} classes: {error}",
+            remedy="evaluate with the recipe that the checkpoint was trained with",
+        ) from error
+    return model.eval().to(device)

@@ -1,0 +1,23 @@
+"""The release's branch of the error tree.
+
+ServiceError               4
+├── ModelNotServable           what MLflow stored does not answer as evaluation did
+└── TrackingError
+└── ChampionMoved          the champion is another one than the gate judged against
+DataError                  3
+└── InputRejected              an image to predict cannot be decoded; says which row
+"""
+
+from infra.errors import DataError, ServiceError, TrackingError
+
+
+class ModelNotServable(ServiceError):
+    """A model, loaded in a fresh process, fails or answers other than its evaluation."""
+
+
+class ChampionMoved(TrackingError):
+    """The registry's champion is not the one the verdict is about: judge again."""
+
+
+class InputRejected(DataError):
+    """An image that was given to predict cannot be used."""

@@ -1,0 +1,76 @@
+"""What a registered model consists of: weights, statistics and one JSON file, no pickles."""
+
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from alexnet.evaluate.trained import Located, TrainedNetwork
+from alexnet.settings import AugmentSettings, NetworkSettings
+from infra.canonical import canonical_json
+from infra.commit import Frozen, StoredObject, write_object
+from infra.errors import DataError
+from infra.store import FolderStore, ObjectStore
+from preprocessing.dataset.labels import Classes
+
+MODEL: Final = "model.json"
+WEIGHTS: Final = "weights.safetensors"
+STATISTICS: Final = "statistics.safetensors"
+CLASSES: Final = "classes.json"
+FILES: Final = (MODEL, WEIGHTS, STATISTICS, CLASSES)
+
+
+class PackagedModel(Frozen):
+    """How the tensors beside it become a network, and its outputs names."""
+
+    schema_version: Literal[1] = 1
+    network: NetworkSettings
+    augment: AugmentSettings
+    step: int
+    stored_px: int
+    """Side to which images are scaled before views are cut, as the dataset's were."""
+    num_classes: int
+    weights: StoredObject
+    statistics: StoredObject
+    classes: StoredObject
+
+
+def write_package(trained: TrainedNetwork, folder: Path) -> None:
+    """Copy a network and all it needs into an empty directory."""
+    store = FolderStore(folder)
+    classes: Classes = trained.load_classes()
+    packaged = PackagedModel(
+        network=trained.network,
+        augment=trained.augment,
+        step=trained.step,
+        stored_px=trained.stored_px,
+        num_classes=len(classes),
+        weights=write_object(store, WEIGHTS, trained.weights.read()),
+        statistics=write_object(store, STATISTICS, trained.statistics.read()),
+        classes=write_object(store, CLASSES, trained.classes.read()),
+    )
+    store.write(MODEL, canonical_json(packaged.model_dump(mode="json")))
+
+
+def open_package(store: ObjectStore) -> TrainedNetwork:
+    """Describe the network that `write_package` put there; it can be evaluated like any other.
+
+    Raises:
+        DataError: there is none that this version reads.
+    """
+    try:
+        packaged = PackagedModel.model_validate_json(store.read(MODEL))
+    except (FileNotFoundError, ValidationError) as error:
+        raise DataError(
+            f"{store.uri} holds no model that this version reads: {error}",
+            remedy="register the model again with this version",
+        ) from error
+    return TrainedNetwork(
+        network=packaged.network,
+        augment=packaged.augment,
+        step=packaged.step,
+        stored_px=packaged.stored_px,
+        weights=Located(store, packaged.weights),
+        statistics=Located(store, packaged.statistics),
+        classes=Located(store, packaged.classes),
+    )

@@ -1,0 +1,117 @@
+"""Images → names and probabilities, with the pixels that evaluation sees. Knows no MLflow."""
+
+from collections.abc import Sequence
+from typing import Any, Final, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from alexnet.evaluate.metrics import top_classes
+from alexnet.evaluate.rows import View
+from alexnet.evaluate.scores import score
+from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.release.errors import InputRejected
+from infra.errors import RecipeError
+from preprocessing.dataset.pixels import Pixels, decode_image, to_square
+from preprocessing.errors import ImageRejected
+
+BATCH_ROWS: Final = 64
+
+Image = bytes | npt.NDArray[np.uint8]
+
+
+class Predictor:
+    """Answers for images with a trained network.
+
+    An image is decoded and scaled to the dataset's stored size by the very functions that built
+    the dataset, but not encoded as JPEG again: a file of another size gives slightly other pixels
+    than the same file did in the dataset, one of the stored size the same ones.
+    """
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = trained.load_model(self._device)
+        self._augment = trained.load_augment(self._device)
+        self._classes = trained.load_classes().classes
+        self._crop_px = trained.augment.crop_px
+        self._stored_px = trained.stored_px
+
+    def predict(self, images: Sequence[Image], view: str = "center") -> pd.DataFrame:
+        """Return one row an image, in order.
+
+        Args:
+            images: files' bytes (JPEG, PNG, …) or (height, width, 3) uint8 RGB arrays.
+            view: "center", or "ten_crop", ten times slower and somewhat better.
+
+        Returns:
+            Columns label, wnid, name, probability of the best class, and lists, best first, of
+            the best five (or all, where there are fewer): top5_labels, top5_wnids, top5_names,
+            top5_probabilities.
+
+        Raises:
+            InputRejected: an image cannot be used; says which row.
+            RecipeError: no such view.
+        """
+        if view not in get_args(View):
+            raise RecipeError(
+                f"there is no view {view!r}", remedy=f"choose one of {', '.join(get_args(View))}"
+            )
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(images), BATCH_ROWS):
+            part = images[start : start + BATCH_ROWS]
+            pixels = [self._stored_pixels(image, start + i) for i, image in enumerate(part)]
+            rows += self._answers(np.stack(pixels), view)  # type: ignore[arg-type]  # checked above
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def _stored_pixels(self, image: Image, row: int) -> Pixels:
+        try:
+            pixels = decode_image(image) if isinstance(image, bytes) else _checked(image)
+        except ImageRejected as error:
+            raise InputRejected(
+                f"image {row} (counted from 0) cannot be used: {error}",
+                remedy="give JPEG or PNG bytes, or (height, width, 3) uint8 RGB arrays",
+            ) from error
+        return to_square(pixels, self._stored_px)
+
+    def _answers(self, images: Pixels, view: View) -> list[dict[str, Any]]:
+        batch = torch.from_numpy(images).to(self._device)
+        scores = score(self._model, self._augment, batch, self._crop_px, view)
+        best = top_classes(scores, 5)
+        probabilities = scores.gather(1, best).exp()
+        return [
+            self._answer(labels, values)
+            for labels, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+    def _answer(self, labels: list[int], probabilities: list[float]) -> dict[str, Any]:
+        top = [self._classes[label] for label in labels]
+        return {
+            "label": labels[0],
+            "wnid": top[0].wnid,
+            "name": top[0].name,
+            "probability": probabilities[0],
+            "top5_labels": labels,
+            "top5_wnids": [entry.wnid for entry in top],
+            "top5_names": [entry.name for entry in top],
+            "top5_probabilities": probabilities,
+        }
+
+
+COLUMNS: Final = [
+    "label", "wnid", "name", "probability",
+    "top5_labels", "top5_wnids", "top5_names", "top5_probabilities",
+]  # fmt: skip
+
+
+def _checked(image: object) -> Pixels:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return np.ascontiguousarray(image)
+        what = f"an array of shape {image.shape}"
+    elif isinstance(image, np.ndarray):
+        what = f"an array of {image.dtype}"
+    else:
+        what = f"a {type(image).__name__}"
+    raise ImageRejected(f"it is {what}", remedy="give bytes or (height, width, 3) uint8 arrays")

@@ -1,0 +1,69 @@
+"""What a recipe says about a network and its training; torch-free, so that reading one is quick."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from infra.commit import Frozen
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NetworkSettings(Frozen):
+    """A network of the family by name, and its size. The classes are the dataset's."""
+
+    name: str = "alexnet-2012"
+    """One of `alexnet.list_models()`."""
+    width: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the maps and hidden units of every layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of hidden units silenced in training."""
+    init: Literal["release", "fan-in"] | None = None
+    """Initial spread of alexnet-2012: as released (none), or scaled up for narrow layers."""
+
+    def build(self, num_classes: int, image_size: int) -> "nn.Module":
+        """Build the network with fresh weights from torch's global generator.
+
+        Raises:
+            ValueError: no such network, or an option it does not have, or the image is too small.
+        """
+        from alexnet.model import create_model
+
+        options: dict[str, Any] = {"width": self.width, "dropout": self.dropout}
+        if self.init is not None:
+            options["init"] = self.init
+        return create_model(self.name, num_classes=num_classes, image_size=image_size, **options)
+
+
+class AugmentSettings(Frozen):
+    """What is done to an image before the network sees it."""
+
+    crop_px: Annotated[int, Field(ge=1)] = 224
+    """Side of the square that the network sees."""
+    flip: bool = True
+    """Mirror left to right with probability one half, in training."""
+    color_noise: Annotated[float, Field(ge=0)] = 0.1
+    """Colour noise in training, in standard deviations of the pixels along each principal axis."""
+    crop_sharing: Annotated[int, Field(ge=1)] = 1
+    """How many neighbours of the global batch share a crop and a flip; 32 in the release."""
+    normalise: Literal["mean-image", "channels"] = "mean-image"
+    """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
+
+
+class OptimizerSettings(Frozen):
+    """What the update rule needs besides the rates, which are the schedule's."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Part of the velocity that is left after a step."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0005
+    """Multiplies the rate and the weight; biases are not decayed."""
+
+
+class WorkerRange(Frozen):
+    """As many workers as the cluster holds, between two bounds."""
+
+    min: Annotated[int, Field(ge=1)]
+    """Fewer and the run is refused."""
+    max: Annotated[int, Field(ge=1)]
+    """More are never used."""

@@ -1,0 +1,43 @@
+"""Attempts: every start of the group of workers claims the next number, and says where it starts.
+
+A store cannot refuse a late write, so results must not need it to: what attempt k wrote beyond the
+start of attempt k + 1 is superseded, whenever it arrives.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from infra.canonical import canonical_json
+from infra.commit import Frozen
+from infra.store import ObjectStore
+
+
+class Attempt(Frozen):
+    """One start of the group of workers."""
+
+    number: Annotated[int, Field(ge=1)]
+    start_step: Annotated[int, Field(ge=0)]
+    """The state it continues from: steps below it are an earlier attempt's."""
+    world_size: Annotated[int, Field(ge=1)]
+
+
+def read_attempts(store: ObjectStore) -> list[Attempt]:
+    """Read the attempts of a run, by number."""
+    return [Attempt.model_validate_json(store.read(info.key)) for info in store.list("attempts/")]
+
+
+def claim_attempt(store: ObjectStore, *, start_step: int, world_size: int) -> Attempt:
+    """Take the next free number, whoever else is trying."""
+    number = len(read_attempts(store)) + 1
+    while True:
+        attempt = Attempt(number=number, start_step=start_step, world_size=world_size)
+        body = canonical_json(attempt.model_dump())
+        if store.create(f"attempts/{number:04}.json", body):
+            return attempt
+        number += 1
+
+
+def holds(step: int, attempt: int, attempts: list[Attempt]) -> bool:
+    """Tell whether what this attempt wrote of this step (or state) is not superseded."""
+    return all(step <= later.start_step for later in attempts if later.number > attempt)

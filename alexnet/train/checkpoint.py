@@ -1,0 +1,167 @@
+"""A checkpoint: all state or none, as safetensors and JSON, sealed by a receipt written last.
+
+    checkpoints/step-00012000-a0003/   model.safetensors  optimizer.safetensors  state.json
+                                       receipt.json
+
+The attempt is in the name, so that two attempts that reach the same step never write the same
+object. Loading never unpickles.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import ValidationError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from alexnet.settings import AugmentSettings, NetworkSettings
+from alexnet.train.attempts import Attempt, holds
+from infra.canonical import canonical_json
+from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
+from infra.errors import DataError, ObjectCorrupt
+from infra.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+RECEIPT = "receipt.json"
+_NAME = re.compile(r"^checkpoints/(step-(\d{8,})-a(\d{4,}))/receipt\.json$")
+
+
+class TrainState(Frozen):
+    """Where a run stands, and all that must be the same for it to go on."""
+
+    schema_version: Literal[1] = 1
+    step: int
+    """Updates made: the next step's number."""
+    epoch: int
+    """Epoch of the next step, 0-based."""
+    attempt: int
+    run_key: str
+    dataset_fingerprint: str
+    seed: int
+    global_batch: int
+    num_classes: int
+    network: NetworkSettings
+    augment: AugmentSettings
+
+    def check_continues(self, other: "TrainState") -> None:
+        """Refuse to go on from this state as another training.
+
+        Raises:
+            DataError: names what differs.
+        """
+        fields = set(TrainState.model_fields) - {"attempt", "epoch"}
+        differs = sorted(name for name in fields if getattr(self, name) != getattr(other, name))
+        if differs:
+            raise DataError(
+                f"the checkpoint of step {self.step} is of another training: "
+                + ", ".join(
+                    f"{name} is {getattr(self, name)}, not {getattr(other, name)}"
+                    for name in differs
+                ),
+                remedy="use the recipe it was made with, or set run.tag to start a new run",
+            )
+
+
+class CheckpointReceipt(Frozen):
+    """What a complete checkpoint consists of; paths are relative to its folder."""
+
+    step: int
+    attempt: int
+    state: StoredObject
+    model: StoredObject
+    optimizer: StoredObject
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return checkpoint_name(self.step, self.attempt)
+
+
+def checkpoint_name(step: int, attempt: int) -> str:
+    """Name the folder of the state after `step` updates, by attempt."""
+    return f"step-{step:08}-a{attempt:04}"
+
+
+def write_checkpoint(
+    run: ObjectStore,
+    state: TrainState,
+    model: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+) -> CheckpointReceipt:
+    """Write all of a run's state below its folder; it exists when the receipt does."""
+    store = run.child(f"checkpoints/{checkpoint_name(state.step, state.attempt)}")
+    receipt = CheckpointReceipt(
+        step=state.step,
+        attempt=state.attempt,
+        model=write_object(store, "model.safetensors", save(_on_cpu(model))),
+        optimizer=write_object(store, "optimizer.safetensors", save(_on_cpu(optimizer))),
+        state=write_object(store, "state.json", canonical_json(state.model_dump(mode="json"))),
+    )
+    commit_receipt(store, RECEIPT, canonical_json(receipt.model_dump(mode="json")))
+    return receipt
+
+
+def list_checkpoints(run: ObjectStore, attempts: list[Attempt]) -> list[CheckpointReceipt]:
+    """Read the complete checkpoints that no later attempt superseded, oldest first."""
+    found = []
+    for info in run.list("checkpoints/"):
+        match = _NAME.match(info.key)
+        if match and holds(int(match[2]), int(match[3]), attempts):
+            found.append(CheckpointReceipt.model_validate_json(run.read(info.key)))
+    return sorted(found, key=lambda receipt: (receipt.step, receipt.attempt))
+
+
+def find_sound_checkpoint(run: ObjectStore, attempts: list[Attempt]) -> CheckpointReceipt | None:
+    """Find the newest checkpoint whose bytes are all as its receipt says; None if there is none.
+
+    A damaged one is passed over with a warning: the one before it costs steps, not the run.
+    """
+    for receipt in reversed(list_checkpoints(run, attempts)):
+        store = run.child(f"checkpoints/{receipt.name}")
+        try:
+            for item in (receipt.state, receipt.model, receipt.optimizer):
+                read_object(store, item)
+        except ObjectCorrupt as error:
+            log.warning("checkpoint_passed_over %s", error)
+        else:
+            return receipt
+    return None
+
+
+def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
+    """Read the receipt and the state of the checkpoint in a folder.
+
+    Raises:
+        DataError: there is no complete checkpoint, or it was written by another version.
+        ObjectCorrupt: the state's bytes are damaged.
+    """
+    try:
+        receipt = CheckpointReceipt.model_validate_json(store.read(RECEIPT))
+        state = TrainState.model_validate_json(read_object(store, receipt.state))
+    except (FileNotFoundError, ValidationError) as error:
+        raise DataError(
+            f"{store.uri} holds no complete checkpoint that this version reads: {error}",
+            remedy="name the folder of a complete checkpoint (`alexnet inspect RUN` shows it)",
+        ) from error
+    return receipt, state
+
+
+def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, Tensor]:
+    """Read `model` or `optimizer` of a checkpoint's receipt, digest checked."""
+    return load(read_object(store, item))
+
+
+def prune_checkpoints(run: ObjectStore, attempts: list[Attempt], *, keep_last: int) -> None:
+    """Delete all but the newest complete checkpoints, receipts first, and what attempts left."""
+    keep = {receipt.name for receipt in list_checkpoints(run, attempts)[-keep_last:]}
+    keys = [info.key for info in run.list("checkpoints/")]
+    for key in sorted(keys, key=lambda key: not key.endswith(RECEIPT)):
+        if key.split("/")[1] not in keep:
+            run.delete(key)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,63 @@
+"""A training, described completely: what every worker is told, small and plain."""
+
+from alexnet.data.order import Order
+from alexnet.data.reader import ShareSpec, order_of
+from alexnet.settings import NetworkSettings
+from alexnet.train.settings import CheckpointSettings, TrainSettings
+from infra.canonical import digest_of
+from infra.commit import Frozen
+from preprocessing.dataset.manifest import Manifest
+
+VERSION = 1
+"""Raised by hand when the mathematics of a training changes, so that no old result is kept."""
+
+
+class TrainJob(Frozen):
+    """One training and where its state lives."""
+
+    run_key: str
+    run_uri: str
+    dataset_uri: str
+    dataset_fingerprint: str
+    num_classes: int
+    network: NetworkSettings
+    train: TrainSettings
+    checkpoint: CheckpointSettings
+
+    def order(self, manifest: Manifest) -> Order:
+        """Return the order of this training."""
+        return order_of(manifest, self.train.seed, self.train.global_batch, self.train.order)
+
+    def share(self, rank: int, world_size: int) -> ShareSpec:
+        """Describe what one rank reads."""
+        return ShareSpec(
+            dataset_uri=self.dataset_uri,
+            seed=self.train.seed,
+            global_batch=self.train.global_batch,
+            order_kind=self.train.order,
+            crop_px=self.train.augment.crop_px,
+            crop_sharing=self.train.augment.crop_sharing,
+            rank=rank,
+            world_size=world_size,
+        )
+
+
+def run_key(
+    fingerprint: str, network: NetworkSettings, train: TrainSettings, *, tag: str | None
+) -> str:
+    """Hex SHA-256 of what changes the mathematics: the same command finds the same run.
+
+    Not in it: the number of workers, checkpointing, logging, tracking. `tag` makes another run
+    of the same mathematics, on purpose.
+    """
+    mathematics = train.model_dump(mode="json", exclude={"sample_log", "log_every_steps"})
+    return digest_of(
+        {
+            "step": "train",
+            "version": VERSION,
+            "dataset": fingerprint,
+            "network": network.model_dump(mode="json"),
+            "train": mathematics,
+            "tag": tag,
+        }
+    )

@@ -1,0 +1,211 @@
+"""Stage 7, train: batches in, updates out; when to report and when to save.
+
+Knows nothing of Ray, MLflow or files: batches come from an iterator, and what is to be saved or
+reported goes to callables. It runs as it is in one plain process.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alexnet.counter_rng import keys_of, stream_key
+from alexnet.counter_rng_torch import keys_to_tensor
+from alexnet.data.augment import Augment, color_noise_keys
+from alexnet.data.batches import Batch
+from alexnet.data.crops import draw_flips, draw_shared_flips
+from alexnet.settings import AugmentSettings
+from alexnet.train.optimizer import MomentumSgd2012, set_rates
+from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
+from alexnet.train.step import train_step
+from alexnet.train.world import World
+from infra.errors import RecipeError
+
+
+class TrainingDiverged(RecipeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPlan:
+    """What is fixed before the first step."""
+
+    seed: int
+    total_steps: int
+    steps_per_epoch: int
+    schedule: ScheduleSettings
+    augment: AugmentSettings
+    log_every_steps: int
+    save_every_steps: int | None
+    save_every_epochs: int | None
+    autocast_dtype: torch.dtype | None = None
+
+    def saves_after(self, step: int) -> bool:
+        """Tell whether the state after `step` updates is kept; the last always is."""
+        if step == self.total_steps:
+            return True
+        if self.save_every_steps is not None and step % self.save_every_steps == 0:
+            return True
+        if self.save_every_epochs is None:
+            return False
+        return step % (self.save_every_epochs * self.steps_per_epoch) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What learns, on its device: the network (possibly wrapped by DDP) and its optimizer."""
+
+    model: nn.Module
+    optimizer: MomentumSgd2012
+    augment: Augment
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known after a reported step."""
+
+    step: int
+    """Updates made."""
+    loss: float
+    """Mean over the global batch of the last step, natural logarithm."""
+    weight_rate: float
+    images: int
+    """Images of all ranks since the last report."""
+    elapsed_s: float
+    waited_s: float
+    """Part of it in which this rank had no batch to work on."""
+
+
+def train_loop(
+    learner: Learner,
+    batches: Iterator[Batch],
+    plan: LoopPlan,
+    world: World,
+    *,
+    trained: Callable[[Batch], None],
+    report: Callable[[Progress], None],
+    save: Callable[[int], None],
+) -> None:
+    """Train on every batch in turn.
+
+    Args:
+        learner: in the state before the first of the batches.
+        batches: this rank's share of consecutive global steps, up to the plan's last.
+        plan: the same on every rank.
+        world: the ranks; all must call this together.
+        trained: called with each batch when its update is made.
+        report: called every `log_every_steps`, on every rank.
+        save: called with the number of updates made when the plan says so, on every rank.
+
+    Raises:
+        TrainingDiverged: the loss is not finite (looked at when reporting and before saving).
+    """
+    learner.model.train()
+    clock = _Clock()
+    for batch in clock.timed(batches):
+        rates = _rates(plan, batch)
+        set_rates(learner.optimizer, rates)
+        loss_sum = _step(learner, batch, plan, world, rates)
+        clock.images += batch.batch_rows
+        trained(batch)
+        done = batch.step + 1
+        saves, reports = plan.saves_after(done), done % plan.log_every_steps == 0
+        if saves or reports:
+            loss = _finite(world.total(loss_sum) / batch.batch_rows, done)
+            if reports:
+                report(clock.lap(done, loss, rates.weight_rate))
+        if saves:
+            save(done)
+
+
+def _rates(plan: LoopPlan, batch: Batch) -> Rates:
+    return rates_at(plan.schedule, epoch=batch.epoch, progress=batch.step / plan.total_steps)
+
+
+def _step(learner: Learner, batch: Batch, plan: LoopPlan, world: World, rates: Rates) -> Tensor:
+    ids, device = batch.rows.sample_ids, learner.device
+    noise = color_noise_keys(seed=plan.seed, epoch=batch.epoch, sample_ids=ids)
+    dropout = keys_of(stream_key(plan.seed, "dropout", batch.epoch), ids)
+    inputs = learner.augment.training_inputs(
+        _images(batch, plan.augment.crop_px).to(device, non_blocking=True),
+        flips=_flips(batch, plan, device),
+        noise_keys=keys_to_tensor(noise, device),
+        color_noise=rates.color_noise,
+    )
+    return train_step(
+        learner.model,
+        learner.optimizer,
+        inputs,
+        torch.tensor(batch.rows.labels, device=device),
+        keys_to_tensor(dropout, device),
+        world_size=world.size,
+        batch_rows=batch.batch_rows,
+        autocast_dtype=plan.autocast_dtype,
+    )
+
+
+def _images(batch: Batch, crop_px: int) -> Tensor:
+    images = batch.rows.images.reshape(-1, crop_px, crop_px, 3) if len(batch.rows) else None
+    if images is None:
+        return torch.empty((0, crop_px, crop_px, 3), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # The pixels lie in Ray's shared memory, which is read-only; nothing here writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _flips(batch: Batch, plan: LoopPlan, device: torch.device) -> Tensor | None:
+    if not plan.augment.flip:
+        return None
+    if plan.augment.crop_sharing > 1:
+        flips = draw_shared_flips(
+            seed=plan.seed,
+            step=batch.step,
+            positions=batch.rows.positions,
+            sharing=plan.augment.crop_sharing,
+        )
+    else:
+        flips = draw_flips(seed=plan.seed, epoch=batch.epoch, sample_ids=batch.rows.sample_ids)
+    return torch.from_numpy(np.ascontiguousarray(flips)).to(device)
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"the loss is {loss} after step {step}",
+            remedy="lower the rates of train.schedule, or look for broken images or labels",
+        )
+    return loss
+
+
+class _Clock:
+    """Time and images between reports, and how much of the time went into waiting for data."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            asked_at = time.perf_counter()
+            batch = next(batches, None)
+            self._waited_s += time.perf_counter() - asked_at
+            if batch is None:
+                return
+            yield batch
+
+    def lap(self, step: int, loss: float, weight_rate: float) -> Progress:
+        elapsed_s = time.perf_counter() - self._started_at
+        progress = Progress(step, loss, weight_rate, self.images, elapsed_s, self._waited_s)
+        self._reset()
+        return progress
+
+    def _reset(self) -> None:
+        self._started_at = time.perf_counter()
+        self._waited_s = 0.0
+        self.images = 0

@@ -1,0 +1,47 @@
+"""The receipt of a training: which checkpoint is its end."""
+
+from alexnet.train.checkpoint import CheckpointReceipt, open_checkpoint
+from infra.canonical import canonical_json
+from infra.commit import Frozen, Sha256, check_listing, commit_receipt, read_receipt
+from infra.store import ObjectStore
+
+FINISHED = "finished.json"
+
+
+class TrainingReceipt(Frozen):
+    """A finished training."""
+
+    run_key: str
+    step: int
+    """Updates made in all."""
+    checkpoint: str
+    """Folder of the last checkpoint, relative to the run's."""
+    model_sha256: Sha256
+
+
+def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> TrainingReceipt:
+    """Say that a training is finished, with this checkpoint."""
+    receipt = TrainingReceipt(
+        run_key=run_key,
+        step=last.step,
+        checkpoint=f"checkpoints/{last.name}",
+        model_sha256=last.model.sha256,
+    )
+    body = commit_receipt(run, FINISHED, canonical_json(receipt.model_dump(mode="json")))
+    return TrainingReceipt.model_validate_json(body)
+
+
+def read_training(run: ObjectStore) -> TrainingReceipt | None:
+    """Read the receipt of a finished training whose last checkpoint is whole; None otherwise.
+
+    Raises:
+        ObjectCorrupt: the checkpoint lacks an object, or one has another size.
+    """
+    body = read_receipt(run, FINISHED)
+    if body is None:
+        return None
+    receipt = TrainingReceipt.model_validate_json(body)
+    store = run.child(receipt.checkpoint)
+    checkpoint, _ = open_checkpoint(store)
+    check_listing(store, [checkpoint.state, checkpoint.model, checkpoint.optimizer])
+    return receipt

@@ -1,0 +1,192 @@
+"""Learning rates and colour noise as a pure function of the epoch and of progress."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["weight", "bias"]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_SETTINGS = ConfigDict(
+    frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+)
+
+
+class LayerRates(BaseModel):
+    """The two rates of one layer; a rate of 0 freezes what it belongs to."""
+
+    model_config = _SETTINGS
+
+    weight_rate: Rate
+    """Learning rate of the layer's weights."""
+    bias_rate: Rate
+    """Learning rate of the layer's biases."""
+
+
+class Phase(BaseModel):
+    """The rates from one epoch up to the next phase; nothing is inherited from the one before."""
+
+    model_config = _SETTINGS
+
+    from_epoch: Annotated[int, Field(ge=1)]
+    """First epoch of the phase, counted from 1 as in the release's logs."""
+    weight_rate: Rate
+    """Learning rate of all weights that `layers` does not name."""
+    bias_rate: Rate
+    """Learning rate of all biases that `layers` does not name."""
+    layers: dict[str, LayerRates] = {}
+    """Layers with rates of their own, by name; both rates are given."""
+    color_noise: Rate | None = None
+    """Strength of the colour noise; none keeps the augmentation's own value."""
+
+
+class PhasesSchedule(BaseModel):
+    """Rates by hand: constant within a phase, whole epochs long."""
+
+    model_config = _SETTINGS
+
+    kind: Literal["phases"] = "phases"
+    """Rates that change at given epochs."""
+    # Not strict: YAML knows lists only.
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1, strict=False)]
+    """In order; the first starts at epoch 1."""
+
+    @model_validator(mode="after")
+    def _phases_follow_each_other(self) -> "PhasesSchedule":
+        starts = [phase.from_epoch for phase in self.phases]
+        if starts[0] != 1:
+            raise ValueError(f"the first phase starts at epoch {starts[0]}, not at 1")
+        if any(late >= later for late, later in pairwise(starts)):
+            raise ValueError(f"phases start at epochs {starts}, which do not increase")
+        return self
+
+
+class Staircase(BaseModel):
+    """`steps` rates of equal duration from `base` down to `base / factor`, evenly in logarithm."""
+
+    model_config = _SETTINGS
+
+    base: Rate
+    """The first rate."""
+    factor: Annotated[float, Field(gt=0)]
+    """The first rate over the last."""
+    steps: Annotated[int, Field(ge=1)]
+    """How many rates; a single one is `base` throughout."""
+
+    def at(self, progress: float) -> float:
+        """Return the rate of the first stair that ends at or after `progress`, in [0, 1)."""
+        stair = next(i for i in range(self.steps) if progress <= (i + 1) / self.steps)
+        return self.base * self.factor ** (-stair / max(self.steps - 1, 1))
+
+
+class DexpSchedule(BaseModel):
+    """The release's automatic schedule: a staircase for weights, another one for biases."""
+
+    model_config = _SETTINGS
+
+    kind: Literal["dexp"] = "dexp"
+    """Rates that fall in equal stairs."""
+    weight: Staircase
+    """Learning rate of all weights."""
+    bias: Staircase
+    """Learning rate of all biases."""
+
+
+class CosineSchedule(BaseModel):
+    """A linear ramp from 0 to the peak, then half a cosine down to the final rates.
+
+    The very first step of a ramp has rate 0 and so moves nothing.
+    """
+
+    model_config = _SETTINGS
+
+    kind: Literal["cosine"] = "cosine"
+    """Rates that ramp up and fall along a cosine."""
+    weight_rate: Rate
+    """Peak learning rate of all weights."""
+    bias_rate: Rate
+    """Peak learning rate of all biases."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the run that the ramp takes."""
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The rates at the very end, over the peak."""
+
+    def share_at(self, progress: float) -> float:
+        """Return the part of the peak rates that holds at `progress`, in [0, 1)."""
+        if progress < self.warmup_fraction:
+            return progress / self.warmup_fraction
+        fallen = (progress - self.warmup_fraction) / (1 - self.warmup_fraction)
+        height = (1 + math.cos(math.pi * fallen)) / 2
+        return self.final_fraction + (1 - self.final_fraction) * height
+
+
+ScheduleSettings: TypeAlias = Annotated[
+    PhasesSchedule | DexpSchedule | CosineSchedule, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What holds at one moment of a run."""
+
+    weight_rate: float
+    bias_rate: float
+    layers: Mapping[str, LayerRates] = field(default_factory=dict)
+    color_noise: float | None = None
+    """None keeps the augmentation's own value."""
+
+    def of(self, layer: str, kind: Kind) -> float:
+        """Return the learning rate of a layer's weights or biases."""
+        rates = self.layers.get(layer, self)
+        return rates.weight_rate if kind == "weight" else rates.bias_rate
+
+
+def rates_at(schedule: ScheduleSettings, *, epoch: int, progress: float) -> Rates:
+    """Return the rates of one step.
+
+    Args:
+        schedule: phases look at the epoch only, the others at progress only.
+        epoch: 0-based, so that `from_epoch: 25` begins at epoch 24.
+        progress: steps done over steps of the whole run, in [0, 1).
+
+    Raises:
+        ValueError: a negative epoch, or progress outside [0, 1).
+
+    Source:
+        The logs in the release's `layer-params-145.cfg`; `dexp` of its `src/lr.cu`.
+    """
+    if epoch < 0 or not 0 <= progress < 1:
+        raise ValueError(f"epoch {epoch} or progress {progress} lies outside of every run")
+    match schedule:
+        case PhasesSchedule():
+            phase = [phase for phase in schedule.phases if phase.from_epoch <= epoch + 1][-1]
+            return Rates(
+                weight_rate=phase.weight_rate,
+                bias_rate=phase.bias_rate,
+                layers=phase.layers,
+                color_noise=phase.color_noise,
+            )
+        case DexpSchedule():
+            weight_rate, bias_rate = schedule.weight.at(progress), schedule.bias.at(progress)
+            return Rates(weight_rate=weight_rate, bias_rate=bias_rate)
+        case CosineSchedule():
+            share = schedule.share_at(progress)
+            return Rates(
+                weight_rate=share * schedule.weight_rate, bias_rate=share * schedule.bias_rate
+            )
+
+
+def last_phase_start(schedule: ScheduleSettings) -> int:
+    """Return the epoch, counted from 1, at which the last phase starts: no run may end before."""
+    return schedule.phases[-1].from_epoch if isinstance(schedule, PhasesSchedule) else 1
+
+
+def layers_named(schedule: ScheduleSettings) -> frozenset[str]:
+    """Return the layers with rates of their own in any phase, to compare with the network's."""
+    if not isinstance(schedule, PhasesSchedule):
+        return frozenset()
+    return frozenset(name for phase in schedule.phases for name in phase.layers)

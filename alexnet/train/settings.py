@@ -1,0 +1,54 @@
+"""What a recipe says about training, checkpoints and the workers; torch-free."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from alexnet.settings import AugmentSettings, OptimizerSettings, WorkerRange
+from alexnet.train.schedule import ScheduleSettings
+from infra.commit import Frozen
+
+
+class TrainSettings(Frozen):
+    """What is learned from, in which order, by which rule. All but the last two decide results."""
+
+    epochs: Annotated[int, Field(ge=1)] = 90
+    """Passes over the train split."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Keys the initial weights, the order, and everything random about a sample."""
+    global_batch: Annotated[int, Field(ge=1)] = 128
+    """Images of an update, all workers together; fixed for a run."""
+    order: Literal["reshuffled", "fixed"] = "reshuffled"
+    """Another order every epoch, or one order for all, as the 2012 program did."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward and backward pass; weights and updates are always fp32."""
+    augment: AugmentSettings = AugmentSettings()
+    """What is done to an image before the network sees it."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """The update rule."""
+    schedule: ScheduleSettings
+    """The learning rates, and when they change."""
+    log_every_steps: Annotated[int, Field(ge=1)] = 20
+    """Steps between two points of a curve."""
+    sample_log: Annotated[str, Field(min_length=1)] | None = None
+    """Directory or URI under which every sample of every step is recorded; none records nothing."""
+
+
+class CheckpointSettings(Frozen):
+    """When all state is saved. The end of a run always is."""
+
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Save when this many updates were made since the run's start, and at every multiple."""
+    every_epochs: Annotated[int, Field(ge=1)] | None = 1
+    """Save at the end of every so many epochs."""
+    keep_last: Annotated[int, Field(ge=1)] = 2
+    """How many complete checkpoints are kept."""
+
+
+class ScalingSettings(Frozen):
+    """How many workers train; in no key, for it changes no result but rounding."""
+
+    workers: Annotated[int, Field(ge=1)] | WorkerRange = 1
+    """Ray Train workers: one a GPU, else shares of the CPUs; or `{min, max}`."""
+    max_failures: Annotated[int, Field(ge=0)] = 8
+    """How often the group of workers is started again before the run fails."""

@@ -1,0 +1,51 @@
+"""One step: forward, loss, backward, update; no I/O."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    sample_keys: Tensor,
+    *,
+    world_size: int,
+    batch_rows: int,
+    autocast_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Take one step along the mean gradient of the global batch; return the loss of the own rows.
+
+    DDP averages gradients over ranks, which may hold shares of different size. So each rank's
+    loss is its sum times world_size / batch_rows: the average over ranks is then the sum over
+    the global batch divided by its size. A rank without rows goes through backward all the same,
+    with zeros, because the others wait for it.
+
+    Args:
+        model: called as `model(images, sample_keys)`; returns logits, (n, classes).
+        images: (n, 3, height, width) float32, this rank's share; n may be 0.
+        labels: (n,) int64.
+        sample_keys: (n,) int64, what dropout masks are drawn from.
+        world_size: ranks that DDP averages over; 1 without DDP.
+        batch_rows: rows of the global batch, at least 1; the last one of an epoch is smaller.
+        autocast_dtype: runs the forward pass in this type, bfloat16 say; none is float32.
+            Not float16: its gradients need a scaler.
+
+    Returns:
+        Sum of -ln p(label) over the own rows, natural logarithm: float32, 0-dim, detached, and
+        still on the device, so that nothing waits for it.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(
+        images.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None
+    ):
+        logits = model(images, sample_keys)
+    # The sum runs in float32 at least: a softmax in bfloat16 keeps two digits.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+    loss = loss_sum * (world_size / batch_rows)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    optimizer.step()
+    return loss_sum.detach().to(torch.float32)

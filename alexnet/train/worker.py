@@ -1,0 +1,220 @@
+"""What Ray Train starts on each worker: where to go on, device, process group, loop, saving.
+
+Every start of the group is an attempt: rank 0 finds the newest sound checkpoint, claims the next
+number and tells the others. Nothing lags a checkpoint: sample logs of all ranks and all points of
+the curves are durable before its receipt is.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+from torch import nn
+
+from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.batches import Batch
+from alexnet.data.loader import LoaderResources, load_batches
+from alexnet.train.allocator import keep_memory
+from alexnet.train.attempts import claim_attempt, read_attempts
+from alexnet.train.checkpoint import (
+    TrainState,
+    find_sound_checkpoint,
+    open_checkpoint,
+    prune_checkpoints,
+    read_tensors,
+    write_checkpoint,
+)
+from alexnet.train.job import TrainJob
+from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
+from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
+from alexnet.train.placement import Placement
+from alexnet.train.sample_log import SampleLog
+from alexnet.train.world import World
+from infra.errors import ProjectError
+from infra.store import ObjectStore, open_store
+from infra.tracking.points import MetricPoint
+from preprocessing.dataset.manifest import Manifest, open_dataset
+from preprocessing.dataset.statistics import read_statistics
+
+
+def train_on_worker(config: dict[str, Any]) -> None:
+    """Train from where the run stands to its end. Ray Train calls it on every worker.
+
+    Args:
+        config: `job` (JSON of a TrainJob), `placement`, and `sink`, the handle of the metrics
+            actor beside the driver.
+    """
+    sink, placement = config["sink"], config["placement"]
+    if ray.get(sink.failure.remote()) is not None:
+        return  # The last attempt failed for a reason that another one would meet again.
+    try:
+        job = TrainJob.model_validate_json(config["job"])
+        _Worker(job, placement, sink).run()
+    except ProjectError as error:
+        ray.get(sink.fail.remote(error))
+        raise
+
+
+class _Worker:
+    """One rank of one attempt."""
+
+    def __init__(self, job: TrainJob, placement: Placement, sink: "ray.ActorHandle[Any]") -> None:
+        keep_memory()
+        context = ray.train.get_context()
+        self._world = World(context.get_world_rank(), context.get_world_size())
+        self._device = ray.train.torch.get_device()
+        if self._device.type == "cpu":
+            torch.set_num_threads(placement.threads_per_worker)
+        self._job = job
+        self._placement = placement
+        self._sink = sink
+        self._run: ObjectStore = open_store(job.run_uri)
+        self._dataset: ObjectStore = open_store(job.dataset_uri)
+        self._manifest: Manifest = open_dataset(self._dataset)
+        self._order = job.order(self._manifest)
+        self._total_steps = job.train.epochs * self._order.steps_per_epoch
+
+    def run(self) -> None:
+        self._attempt, self._start_step, checkpoint = self._agree_on_start()
+        network = self._build_network()
+        self._optimizer = build_optimizer(network, self._job.train.optimizer)
+        if checkpoint is not None:
+            self._restore(network, checkpoint)
+        self._network = network
+        self._sample_log = self._open_sample_log()
+        train_loop(
+            self._learner(network),
+            self._batches(),
+            self._plan(),
+            self._world,
+            trained=self._note_samples,
+            report=self._report,
+            save=self._save,
+        )
+
+    def _agree_on_start(self) -> tuple[int, int, str | None]:
+        """Let rank 0 decide which attempt this is, at which step it starts, from what."""
+        decision = None
+        if self._world.rank == 0:
+            found = find_sound_checkpoint(self._run, read_attempts(self._run))
+            step = found.step if found else 0
+            attempt = claim_attempt(self._run, start_step=step, world_size=self._world.size)
+            decision = (attempt.number, step, found.name if found else None)
+        agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
+            decision
+        )
+        return agreed
+
+    def _build_network(self) -> nn.Module:
+        torch.manual_seed(self._job.train.seed)
+        crop_px = self._job.train.augment.crop_px
+        network = self._job.network.build(self._job.num_classes, crop_px)
+        return network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
+
+    def _restore(self, network: nn.Module, checkpoint: str) -> None:
+        store = self._run.child(f"checkpoints/{checkpoint}")
+        receipt, state = open_checkpoint(store)
+        state.check_continues(self._state(receipt.step))
+        network.load_state_dict(read_tensors(store, receipt.model))
+        load_velocity(self._optimizer, read_tensors(store, receipt.optimizer))
+
+    def _learner(self, network: nn.Module) -> Learner:
+        model = network
+        if self._world.size > 1:
+            ids = [self._device.index] if self._device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(
+                network, device_ids=ids, gradient_as_bucket_view=True
+            )
+        statistics = InputStatistics.of(read_statistics(self._dataset, self._manifest.statistics))
+        augment = Augment(self._job.train.augment, statistics, self._device)
+        return Learner(model, self._optimizer, augment, self._device)
+
+    def _plan(self) -> LoopPlan:
+        train, checkpoint = self._job.train, self._job.checkpoint
+        return LoopPlan(
+            seed=train.seed,
+            total_steps=self._total_steps,
+            steps_per_epoch=self._order.steps_per_epoch,
+            schedule=train.schedule,
+            augment=train.augment,
+            log_every_steps=train.log_every_steps,
+            save_every_steps=checkpoint.every_steps,
+            save_every_epochs=checkpoint.every_epochs,
+            autocast_dtype=torch.bfloat16 if train.precision == "bf16" else None,
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        resources = LoaderResources(self._placement.cpus_per_task, self._placement.tasks_per_worker)
+        return load_batches(
+            self._job.share(self._world.rank, self._world.size),
+            self._order,
+            resources,
+            first_step=self._start_step,
+            stop_step=self._total_steps,
+        )
+
+    def _open_sample_log(self) -> SampleLog | None:
+        if self._job.train.sample_log is None:
+            return None
+        return SampleLog(
+            open_store(self._job.train.sample_log).child(self._job.run_key),
+            attempt=self._attempt,
+            rank=self._world.rank,
+            world_size=self._world.size,
+        )
+
+    def _note_samples(self, batch: Batch) -> None:
+        if self._sample_log is not None:
+            self._sample_log.add(batch)
+
+    def _report(self, progress: Progress) -> None:
+        if self._world.rank != 0:
+            return
+        now_ms = int(time.time() * 1000)
+        values = {
+            "train/loss": progress.loss,
+            "train/weight_rate": progress.weight_rate,
+            "perf/images_per_s": progress.images / progress.elapsed_s,
+            "perf/data_wait_frac": progress.waited_s / progress.elapsed_s,
+        }
+        points = [
+            MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
+            for key, value in values.items()
+        ]
+        self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
+
+    def _state(self, step: int) -> TrainState:
+        return TrainState(
+            step=step,
+            epoch=step // self._order.steps_per_epoch,
+            attempt=self._attempt,
+            run_key=self._job.run_key,
+            dataset_fingerprint=self._job.dataset_fingerprint,
+            seed=self._job.train.seed,
+            global_batch=self._job.train.global_batch,
+            num_classes=self._job.num_classes,
+            network=self._job.network,
+            augment=self._job.train.augment,
+        )
+
+    def _save(self, step: int) -> None:
+        if self._sample_log is not None:
+            self._sample_log.flush()
+        self._world.wait_for_all()
+        if self._world.rank != 0:
+            return
+        ray.get(self._sink.flush.remote())
+        write_checkpoint(
+            self._run,
+            self._state(step),
+            self._network.state_dict(),
+            velocity_state(self._optimizer),
+        )
+        prune_checkpoints(
+            self._run, read_attempts(self._run), keep_last=self._job.checkpoint.keep_last
+        )

@@ -1,0 +1,214 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.evaluate.blocks import BlockReader, plan_blocks
+from alexnet.evaluate.evaluate import BlockEvaluator
+from alexnet.evaluate.evaluation import (
+    Evaluation,
+    open_evaluation,
+    read_evaluation,
+    read_predictions,
+    validation_digest,
+)
+from alexnet.evaluate.execute import evaluate
+from alexnet.evaluate.rows import join_results
+from alexnet.evaluate.settings import EvaluateSettings
+from alexnet.evaluate.tables import read_table
+from infra.commit import read_object
+from infra.errors import DataError, ObjectCorrupt, RecipeError
+from infra.store import FolderStore, MemoryStore
+from preprocessing.dataset.labels import make_classes
+from preprocessing.errors import ShardCorrupt
+
+pytestmark = pytest.mark.ray
+
+
+def _evaluate(training: Any, place: Path, **settings: Any) -> Evaluation:
+    return evaluate(
+        trained=training.trained,
+        dataset=training.store,
+        manifest=training.manifest,
+        settings=EvaluateSettings(**settings),
+        place=FolderStore(place),
+        key="k",
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    ray_local: Any, tiny_training: Any, tmp_path_factory: pytest.TempPathFactory
+) -> FolderStore:
+    place = tmp_path_factory.mktemp("evaluation")
+    _evaluate(tiny_training, place, parallelism=1)
+    return FolderStore(place)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_nothing_depends_on_the_number_of_workers(
+    evaluated: FolderStore, tiny_training: Any, tmp_path: Path, workers: int
+) -> None:
+    """Three blocks: with eight workers most have none."""
+    assert _evaluate(tiny_training, tmp_path, parallelism=workers) == open_evaluation(evaluated)
+
+
+def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_training: Any) -> None:
+    evaluation = open_evaluation(evaluated)
+    rows = read_predictions(evaluated, evaluation)
+    per_class = read_table(read_object(evaluated, evaluation.per_class))
+    confusion = read_table(read_object(evaluated, evaluation.confusion))
+    assert evaluation.count == rows.num_rows == 150
+    assert evaluation.validation_digest == validation_digest(tiny_training.manifest)
+    assert rows["sample_id"].to_pylist() == [i for i in range(152) if i not in (3, 40)]
+    labels = rows["label"].to_numpy()
+    for view, accuracy in (("center", evaluation.center), ("ten_crop", evaluation.ten_crop)):
+        assert accuracy is not None
+        right = rows[f"{view}_pred"].to_numpy() == labels
+        assert right.sum() == accuracy.correct1 == sum(per_class[f"{view}_correct1"].to_pylist())
+        assert (right == (rows[f"{view}_rank"].to_numpy() == 0)).all()
+        assert accuracy.top1 == accuracy.correct1 / 150
+        assert (rows[f"{view}_rank"].to_numpy() < 5).sum() == accuracy.correct5
+        probabilities = np.array(rows[f"{view}_probabilities"].to_pylist(), np.float64)
+        assert probabilities.shape == (150, 7)
+        own = probabilities[np.arange(150), labels]
+        assert -np.log(own).mean() == pytest.approx(accuracy.loss, rel=1e-3)
+        diagonal = confusion.filter(
+            np.equal(confusion["true"].to_numpy(), confusion["predicted"].to_numpy())
+        )
+        assert sum(diagonal[f"{view}_count"].to_pylist()) == accuracy.correct1
+        assert sum(confusion[f"{view}_count"].to_pylist()) == 150
+    assert per_class["name"].to_pylist() == [f"class {i}" for i in range(7)]
+    assert per_class["count"].to_pylist() == np.bincount(labels, minlength=7).tolist()
+
+
+def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_training: Any) -> None:
+    manifest = tiny_training.manifest
+    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        evaluator = BlockEvaluator(
+            reader,
+            tiny_training.trained.load_model(),
+            tiny_training.trained.load_augment(),
+            crop_px=40,
+            ten_crop=False,
+        )
+        result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
+    finally:
+        torch.set_num_threads(before)
+        reader.close()
+    rows = read_predictions(evaluated, open_evaluation(evaluated))
+    np.testing.assert_array_equal(rows["center_pred"].to_numpy(), result.views["center"].predicted)
+
+
+def test_without_ten_crops_there_is_only_the_centre(
+    ray_local: Any, tiny_training: Any, tmp_path: Path
+) -> None:
+    done: list[tuple[int, int]] = []
+    evaluation = evaluate(
+        trained=tiny_training.trained,
+        dataset=tiny_training.store,
+        manifest=tiny_training.manifest,
+        settings=EvaluateSettings(ten_crop=False),
+        place=FolderStore(tmp_path),
+        key="k",
+        progress=lambda images, total: done.append((images, total)),
+    )
+    assert evaluation.ten_crop is None
+    assert done[-1] == (150, 150)
+    names = read_predictions(FolderStore(tmp_path), evaluation).column_names
+    assert names == ["sample_id", "label", "center_pred", "center_rank", "center_probabilities"]
+
+
+def test_a_damaged_shard_is_named_through_ray(
+    ray_local: Any, tiny_training: Any, tmp_path: Path
+) -> None:
+    dataset = FolderStore(tmp_path / "dataset")
+    for shard in tiny_training.manifest.val.shards:
+        body = bytearray(tiny_training.store.read(shard.path))
+        body[5000] ^= 0xFF
+        dataset.write(shard.path, bytes(body))
+    with pytest.raises(ShardCorrupt, match=r"val/part-\d\.parquet"):
+        evaluate(
+            trained=tiny_training.trained,
+            dataset=dataset,
+            manifest=tiny_training.manifest,
+            settings=EvaluateSettings(ten_crop=False),
+            place=FolderStore(tmp_path / "evaluation"),
+            key="k",
+        )
+    assert read_evaluation(FolderStore(tmp_path / "evaluation")) is None
+
+
+def test_damaged_weights_are_named_through_ray(
+    ray_local: Any, tiny_training: Any, tmp_path: Path
+) -> None:
+    weights = tiny_training.trained.weights
+    copy = FolderStore(tmp_path)
+    copy.write(weights.item.path, weights.store.read(weights.item.path)[:-1] + b"\0\0")
+    trained = _with(tiny_training.trained, weights=_with(weights, store=copy))
+    with pytest.raises(ObjectCorrupt, match=r"model\.safetensors"):
+        evaluate(
+            trained=trained,
+            dataset=tiny_training.store,
+            manifest=tiny_training.manifest,
+            settings=EvaluateSettings(ten_crop=False),
+            place=FolderStore(tmp_path / "evaluation"),
+            key="k",
+        )
+
+
+def test_a_network_with_other_classes_is_refused(tiny_training: Any, tmp_path: Path) -> None:
+    other = make_classes({"a": "a", "b": "b"}).to_bytes()
+    classes = _stored(tmp_path, "classes.json", other)
+    manifest = tiny_training.manifest.model_copy(update={"classes": classes})
+    with pytest.raises(RecipeError, match="other classes"):
+        evaluate(
+            trained=tiny_training.trained,
+            dataset=tiny_training.store,
+            manifest=manifest,
+            settings=EvaluateSettings(),
+            place=MemoryStore(),
+            key="k",
+        )
+
+
+def test_an_interrupt_ends_it_and_commits_nothing(
+    ray_local: Any, tiny_training: Any, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            trained=tiny_training.trained,
+            dataset=tiny_training.store,
+            manifest=tiny_training.manifest,
+            settings=EvaluateSettings(ten_crop=False),
+            place=FolderStore(tmp_path),
+            key="k",
+            progress=interrupt,
+        )
+    assert list(FolderStore(tmp_path).list()) == []
+
+
+def test_no_evaluation_is_an_error_only_when_asked_to_open_one() -> None:
+    assert read_evaluation(MemoryStore()) is None
+    with pytest.raises(DataError, match=r"evaluation\.json"):
+        open_evaluation(MemoryStore())
+
+
+def _with(value: Any, **changes: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(value, **changes)
+
+
+def _stored(folder: Path, path: str, body: bytes) -> Any:
+    from infra.commit import write_object
+
+    return write_object(FolderStore(folder), path, body)

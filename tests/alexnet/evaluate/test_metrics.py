@@ -1,0 +1,76 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet.evaluate.counts import Counts, count_rows
+from alexnet.evaluate.metrics import judge_rows, label_ranks, top_classes
+from infra.errors import DataError
+
+
+def test_ties_go_to_the_lower_class_index() -> None:
+    scores = torch.tensor([[1.0, 1.0, 0.0, 1.0]]).expand(4, 4)
+    labels = torch.arange(4)
+    assert label_ranks(scores, labels).tolist() == [0, 1, 3, 2]
+    assert top_classes(scores, 4).tolist() == [[0, 1, 3, 2]] * 4
+
+
+def test_of_a_thousand_equal_scores_only_the_first_five_are_right_at_five() -> None:
+    labels = np.arange(1000)
+    rows = judge_rows(torch.full((1000, 1000), -math.log(1000)), torch.from_numpy(labels))
+    counts = count_rows(labels, rows, 1000)
+    assert (counts.correct1, counts.correct5, counts.count) == (1, 5, 1000)
+    assert counts.confusion[:, 0].sum() == 1000
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_ranks_are_positions_in_the_stable_order(data: st.DataObject) -> None:
+    classes = data.draw(st.integers(1, 8))
+    row = st.lists(st.integers(-2, 2), min_size=classes, max_size=classes)
+    scores = torch.tensor(data.draw(st.lists(row, min_size=1, max_size=5)), dtype=torch.float32)
+    labels = torch.tensor([data.draw(st.integers(0, classes - 1)) for _ in scores])
+    order = top_classes(scores, classes).tolist()
+    expected = [row.index(label) for row, label in zip(order, labels.tolist(), strict=True)]
+    assert label_ranks(scores, labels).tolist() == expected
+    for values, best_first in zip(scores.tolist(), order, strict=True):
+        assert best_first == sorted(range(classes), key=lambda c: (-values[c], c))
+
+
+def test_with_fewer_than_five_classes_everything_is_right_at_five() -> None:
+    labels = np.array([0, 1, 2])
+    rows = judge_rows(torch.eye(3).flip(0).log_softmax(1), torch.from_numpy(labels))
+    counts = count_rows(labels, rows, 3)
+    assert (counts.correct1, counts.correct5) == (1, 3)
+    assert counts.confusion.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    assert counts.loss_sum == pytest.approx(float(rows.loss.sum()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(cut=st.integers(0, 40), seed=st.integers(0, 5))
+def test_counts_of_parts_add_up_to_the_counts_of_the_whole(cut: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(40, 6, generator=generator).log_softmax(1)
+    labels = torch.randint(0, 6, (40,), generator=generator)
+    whole = _counts(scores, labels)
+    parts = _counts(scores[:cut], labels[:cut]) + _counts(scores[cut:], labels[cut:])
+    assert (parts.correct1, parts.correct5, parts.count) == (
+        whole.correct1,
+        whole.correct5,
+        whole.count,
+    )
+    np.testing.assert_array_equal(parts.confusion, whole.confusion)
+    np.testing.assert_array_equal(parts.class_correct5, whole.class_correct5)
+    assert parts.loss_sum == pytest.approx(whole.loss_sum, rel=1e-14)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="finite"):
+        judge_rows(torch.tensor([[0.0, float("nan")]]), torch.tensor([0]))
+
+
+def _counts(scores: torch.Tensor, labels: torch.Tensor) -> Counts:
+    return count_rows(labels.numpy(), judge_rows(scores, labels), scores.shape[1])

@@ -1,0 +1,29 @@
+from typing import Any
+
+import numpy as np
+import torch
+
+from alexnet.evaluate.scores import score
+
+
+def test_ten_crops_average_the_probabilities_of_ten_cuts(tiny_training: Any) -> None:
+    model, augment = tiny_training.trained.load_model(), tiny_training.trained.load_augment()
+    images = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    total = np.zeros((3, 7))
+    for y, x in [(0, 0), (0, 8), (4, 4), (8, 0), (8, 8)]:
+        crop = images[:, y : y + 40, x : x + 40]
+        for view in (crop, crop[:, :, ::-1]):
+            inputs = augment.evaluation_inputs(torch.from_numpy(np.ascontiguousarray(view)))
+            with torch.inference_mode():
+                total += torch.softmax(model(inputs).double(), 1).numpy()
+    scores = score(model, augment, torch.from_numpy(images), 40, "ten_crop")
+    np.testing.assert_allclose(scores.exp().numpy(), total / 10, rtol=1e-5)
+
+
+def test_the_centre_is_the_middle_cut(tiny_training: Any) -> None:
+    model, augment = tiny_training.trained.load_model(), tiny_training.trained.load_augment()
+    images = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
+    framed = images.clone()
+    framed[:, :4], framed[:, 44:], framed[:, :, :4], framed[:, :, 44:] = 0, 0, 0, 0
+    same = score(model, augment, framed, 40, "center")
+    assert torch.equal(score(model, augment, images, 40, "center"), same)

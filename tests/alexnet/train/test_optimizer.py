@@ -1,0 +1,241 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from alexnet.train.optimizer import (
+    MomentumSgd2012,
+    OptimizerSettings,
+    build_optimizer,
+    kind_of,
+    layer_names,
+    layer_of,
+    load_velocity,
+    set_rates,
+    velocity_state,
+)
+from alexnet.train.schedule import LayerRates, Rates
+from infra.errors import DataError, RecipeError
+
+
+class TwoLayers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.fc8 = nn.Linear(4, 2)
+
+
+def _build(**options: float) -> tuple[TwoLayers, MomentumSgd2012]:
+    model = TwoLayers().double()
+    return model, build_optimizer(model, OptimizerSettings(**options))
+
+
+def _rates(weight: float, bias: float, **layers: tuple[float, float]) -> Rates:
+    own = {name: LayerRates(weight_rate=w, bias_rate=b) for name, (w, b) in layers.items()}
+    return Rates(weight_rate=weight, bias_rate=bias, layers=own)
+
+
+def _set_gradients(model: nn.Module, value: float) -> None:
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, value)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.sampled_from([0.0, 0.001, 0.02])] * 4), min_size=1, max_size=12),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_run_of_steps_matches_the_formula(
+    steps: list[tuple[float, float, float, float]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    model, optimizer = _build()
+    ws = {name: weight.numpy() for name, weight in _weights(model).items()}
+    vs = {name: np.zeros_like(w) for name, w in ws.items()}
+    for conv1_weight, conv1_bias, weight, bias in steps:
+        set_rates(optimizer, _rates(weight, bias, conv1=(conv1_weight, conv1_bias)))
+        rate_of = {
+            "conv1.weight": conv1_weight,
+            "conv1.bias": conv1_bias,
+            "fc8.weight": weight,
+            "fc8.bias": bias,
+        }
+        for name, parameter in model.named_parameters():
+            gradient = rng.normal(size=tuple(parameter.shape))
+            parameter.grad = torch.from_numpy(gradient)
+            rate, decay = rate_of[name], 0.0005 if name.endswith("weight") else 0.0
+            if rate > 0:
+                vs[name] = 0.9 * vs[name] - rate * gradient - decay * rate * ws[name]
+                ws[name] = ws[name] + vs[name]
+        optimizer.step()
+    for name, velocity in velocity_state(optimizer).items():
+        assert np.allclose(velocity.numpy(), vs[name], rtol=1e-12, atol=1e-15)
+    for name, found in _weights(model).items():
+        assert np.allclose(found.numpy(), ws[name], rtol=1e-12, atol=1e-15)
+
+
+def test_velocity_keeps_its_size_when_the_rate_drops() -> None:
+    """Spec section 8: V settles at 10 rate g; after a tenfold drop the next V is 9.1 rate g."""
+    model, optimizer = _build(weight_decay=0.0)
+    set_rates(optimizer, _rates(0.01, 0.01))
+    for _ in range(400):
+        _set_gradients(model, -1.0)
+        optimizer.step()
+    velocity = velocity_state(optimizer)["fc8.weight"]
+    assert torch.allclose(velocity, torch.full_like(velocity, 10 * 0.01))
+    set_rates(optimizer, _rates(0.001, 0.001))
+    optimizer.step()
+    assert torch.allclose(velocity, torch.full_like(velocity, 9.1 * 0.01))
+
+
+def test_first_decay_is_5e_6_of_the_weight_and_biases_have_none() -> None:
+    """Spec section 8: no gradient, rate 0.01, decay 0.0005."""
+    model, optimizer = _build()
+    before = _weights(model)
+    set_rates(optimizer, _rates(0.01, 0.02))
+    _set_gradients(model, 0.0)
+    optimizer.step()
+    after = _weights(model)
+    change = after["conv1.weight"] - before["conv1.weight"]
+    assert torch.allclose(change, -5e-6 * before["conv1.weight"], rtol=1e-8, atol=0)
+    assert torch.equal(after["conv1.bias"], before["conv1.bias"])
+
+
+def test_constant_rate_agrees_with_torchs_own_optimizer() -> None:
+    model, optimizer = _build(weight_decay=0.0)
+    other = TwoLayers().double()
+    other.load_state_dict(model.state_dict())
+    theirs = torch.optim.SGD(other.parameters(), lr=0.01, momentum=0.9)
+    set_rates(optimizer, _rates(0.01, 0.01))
+    for step in range(5):
+        for network in (model, other):
+            _set_gradients(network, 1.0 + step)
+        optimizer.step()
+        theirs.step()
+    for name, weight in _weights(other).items():
+        assert torch.allclose(_weights(model)[name], weight, rtol=1e-12)
+
+
+def test_a_rate_of_zero_stops_weight_velocity_and_decay() -> None:
+    model, optimizer = _build()
+    set_rates(optimizer, _rates(0.01, 0.02))
+    _set_gradients(model, 1.0)
+    optimizer.step()
+    weights = _weights(model)
+    velocities = {name: v.clone() for name, v in velocity_state(optimizer).items()}
+    set_rates(optimizer, _rates(0.01, 0.02, conv1=(0.0, 0.0)))
+    optimizer.step()
+    for kind in ("weight", "bias"):
+        assert torch.equal(_weights(model)[f"conv1.{kind}"], weights[f"conv1.{kind}"])
+        assert torch.equal(velocity_state(optimizer)[f"conv1.{kind}"], velocities[f"conv1.{kind}"])
+        assert not torch.equal(_weights(model)[f"fc8.{kind}"], weights[f"fc8.{kind}"])
+
+
+def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+    model, optimizer = _build()
+    set_rates(optimizer, _rates(0.01, 0.02))
+    _set_gradients(model, 1.0)
+    model.fc8.weight.grad = None
+    before = _weights(model)
+    optimizer.step()
+    assert torch.equal(_weights(model)["fc8.weight"], before["fc8.weight"])
+    assert not torch.equal(_weights(model)["fc8.bias"], before["fc8.bias"])
+
+
+def test_groups_are_named_by_layer_and_kind() -> None:
+    _, optimizer = _build()
+    names = [group["name"] for group in optimizer.param_groups]
+    assert names == ["conv1/weight", "conv1/bias", "fc8/weight", "fc8/bias"]
+    assert layer_names(optimizer) == {"conv1", "fc8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "kind"),
+    [
+        ("conv1.weight", "conv1", "weight"),
+        ("fc6.bias", "fc6", "bias"),
+        ("conv2.towers.1.weight", "conv2", "weight"),
+        ("features.0.weight", "features.0", "weight"),
+        ("classifier.6.bias", "classifier.6", "bias"),
+    ],
+)
+def test_a_parameters_name_tells_layer_and_kind(name: str, layer: str, kind: str) -> None:
+    assert (layer_of(name), kind_of(name)) == (layer, kind)
+
+
+def test_frozen_parameters_belong_to_no_group() -> None:
+    model = TwoLayers()
+    model.conv1.requires_grad_(False)
+    assert layer_names(build_optimizer(model, OptimizerSettings())) == {"fc8"}
+
+
+def test_stepping_without_rates_is_refused() -> None:
+    model, optimizer = _build()
+    _set_gradients(model, 1.0)
+    with pytest.raises(RuntimeError, match="call set_rates"):
+        optimizer.step()
+
+
+def test_rates_of_an_unknown_layer_are_refused() -> None:
+    _, optimizer = _build()
+    with pytest.raises(RecipeError, match="conv11") as refused:
+        set_rates(optimizer, _rates(0.01, 0.02, conv11=(0.0, 0.0)))
+    assert "conv1, fc8" in refused.value.remedy
+
+
+def test_velocities_exist_from_the_start_and_travel_to_another_optimizer() -> None:
+    model, optimizer = _build()
+    names = [name for name, _ in model.named_parameters()]
+    assert list(velocity_state(optimizer)) == names
+    assert all(not velocity.any() for velocity in velocity_state(optimizer).values())
+    set_rates(optimizer, _rates(0.01, 0.02))
+    for value in (1.0, -2.0):
+        _set_gradients(model, value)
+        optimizer.step()
+
+    resumed, other = _build()
+    resumed.load_state_dict(model.state_dict())
+    load_velocity(other, velocity_state(optimizer))
+    set_rates(other, _rates(0.01, 0.02))
+    for network, own in ((model, optimizer), (resumed, other)):
+        _set_gradients(network, 0.5)
+        own.step()
+    for name, weight in _weights(model).items():
+        assert torch.equal(_weights(resumed)[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"fc8.bias": None}, "fc8.bias"),
+        ({"fc9.bias": torch.zeros(2).double()}, "fc9.bias"),
+        ({"fc8.bias": torch.zeros(3).double()}, "fc8.bias"),
+        ({"fc8.bias": torch.zeros(2)}, "fc8.bias"),
+    ],
+)
+def test_velocities_that_do_not_fit_are_refused_whole(
+    changes: dict[str, Tensor | None], named: str
+) -> None:
+    _, optimizer = _build()
+    saved = {name: torch.ones_like(v) for name, v in velocity_state(optimizer).items()}
+    changed = {name: v for name, v in {**saved, **changes}.items() if v is not None}
+    with pytest.raises(DataError, match=named):
+        load_velocity(optimizer, changed)
+    assert all(not velocity.any() for velocity in velocity_state(optimizer).values())
+
+
+@pytest.mark.parametrize("wrong", [{"momentum": 1.0}, {"weight_decay": -1.0}, {"decay": 0.1}])
+def test_settings_refuse_what_makes_no_sense(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        OptimizerSettings.model_validate(wrong)
+
+
+def test_settings_are_the_papers() -> None:
+    assert OptimizerSettings() == OptimizerSettings(momentum=0.9, weight_decay=0.0005)

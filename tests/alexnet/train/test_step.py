@@ -1,0 +1,156 @@
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from alexnet.train.optimizer import MomentumSgd2012, OptimizerSettings, build_optimizer, set_rates
+from alexnet.train.schedule import Rates
+from alexnet.train.step import train_step
+
+
+class Tiny(nn.Module):
+    """Has all kinds of layers that an empty batch goes through; scales by key, so keys matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.fc2 = nn.Linear(16, 5)
+
+    def forward(self, images: Tensor, sample_keys: Tensor) -> Tensor:
+        maps = torch.relu(self.pool(self.conv1(images))).flatten(1)
+        logits: Tensor = self.fc2(maps * (1 + sample_keys[:, None] % 3))
+        return logits
+
+
+def _model() -> Tiny:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Tiny().double()
+
+
+def _optimizer(model: nn.Module, rate: float) -> MomentumSgd2012:
+    optimizer = build_optimizer(model, OptimizerSettings())
+    set_rates(optimizer, Rates(weight_rate=rate, bias_rate=2 * rate))
+    return optimizer
+
+
+def _batch(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(n, 3, 9, 9, generator=generator, dtype=torch.float64)
+    return images, torch.arange(n) % 5, torch.arange(n)
+
+
+def _reference_gradients(model: nn.Module, n: int) -> dict[str, Tensor]:
+    """Of the mean over the whole batch, one image after the other."""
+    images, labels, keys = _batch(n)
+    model = copy.deepcopy(model)
+    for i in range(n):
+        logits = model(images[i : i + 1], keys[i : i + 1])[0]
+        loss = (logits.exp().sum().log() - logits[labels[i]]) / n
+        loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _averaged_gradients(model: nn.Module, shares: list[int]) -> tuple[dict[str, Tensor], float]:
+    """What DDP would leave on every rank, and the sum of the ranks' losses."""
+    parts = [torch.split(tensor, shares) for tensor in _batch(sum(shares))]
+    sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    loss = 0.0
+    for rank in range(len(shares)):
+        replica = copy.deepcopy(model)
+        loss_sum = train_step(
+            replica,
+            _optimizer(replica, rate=0.0),  # leaves weights alone, and gradients to look at
+            *(part[rank] for part in parts),
+            world_size=len(shares),
+            batch_rows=sum(shares),
+        )
+        loss += float(loss_sum)
+        for name, parameter in replica.named_parameters():
+            assert parameter.grad is not None
+            sums[name] += parameter.grad
+    return {name: total / len(shares) for name, total in sums.items()}, loss
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=3).filter(any))
+def test_ranks_average_to_the_gradient_of_the_whole_batch(shares: list[int]) -> None:
+    model = _model()
+    averaged, loss = _averaged_gradients(model, shares)
+    for name, gradient in _reference_gradients(model, sum(shares)).items():
+        assert torch.allclose(averaged[name], gradient, rtol=1e-10, atol=1e-12)
+    _, whole_loss = _averaged_gradients(model, [sum(shares)])
+    assert loss == pytest.approx(whole_loss, rel=1e-6)
+
+
+def test_an_empty_share_leaves_gradients_of_zero_and_still_steps() -> None:
+    model = _model()
+    before = copy.deepcopy(model.state_dict())
+    images, labels, keys = _batch(0)
+    loss_sum = train_step(
+        model, _optimizer(model, 0.01), images, labels, keys, world_size=2, batch_rows=1
+    )
+    assert float(loss_sum) == 0.0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+        moved = not torch.equal(parameter, before[name])
+        assert moved == name.endswith("weight")  # decay
+
+
+def test_one_step_moves_against_the_gradient() -> None:
+    model = _model()
+    before = copy.deepcopy(model.state_dict())
+    gradients = _reference_gradients(model, 6)
+    train_step(model, _optimizer(model, 0.01), *_batch(6), world_size=1, batch_rows=6)
+    weight = before["fc2.weight"]
+    expected = weight - 0.01 * gradients["fc2.weight"] - 0.01 * 0.0005 * weight
+    assert torch.allclose(model.fc2.weight, expected, rtol=1e-10)
+    bias = before["fc2.bias"] - 0.02 * gradients["fc2.bias"]
+    assert torch.allclose(model.fc2.bias, bias, rtol=1e-10)
+
+
+def test_gradients_of_the_step_before_are_forgotten() -> None:
+    model = _model()
+    optimizer = _optimizer(model, 0.0)
+    for _ in range(2):
+        train_step(model, optimizer, *_batch(4), world_size=1, batch_rows=4)
+    gradient = _reference_gradients(model, 4)["fc2.bias"]
+    assert model.fc2.bias.grad is not None
+    assert torch.allclose(model.fc2.bias.grad, gradient, rtol=1e-10)
+
+
+def test_loss_is_a_detached_float32_sum_over_the_own_rows() -> None:
+    model = _model()
+    nn.init.zeros_(model.fc2.weight)
+    nn.init.zeros_(model.fc2.bias)
+    loss_sum = train_step(model, _optimizer(model, 0.0), *_batch(7), world_size=3, batch_rows=20)
+    assert loss_sum.shape == ()
+    assert loss_sum.dtype == torch.float32
+    assert not loss_sum.requires_grad
+    assert float(loss_sum) == pytest.approx(7 * math.log(5))
+
+
+def test_autocast_runs_the_forward_pass_in_bfloat16_and_keeps_weights_in_float32() -> None:
+    model = _model().float()
+    seen: list[torch.dtype] = []
+    model.fc2.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
+    images, labels, keys = _batch(4)
+    loss_sum = train_step(
+        model,
+        _optimizer(model, 0.01),
+        images.float(),
+        labels,
+        keys,
+        world_size=1,
+        batch_rows=4,
+        autocast_dtype=torch.bfloat16,
+    )
+    assert seen == [torch.bfloat16]
+    assert loss_sum.dtype == torch.float32
+    assert model.fc2.weight.dtype == torch.float32
