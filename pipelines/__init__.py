@@ -1,0 +1,1 @@
+"""What runs in which order; the only place that wires things together."""

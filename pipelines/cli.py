@@ -1,0 +1,274 @@
+"""`alexnet`: parse, run, print what came of it, map errors to exit codes. Nothing else prints."""
+
+import logging
+import os
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+
+from infra.errors import ExitCode, GateRefused, ProjectError
+
+app = typer.Typer(
+    name="alexnet",
+    help="From the ILSVRC-2012 archives to an evaluated, gated, registered AlexNet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=False)
+app.add_typer(recipes_app, name="recipes")
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override train.epochs=3, say; repeatable."),
+]
+WorkspaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR_OR_URI",
+        help="Holds everything made. [default: $ALEXNET_WORKSPACE, else the user's data folder]",
+    ),
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server. [default: $MLFLOW_TRACKING_URI, else a file in the workspace]",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
+
+RUN_STEPS: Final = ("prepare", "train", "evaluate", "gate", "register")
+
+
+@app.command()
+def demo(
+    overrides: SetOption = [],  # noqa: B006 - typer copies it
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole pipeline on small drawn archives: no download, a few minutes."""
+    _run("demo", "register", overrides, workspace, tracking_uri, as_json=as_json, whole=True)
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which steps hold and which would run.")
+    ] = False,
+) -> None:
+    """Run the whole workflow; what already holds is not done again."""
+    _run(
+        recipe,
+        "register",
+        overrides,
+        workspace,
+        tracking_uri,
+        as_json=as_json,
+        whole=True,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def prepare(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="A shipped recipe's name, or a YAML file.")
+    ] = "alexnet-2012",
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+    from_folder: Annotated[
+        str | None,
+        typer.Option(
+            "--from-folder",
+            metavar="DIR",
+            help="Take a folder per class, under train/ and val/, instead of the archives.",
+        ),
+    ] = None,
+) -> None:
+    """Turn the archives into a dataset."""
+    if from_folder is not None:
+        overrides = [*_folder_overrides(from_folder), *overrides]
+    _run(recipe, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train to the recipe's end, from where the run stands."""
+    _run(recipe, "train", overrides, workspace, tracking_uri, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what the trained network gets right on the validation split."""
+    _run(recipe, "evaluate", overrides, workspace, tracking_uri, as_json=as_json)
+
+
+@app.command()
+def gate(
+    recipe: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge it against the thresholds and the champion; refusal ends with 5."""
+    _run(recipe, "gate", overrides, workspace, tracking_uri, as_json=as_json)
+
+
+@app.command()
+def register(
+    recipe: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish it in MLflow: as challenger, and as champion if the gate passed it."""
+    _run(recipe, "register", overrides, workspace, tracking_uri, as_json=as_json)
+
+
+@app.command()
+def inspect(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a dataset, run, checkpoint, evaluation or registered model is."""
+    from pipelines.inspection import inspect_uri
+    from pipelines.output import print_fields
+
+    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    found = inspect_uri(uri, workspace=_workspace(workspace), tracking_uri=tracking_uri)
+    print_fields(found, as_json=as_json)
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the shipped recipes."""
+    from pipelines.output import print_recipes
+
+    if context.invoked_subcommand is None:
+        print_recipes(as_json=as_json)
+
+
+@recipes_app.command("show")
+def show(
+    name: RecipeArgument,
+    overrides: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Print a recipe with every default filled in."""
+    from pipelines.output import print_recipe
+    from pipelines.recipe_yaml import load_recipe
+
+    print_recipe(load_recipe(name, overrides), as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit codes."""
+    _configure_process()
+    try:
+        app()
+    except GateRefused as refusal:
+        sys.stderr.write(f"{refusal.problem}\n  what to do: {refusal.remedy}\n")
+        sys.exit(int(refusal.exit_code))
+    except ProjectError as error:
+        from pipelines.output import print_error
+
+        print_error(error, as_json="--json" in sys.argv)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; what is finished is kept: run again to go on\n")
+        sys.exit(int(ExitCode.INTERRUPTED))
+
+
+def _run(
+    name: str,
+    until: str,
+    overrides: list[str],
+    workspace: str | None,
+    tracking_uri: str | None,
+    *,
+    as_json: bool,
+    whole: bool = False,
+    dry_run: bool = False,
+) -> None:
+    from pipelines.command import run_command
+    from pipelines.recipe_yaml import load_recipe
+
+    recipe = load_recipe(name, overrides)
+    if tracking_uri is None and recipe.tracking.use_environment:
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+    run_command(
+        recipe,
+        until,
+        workspace=_workspace(workspace),
+        tracking_uri=tracking_uri,
+        as_json=as_json,
+        whole=whole,
+        dry_run=dry_run,
+    )
+
+
+def _workspace(given: str | None) -> str:
+    import platformdirs
+
+    return given or os.environ.get("ALEXNET_WORKSPACE") or platformdirs.user_data_dir("alexnet")
+
+
+def _folder_overrides(folder: str) -> list[str]:
+    from pipelines.recipe_yaml import slug_of
+
+    return [
+        "dataset.archives=null",
+        f"dataset.folder={folder!r}",
+        f"dataset.name={slug_of(folder)}",
+    ]
+
+
+def _configure_process() -> None:
+    import signal
+
+    def interrupt(_signal: int, _frame: Any) -> None:  # noqa: ANN401 - a frame
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    level = os.environ.get("ALEXNET_LOG", "WARNING")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s %(message)s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What every step needs of the outside world, built once: workspace, tracking, Ray, progress."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO
+
+from infra.errors import StoreError
+from infra.progress import ProgressReport, StatusLine
+from infra.ray_runtime import Resources, ray_session
+from infra.store import ObjectStore, open_store
+from infra.tracking.place import TrackingPlace, place_for
+from pipelines.recipe import Recipe
+
+
+@dataclass
+class Context:
+    """One command's view of the world; close it at the end."""
+
+    recipe: Recipe
+    workspace: ObjectStore
+    tracking: TrackingPlace
+    stream: IO[str] = field(default_factory=lambda: sys.stderr)
+    _resources: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def cluster(self) -> Resources:
+        """Start or join Ray when first asked for; it ends with the context."""
+        self.say("starting Ray")
+        return self._resources.enter_context(ray_session())
+
+    @contextmanager
+    def progress(self, stage: str) -> Iterator[ProgressReport]:
+        """Show a stage's progress while the block runs."""
+        line = StatusLine(stage, self.stream)
+        try:
+            yield line
+        finally:
+            line.close()
+
+    def say(self, text: str) -> None:
+        """Write one plain line for whoever watches."""
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Have something called when the context closes, last in first out."""
+        self._resources.callback(callback)
+
+    def close(self) -> None:
+        """Let go of Ray and all else."""
+        self._resources.close()
+
+
+def open_context(
+    recipe: Recipe, *, workspace: str, tracking_uri: str | None, stream: IO[str]
+) -> Context:
+    """Open the workspace and decide where runs are tracked.
+
+    Raises:
+        StoreError: the workspace cannot be written.
+        RecipeError: the two do not go together.
+    """
+    store = open_store(workspace)
+    try:
+        store.write("workspace.json", b'{"schema_version":1}')
+    except StoreError as error:
+        raise StoreError(
+            f"the workspace {store.uri} cannot be written: {error.problem}",
+            remedy="name another with --workspace or $ALEXNET_WORKSPACE",
+        ) from error
+    return Context(recipe, store, place_for(store, tracking_uri), stream)

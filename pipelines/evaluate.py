@@ -1,0 +1,140 @@
+"""Stage 8: the last checkpoint is counted on the validation split."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from alexnet.evaluate.evaluation import Accuracy, Evaluation, open_evaluation, read_evaluation
+from infra.canonical import digest_of
+from infra.errors import ServiceError
+from infra.store import ObjectStore
+from pipelines.context import Context
+from pipelines.prepare import Dataset, PrepareStep
+from pipelines.tracked import add_results
+from pipelines.train import Training, TrainStep
+from pipelines.workflow import Step
+
+VERSION: Final = 1
+"""Raised by hand when the same network and images would be counted differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A committed evaluation and where it lies."""
+
+    store: ObjectStore
+    evaluation: Evaluation
+
+
+class EvaluateStep(Step[Evaluated]):
+    """Checkpoint → counts."""
+
+    name: ClassVar[str] = "evaluate"
+
+    def __init__(self, context: Context, prepare: PrepareStep, train: TrainStep) -> None:
+        super().__init__(context)
+        self._prepare = prepare
+        self._train = train
+
+    def folder(self) -> ObjectStore:
+        """Return the evaluation's folder."""
+        return evaluation_folder(self.context.workspace, self._key)
+
+    def find(self) -> Evaluated | None:
+        """Find the committed evaluation."""
+        if read_evaluation(self.folder()) is None:
+            return None
+        return Evaluated(self.folder(), open_evaluation(self.folder()))
+
+    def make(self) -> Evaluated:
+        """Evaluate, commit, and add the results to the run."""
+        from alexnet.evaluate.execute import evaluate
+        from alexnet.evaluate.trained import trained_network
+
+        _ = self.context.cluster
+        dataset = self._dataset
+        with self.context.progress(self.name) as progress:
+            evaluation = evaluate(
+                trained=trained_network(self._training.checkpoint, dataset.store, dataset.manifest),
+                dataset=dataset.store,
+                manifest=dataset.manifest,
+                settings=self.context.recipe.evaluate,
+                place=self.folder(),
+                key=self._key,
+                progress=progress,
+            )
+        self._publish(evaluation)
+        return Evaluated(self.folder(), evaluation)
+
+    def fields(self, product: Evaluated) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return evaluation_fields(product.store, product.evaluation)
+
+    @property
+    def _dataset(self) -> Dataset:
+        return self._prepare.product
+
+    @property
+    def _training(self) -> Training:
+        return self._train.product
+
+    @cached_property
+    def _key(self) -> str:
+        return evaluation_key(
+            model_sha256=self._training.receipt.model_sha256,
+            dataset=self._dataset,
+            ten_crop=self.context.recipe.evaluate.ten_crop,
+        )
+
+    def _publish(self, evaluation: Evaluation) -> None:
+        values = {"val/top1": evaluation.center.top1, "val/top5": evaluation.center.top5}
+        values["val/loss"] = evaluation.center.loss
+        if evaluation.ten_crop is not None:
+            values["val/top1_ten_crop"] = evaluation.ten_crop.top1
+            values["val/top5_ten_crop"] = evaluation.ten_crop.top5
+        try:
+            run_id = self._train.run_id()
+            sent = add_results(
+                self._train.tracker,
+                self._training.store,
+                run_id,
+                step=evaluation.step,
+                values=values,
+            )
+        except ServiceError:
+            sent = False
+        if not sent:
+            self.context.say("evaluate: MLflow is away; the results follow when it is back")
+
+
+def evaluation_key(*, model_sha256: str, dataset: Dataset, ten_crop: bool) -> str:
+    """Hex SHA-256 of what decides an evaluation: weights, images, views."""
+    return digest_of(
+        {
+            "step": "evaluate",
+            "version": VERSION,
+            "model": model_sha256,
+            "dataset": dataset.manifest.fingerprint,
+            "ten_crop": ten_crop,
+        }
+    )
+
+
+def evaluation_folder(workspace: ObjectStore, key: str) -> ObjectStore:
+    """Return where an evaluation lies."""
+    return workspace.child(f"evaluations/{key[:16]}")
+
+
+def evaluation_fields(store: ObjectStore, evaluation: Evaluation) -> dict[str, Any]:
+    """Describe an evaluation as `evaluate --json` does."""
+    return {
+        "uri": store.uri,
+        "count": evaluation.count,
+        "loss": evaluation.center.loss,
+        "center": _accuracy_fields(evaluation.center),
+        "ten_crop": None if evaluation.ten_crop is None else _accuracy_fields(evaluation.ten_crop),
+    }
+
+
+def _accuracy_fields(accuracy: Accuracy) -> dict[str, Any]:
+    return accuracy.model_dump(mode="json")

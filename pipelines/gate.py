@@ -1,0 +1,161 @@
+"""Stage 9: an evaluation is judged against thresholds and the champion."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Final
+
+from alexnet.evaluate.evaluation import read_evaluation, validation_digest
+from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
+from infra.canonical import digest_of, sha256_hex
+from infra.commit import commit_receipt
+from infra.store import FolderStore, ObjectStore, open_store
+from pipelines.context import Context
+from pipelines.evaluate import EvaluateStep, evaluation_folder, evaluation_key
+from pipelines.prepare import PrepareStep
+from pipelines.workflow import Step
+
+VERSION: Final = 1
+"""Raised by hand when the same numbers would be judged differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict and where it lies."""
+
+    store: ObjectStore
+    verdict: Verdict
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the verdict."""
+        return sha256_hex(self.verdict.to_bytes())
+
+
+class GateStep(Step[Judged]):
+    """Counts → verdict.
+
+    Verdicts are numbered; the newest counts. There is more than one only when the champion moved
+    between a verdict and the registration, which then had it judged again.
+    """
+
+    name: ClassVar[str] = "gate"
+
+    def __init__(self, context: Context, prepare: PrepareStep, evaluate: EvaluateStep) -> None:
+        super().__init__(context)
+        self._prepare = prepare
+        self._evaluate = evaluate
+
+    def folder(self) -> ObjectStore:
+        """Return the gate's folder."""
+        return self.context.workspace.child(f"gates/{self._key[:16]}")
+
+    def find(self) -> Judged | None:
+        """Find the newest verdict: a rerun repeats it, whoever is champion now."""
+        store = self.folder()
+        numbered = [info.key for info in store.list("verdict-")]
+        return Judged(store, parse_verdict(store.read(numbered[-1]))) if numbered else None
+
+    def make(self) -> Judged:
+        """Judge against the present champion."""
+        self._judge(number=1)
+        return self._newest()
+
+    def judge_again(self) -> Judged:
+        """Judge against the present champion, for the one judged against is no longer it."""
+        self._judge(number=1 + len(list(self.folder().list("verdict-"))))
+        self._product = self._newest()
+        return self._product
+
+    def fields(self, product: Judged) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return product.verdict.model_dump(mode="json", exclude={"schema_version"})
+
+    @cached_property
+    def _key(self) -> str:
+        recipe = self.context.recipe
+        return digest_of(
+            {
+                "step": "gate",
+                "version": VERSION,
+                "evaluation": sha256_hex(self._evaluate.product.evaluation.to_bytes()),
+                "settings": recipe.gate.model_dump(mode="json"),
+                "model_name": recipe.registration.model_name,
+                "registry": self.context.tracking.registry_id,
+            }
+        )
+
+    def _newest(self) -> Judged:
+        found = self.find()
+        if found is None:
+            raise RuntimeError("a verdict was committed and is not there")
+        return found
+
+    def _judge(self, number: int) -> None:
+        from alexnet.release.contender import read_contender
+        from preprocessing.dataset.labels import read_classes
+
+        dataset, evaluated = self._prepare.product, self._evaluate.product
+        verdict = judge(
+            read_contender(evaluated.store, "candidate"),
+            self._champion(),
+            self.context.recipe.gate,
+            read_classes(dataset.store, dataset.manifest.classes),
+        )
+        commit_receipt(self.folder(), f"verdict-{number:04}.json", verdict.to_bytes())
+
+    def _champion(self) -> Contender | None:
+        """Read the champion's evaluation on our images, making it first if there is none."""
+        from alexnet.release.contender import read_contender
+        from alexnet.release.registry import ModelRegistry
+
+        recipe = self.context.recipe
+        registry = ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
+        champion = registry.champion()
+        if champion is None:
+            return None
+        place = self._kept_evaluation(champion.tags.get("alexnet.evaluation_uri"))
+        if place is None:
+            place = self._evaluate_champion(registry, champion.version)
+        return read_contender(place, champion.version)
+
+    def _kept_evaluation(self, uri: str | None) -> ObjectStore | None:
+        if uri is None:
+            return None
+        # By its name in this workspace: the workspace may have been copied since.
+        for place in (
+            self.context.workspace.child(f"evaluations/{Path(uri).name}"),
+            open_store(uri),
+        ):
+            found = read_evaluation(place)
+            ours = validation_digest(self._prepare.product.manifest)
+            if found is not None and found.validation_digest == ours:
+                return place
+        return None
+
+    def _evaluate_champion(self, registry: Any, version: str) -> ObjectStore:  # noqa: ANN401
+        from alexnet.evaluate.execute import evaluate
+        from alexnet.release.package import open_package
+
+        _ = self.context.cluster
+        dataset, settings = self._prepare.product, self.context.recipe.evaluate
+        self.context.say(f"gate: evaluating champion {version} on these images")
+        with TemporaryDirectory() as directory, self.context.progress(self.name) as progress:
+            trained = open_package(FolderStore(registry.download(version, Path(directory))))
+            key = evaluation_key(
+                model_sha256=trained.weights.item.sha256,
+                dataset=dataset,
+                ten_crop=settings.ten_crop,
+            )
+            place = evaluation_folder(self.context.workspace, key)
+            evaluate(
+                trained=trained,
+                dataset=dataset.store,
+                manifest=dataset.manifest,
+                settings=settings,
+                place=place,
+                key=key,
+                progress=progress,
+            )
+        return place

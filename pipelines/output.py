@@ -1,0 +1,118 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from infra.errors import ProjectError
+from infra.tracking.place import TrackingPlace, without_credentials
+from pipelines.recipe import Recipe
+from pipelines.recipe_yaml import recipe_text, shipped_recipes
+from pipelines.workflow import Outcome
+
+
+def print_step(outcome: Outcome, *, as_json: bool) -> None:
+    """Print what one step came to."""
+    print_fields(outcome.fields, as_json=as_json)
+
+
+def print_run(outcomes: Sequence[Outcome], tracking: TrackingPlace, *, as_json: bool) -> None:
+    """Print what a whole run came to, and how to look at it."""
+    if as_json:
+        _print_json(run_fields(outcomes))
+    elif all(outcome.state != "would-run" for outcome in outcomes):
+        _print_text(_summary(run_fields(outcomes), tracking))
+    else:
+        _print_text("\n".join(f"{outcome.name:<9} {outcome.state}" for outcome in outcomes))
+
+
+def run_fields(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Merge the steps' fields; `uri` stays the dataset's, each step has its own."""
+    steps = [
+        {"name": o.name, "state": o.state, "seconds": round(o.seconds, 3), "uri": o.uri}
+        for o in outcomes
+    ]
+    merged: dict[str, Any] = {"steps": steps}
+    for outcome in outcomes:
+        merged = {**outcome.fields, **merged}
+    return merged
+
+
+def print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print a description: as JSON, or as YAML for people."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(_as_yaml(fields))
+
+
+def print_recipes(*, as_json: bool) -> None:
+    """List the shipped recipes with the first sentence of their headers."""
+    found = {name: _first_sentence(recipe_text(name)) for name in shipped_recipes()}
+    if as_json:
+        _print_json({"recipes": [{"name": n, "summary": s} for n, s in found.items()]})
+    else:
+        width = max(map(len, found))
+        _print_text("\n".join(f"{name:<{width}}  {text}" for name, text in found.items()))
+
+
+def print_recipe(recipe: Recipe, *, as_json: bool) -> None:
+    """Print a resolved recipe."""
+    print_fields(recipe.model_dump(mode="json"), as_json=as_json)
+
+
+def print_error(error: ProjectError, *, as_json: bool) -> None:
+    """Print a deliberate failure: one message, what to do, no traceback."""
+    if as_json:
+        described = {
+            "type": type(error).__name__,
+            "message": error.problem,
+            "remedy": error.remedy,
+            "exit_code": int(error.exit_code),
+        }
+        _print_json({"error": described})
+    sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
+
+
+def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:
+    center, ten_crop = fields["center"], fields["ten_crop"]
+    lines = [
+        f"top-1      {center['top1']:.4f} centre"
+        + (f", {ten_crop['top1']:.4f} ten crops" if ten_crop else "")
+        + f", on {fields['count']:,} validation images",
+        f"gate       {fields['verdict']}: {'; '.join(fields['reasons'])}",
+        f"model      {fields['model_uri']}  ({', '.join(fields['aliases']) or 'no alias'})",
+        f"run        {_run_link(fields['mlflow_run_id'], tracking)}",
+    ]
+    if tracking.uri.startswith("sqlite:"):
+        lines.append(f"look       mlflow ui --backend-store-uri {shlex.quote(tracking.uri)}")
+    return "\n".join(lines)
+
+
+def _run_link(run_id: str | None, tracking: TrackingPlace) -> str:
+    server = without_credentials(tracking.uri).rstrip("/")
+    base = server if server.startswith("http") else "http://127.0.0.1:5000"
+    return f"{base}/#/runs/{run_id}"
+
+
+def _first_sentence(text: str) -> str:
+    header = [line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#")]
+    paragraph = " ".join(header[: header.index("")] if "" in header else header)
+    return paragraph.partition(". ")[0].rstrip(".") + "."
+
+
+def _as_yaml(fields: dict[str, Any]) -> str:
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    _print_text(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def _print_text(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

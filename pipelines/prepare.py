@@ -1,0 +1,72 @@
+"""Stages 1 to 5: the archives become a committed dataset."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from infra.store import ObjectStore
+from pipelines.workflow import Step
+from preprocessing.commit import read_rejects
+from preprocessing.dataset.manifest import Manifest, read_manifest
+from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
+from preprocessing.source import DatasetIndex, read_index
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A committed dataset and where it lies."""
+
+    store: ObjectStore
+    manifest: Manifest
+
+
+class PrepareStep(Step[Dataset]):
+    """Archives or a folder → a dataset."""
+
+    name: ClassVar[str] = "prepare"
+
+    @cached_property
+    def _index(self) -> DatasetIndex:
+        recipe = self.context.recipe
+        return read_index(recipe.dataset, recipe.prepare, self.context.workspace)
+
+    def folder(self) -> ObjectStore:
+        """Return the dataset's folder."""
+        recipe = self.context.recipe
+        key = dataset_key(self._index, recipe.prepare)
+        return self.context.workspace.child(dataset_folder(recipe.dataset.name, key))
+
+    def find(self) -> Dataset | None:
+        """Find the committed dataset; its bytes are compared if the archives look changed."""
+        return self._prepared() if read_manifest(self.folder()) is not None else None
+
+    def make(self) -> Dataset:
+        """Render and commit."""
+        _ = self.context.cluster
+        return self._prepared()
+
+    def fields(self, product: Dataset) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return dataset_fields(product)
+
+    def _prepared(self) -> Dataset:
+        recipe = self.context.recipe
+        with self.context.progress(self.name) as progress:
+            manifest = prepare_dataset(
+                self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress
+            )
+        return Dataset(self.folder(), manifest)
+
+
+def dataset_fields(dataset: Dataset) -> dict[str, Any]:
+    """Describe a dataset as `prepare --json` does."""
+    manifest = dataset.manifest
+    rejects = read_rejects(dataset.store, manifest)
+    return {
+        "uri": dataset.store.uri,
+        "fingerprint": manifest.fingerprint,
+        "num_classes": manifest.num_classes,
+        "train": {"count": manifest.train.count},
+        "val": {"count": manifest.val.count},
+        "rejects": [reject.model_dump(mode="json") for reject in rejects],
+    }

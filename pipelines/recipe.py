@@ -1,0 +1,129 @@
+"""A recipe: the settings of all stages, composed, frozen, with the checks that span stages."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from alexnet.evaluate.settings import EvaluateSettings
+from alexnet.release.settings import GateSettings, RegisterSettings
+from alexnet.settings import NetworkSettings
+from alexnet.train.schedule import last_phase_start
+from alexnet.train.settings import CheckpointSettings, ScalingSettings, TrainSettings
+from infra.canonical import digest_of
+from infra.commit import Frozen
+from infra.errors import RecipeError
+from preprocessing.settings import DatasetSettings, PrepareSettings
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+
+
+class TrackingSettings(Frozen):
+    """Where the run is shown."""
+
+    experiment: Annotated[str, Field(min_length=1)] = "alexnet"
+    """MLflow's experiment."""
+    use_environment: bool = True
+    """Track at $MLFLOW_TRACKING_URI when no --tracking-uri is given; else in the workspace."""
+
+
+class RunSettings(Frozen):
+    """What tells runs of the same mathematics apart."""
+
+    tag: Annotated[str, Field(min_length=1)] | None = None
+    """Any word: another run of the same recipe, on purpose."""
+
+
+class Recipe(Frozen):
+    """Everything a run depends on, except where it runs."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Slug
+    """Names the folders of its runs."""
+    dataset: DatasetSettings
+    """Which images."""
+    prepare: PrepareSettings = PrepareSettings()
+    """How they are stored."""
+    model: NetworkSettings = NetworkSettings()
+    """What learns."""
+    train: TrainSettings
+    """How it learns."""
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    """When its state is saved."""
+    scaling: ScalingSettings = ScalingSettings()
+    """On how many workers."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """How it is judged."""
+    gate: GateSettings = GateSettings()
+    """What it must reach to become champion."""
+    registration: Annotated[RegisterSettings, Field(alias="register")] = RegisterSettings()
+    """Under which name it is published; in a recipe `register`, which pydantic has taken."""
+    tracking: TrackingSettings = TrackingSettings()
+    """Where the run is shown."""
+    run: RunSettings = RunSettings()
+    """Which run of this recipe."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the resolved recipe, defaults included."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse combinations that cannot work, before any work is done.
+
+    Raises:
+        RecipeError: names the key and what is allowed.
+    """
+    crop_px, stored_px = recipe.train.augment.crop_px, recipe.prepare.stored_px
+    if crop_px > stored_px:
+        _refuse(
+            f"train.augment.crop_px is {crop_px}, but images are stored at {stored_px} px",
+            f"set it to at most {stored_px}, or raise prepare.stored_px",
+        )
+    workers = recipe.scaling.workers
+    low, high = (workers, workers) if isinstance(workers, int) else (workers.min, workers.max)
+    if low > high:
+        _refuse(f"scaling.workers has min {low} above max {high}", "set scaling.workers.min <= max")
+    if recipe.train.global_batch < high:
+        _refuse(
+            f"train.global_batch is {recipe.train.global_batch}, less than scaling.workers {high}",
+            f"set it to at least {high}, so that every worker has an image",
+        )
+    start, epochs = last_phase_start(recipe.train.schedule), recipe.train.epochs
+    if start > epochs:
+        _refuse(
+            f"train.schedule.phases: the last phase starts at epoch {start}, after the last"
+            f" (train.epochs is {epochs})",
+            f"set train.epochs to at least {start}, or remove the phases after epoch {epochs}",
+        )
+
+
+def check_network(recipe: Recipe) -> None:
+    """Refuse a network that cannot be built, or rates for layers that it lacks; imports torch.
+
+    Raises:
+        RecipeError: names the key and what is allowed.
+    """
+    import torch
+
+    from alexnet.model import ModelError
+    from alexnet.train.optimizer import layer_of
+    from alexnet.train.schedule import layers_named
+
+    try:
+        with torch.device("meta"):
+            network = recipe.model.build(num_classes=2, image_size=recipe.train.augment.crop_px)
+    except ModelError as error:
+        raise RecipeError(f"model: {error.problem}", remedy=error.remedy) from error
+    known = {layer_of(name) for name, _ in network.named_parameters()}
+    unknown = sorted(layers_named(recipe.train.schedule) - known)
+    if unknown:
+        _refuse(
+            f"train.schedule names layers that {recipe.model.name} lacks: {', '.join(unknown)}",
+            f"name any of {', '.join(sorted(known))}",
+        )
+
+
+def _refuse(problem: str, remedy: str) -> None:
+    raise RecipeError(problem, remedy=remedy)

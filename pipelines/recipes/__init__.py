@@ -1,0 +1,1 @@
+"""The recipes shipped, as YAML."""

@@ -1,0 +1,235 @@
+"""Stage 7: a dataset becomes a trained network's last checkpoint, shown as one MLflow run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+import yaml
+
+from alexnet.train.attempts import read_attempts
+from alexnet.train.checkpoint import find_sound_checkpoint
+from alexnet.train.job import TrainJob, run_key
+from alexnet.train.placement import Placement, place_workers
+from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
+from infra.errors import ProjectError, ServiceError
+from infra.store import ObjectStore
+from infra.tracking.actor import start_metrics_actor
+from infra.tracking.base import RunStatus
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.run_note import open_run, read_notes
+from pipelines.context import Context
+from pipelines.prepare import Dataset, PrepareStep
+from pipelines.recipe import check_network
+from pipelines.tracked import finished_run
+from pipelines.workflow import Step
+
+DRAIN_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A finished training and where it lies."""
+
+    store: ObjectStore
+    receipt: TrainingReceipt
+
+    @property
+    def checkpoint(self) -> ObjectStore:
+        """The folder of the last checkpoint."""
+        return self.store.child(self.receipt.checkpoint)
+
+
+class TrainStep(Step[Training]):
+    """Dataset → last checkpoint."""
+
+    name: ClassVar[str] = "train"
+
+    def __init__(self, context: Context, prepare: PrepareStep) -> None:
+        super().__init__(context)
+        self._prepare = prepare
+
+    def folder(self) -> ObjectStore:
+        """Return the run's folder."""
+        name = f"{self.context.recipe.name}-{self._run_key[:16]}"
+        return self.context.workspace.child(f"runs/{name}")
+
+    def check(self) -> None:
+        """Refuse a network that cannot be built, a tracker that is away, too small a cluster."""
+        check_network(self.context.recipe)
+        if not self._is_noted():
+            self.tracker.check_reachable()
+        self._place()
+
+    def find(self) -> Training | None:
+        """Find a finished training."""
+        receipt = read_training(self.folder())
+        return None if receipt is None else Training(self.folder(), receipt)
+
+    def make(self) -> Training:
+        """Train from where the run stands to its end."""
+        run_id = self._open_run()
+        try:
+            self._train(run_id)
+        except KeyboardInterrupt:
+            self._end(run_id, RunStatus.KILLED, "interrupted")
+            raise
+        except BaseException as error:
+            self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        self._end(run_id, RunStatus.FINISHED, "")
+        return self._commit()
+
+    def fields(self, product: Training) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return training_fields(product.store, product.receipt)
+
+    def run_id(self) -> str:
+        """Return the id of the finished training's MLflow run, made on this server if need be.
+
+        Raises:
+            TrackingError: the server is away and knows no such run.
+        """
+        return finished_run(self.tracker, self.folder(), run_key=self._run_key, name=self._run_name)
+
+    @property
+    def _run_name(self) -> str:
+        return f"{self.context.recipe.name}-{self._run_key[:8]}"
+
+    @property
+    def _dataset(self) -> Dataset:
+        return self._prepare.product
+
+    @cached_property
+    def _run_key(self) -> str:
+        recipe = self.context.recipe
+        fingerprint = self._dataset.manifest.fingerprint
+        return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
+
+    @cached_property
+    def tracker(self) -> MlflowTracker:
+        """Where this training is shown."""
+        return MlflowTracker(
+            self.context.tracking, experiment=self.context.recipe.tracking.experiment
+        )
+
+    def _is_noted(self) -> bool:
+        """Tell whether this training has a run on this server already."""
+        if not self._prepare.is_done:
+            return False
+        return any(note.server == self.tracker.server for note in read_notes(self.folder()))
+
+    def _place(self) -> Placement:
+        return place_workers(self.context.cluster, self.context.recipe.scaling.workers)
+
+    def _open_run(self) -> str:
+        recipe, dataset, run = self.context.recipe, self._dataset, self.folder()
+        run.create("run.json", recipe.model_dump_json(indent=1).encode())
+        run_id = open_run(self.tracker, run, run_key=self._run_key, run_name=self._run_name)
+        try:
+            self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
+            self.tracker.set_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
+            self.tracker.log_dataset(
+                run_id,
+                name=dataset.manifest.name,
+                digest=dataset.manifest.fingerprint,
+                source_uri=dataset.store.uri,
+            )
+        except ServiceError as error:
+            self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
+        return run_id
+
+    def _train(self, run_id: str) -> None:
+        job = self._job()
+        order = job.order(self._dataset.manifest)
+        total_steps = job.train.epochs * order.steps_per_epoch
+        found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
+        if found is not None and found.step == total_steps:
+            return
+        from alexnet.train.launch import run_training
+
+        placement = self._place()
+        sink = start_metrics_actor(
+            self.folder().uri,
+            self.context.tracking,
+            run_id,
+            experiment=self.context.recipe.tracking.experiment,
+        )
+        self.context.say(
+            f"train: {total_steps:,} steps, from step {found.step if found else 0}, on"
+            f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
+        )
+        try:
+            with self.context.progress(self.name) as progress:
+                run_training(
+                    job,
+                    placement,
+                    sink,
+                    max_failures=self.context.recipe.scaling.max_failures,
+                    num_images=order.rows_before(total_steps),
+                    progress=progress,
+                )
+        finally:
+            self._drain(sink)
+
+    def _drain(self, sink: Any) -> None:  # noqa: ANN401 - a Ray handle
+        import ray
+
+        if not ray.get(sink.finish.remote(DRAIN_S)):
+            self.context.say("train: MLflow is away; its curves follow when it is back")
+
+    def _job(self) -> TrainJob:
+        recipe, dataset = self.context.recipe, self._dataset
+        return TrainJob(
+            run_key=self._run_key,
+            run_uri=self.folder().uri,
+            dataset_uri=dataset.store.uri,
+            dataset_fingerprint=dataset.manifest.fingerprint,
+            num_classes=dataset.manifest.num_classes,
+            network=recipe.model,
+            train=recipe.train,
+            checkpoint=recipe.checkpoint,
+        )
+
+    def _end(self, run_id: str, status: RunStatus, reason: str) -> None:
+        try:
+            self.tracker.set_status(run_id, status, reason)
+        except ProjectError as error:
+            self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
+
+    def _commit(self) -> Training:
+        run = self.folder()
+        last = find_sound_checkpoint(run, read_attempts(run))
+        if last is None:
+            raise RuntimeError(f"{run.uri}: training ended without a checkpoint")
+        return Training(run, commit_training(run, self._run_key, last))
+
+
+def training_fields(run: ObjectStore, receipt: TrainingReceipt) -> dict[str, Any]:
+    """Describe a finished training as `train --json` does."""
+    notes = read_notes(run)
+    return {
+        "run_key": receipt.run_key,
+        "mlflow_run_id": notes[-1].run_id if notes else None,
+        "status": RunStatus.FINISHED.value,
+        "global_step": receipt.step,
+        "checkpoint": run.child(receipt.checkpoint).uri,
+        "attempts": len(read_attempts(run)),
+    }
+
+
+def flat_parameters(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten a resolved recipe to dotted keys, as MLflow compares parameters."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flat_parameters(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = (
+                value
+                if isinstance(value, str)
+                else yaml.safe_dump(value, default_flow_style=True)
+                .strip()
+                .removesuffix("...")
+                .strip()
+            )
+    return flat

@@ -1,0 +1,124 @@
+"""A workflow: typed steps in order; what already holds is not done again.
+
+Every step finds its product by a key made of its inputs, or makes it under a lease on that key's
+folder. Retry, resume, reuse and concurrency all follow from this one rule.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from infra.lease import hold_lease
+from infra.store import ObjectStore
+from pipelines.context import Context
+
+Product = TypeVar("Product")
+State = Literal["holds", "ran", "would-run"]
+
+
+class Step(ABC, Generic[Product]):
+    """One stage: finds its product, or makes it from the products of the steps before it."""
+
+    name: ClassVar[str]
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._product: Product | None = None
+
+    @property
+    def product(self) -> Product:
+        """What the step found or made; only after it has."""
+        if self._product is None:
+            raise RuntimeError(f"{self.name} has not run yet")
+        return self._product
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the step has its product."""
+        return self._product is not None
+
+    @abstractmethod
+    def folder(self) -> ObjectStore:
+        """Return the folder of this step's key: needs the products before it."""
+
+    @abstractmethod
+    def find(self) -> Product | None:
+        """Return the product if it is committed and verifies, None if it is not committed."""
+
+    @abstractmethod
+    def make(self) -> Product:
+        """Make and commit the product."""
+
+    @abstractmethod
+    def fields(self, product: Product) -> dict[str, Any]:
+        """Return what `--json` shows of the product."""
+
+    def check(self) -> None:
+        """Refuse, before any step runs, what could only fail later. Nothing by default."""
+
+    def look(self) -> bool:
+        """Find the product and keep it; tell whether there is one."""
+        self._product = self.find()
+        return self._product is not None
+
+    def ensure(self) -> State:
+        """Find the product or make it; only one process makes it, others wait for it."""
+        if self.look():
+            return "holds"
+        with hold_lease(self.folder(), wait_report=lambda _: self._say_waiting()):
+            if self.look():
+                return "holds"
+            self._product = self.make()
+        return "ran"
+
+    def _say_waiting(self) -> None:
+        self.context.say(f"{self.name}: another process is at work on it; waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one step went."""
+
+    name: str
+    state: State
+    seconds: float
+    uri: str | None
+    fields: dict[str, Any]
+
+
+def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
+    """Bring every step to its product, in order."""
+    outcomes = []
+    checked = False
+    for step in steps:
+        started_at = time.monotonic()
+        if not checked and not step.look():
+            # Something will run: ask all that is left first, so that nothing fails hours later.
+            for later in steps[steps.index(step) :]:
+                later.check()
+            checked = True
+        state = step.ensure()
+        seconds = time.monotonic() - started_at
+        step.context.say(f"{step.name:<9} {state}  {seconds:.1f} s  {step.folder().uri}")
+        outcomes.append(
+            Outcome(step.name, state, seconds, step.folder().uri, step.fields(step.product))
+        )
+    return outcomes
+
+
+def look_at_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
+    """Say which steps hold and which would run, without running any."""
+    outcomes = []
+    holds = True
+    for step in steps:
+        started_at = time.monotonic()
+        holds = holds and step.look()
+        seconds = time.monotonic() - started_at
+        if holds:
+            fields, uri = step.fields(step.product), step.folder().uri
+            outcomes.append(Outcome(step.name, "holds", seconds, uri, fields))
+        else:
+            outcomes.append(Outcome(step.name, "would-run", seconds, None, {}))
+    return outcomes
