@@ -25,6 +25,7 @@ def _make_importable(name: str) -> None:
     spec.loader.exec_module(module)
 
 
+_make_importable("end_to_end_tools")
 _make_importable("jpeg_archives")
 _make_importable("mlflow_window")
 

@@ -7,7 +7,7 @@ An epoch is built from whole row groups, the unit of reading:
 1. the full groups in a keyed permutation, the short ones (one a shard at most) after them;
 2. cut into windows whose rows are a multiple of the global batch, so no batch straddles two;
 3. inside a window each group's rows are permuted and the groups interleaved by relative position,
-   so that every batch takes the same number of rows (±1) from each group;
+   so that every batch takes the same number of rows (±1) from each group, and from the first k;
 4. a batch is sorted by the group's place in the window and cut into nearly equal runs, one a rank,
    so that a rank reads its own groups and hardly any other.
 
@@ -114,11 +114,12 @@ class Order:
         window, rows = _window_of(self, epoch, step)
         return window * self.steps_per_window + -(-len(rows) // self.global_batch)
 
-    def last_window(self, epoch_groups: Ints) -> int:
-        """Return the number of the window that takes what remains, given the epoch's groups."""
-        num_full = int((epoch_groups[:, 2] == self.layout.rows_per_group).sum())
-        num_windows = num_full // self.window_groups
-        exact = num_windows * self.window_groups == len(epoch_groups)
+    @cached_property
+    def last_window(self) -> int:
+        """The number of an epoch's last window, which takes what remains, short groups included."""
+        sizes = self.layout.groups[:, 2]
+        num_windows = int((sizes == self.layout.rows_per_group).sum()) // self.window_groups
+        exact = num_windows * self.window_groups == len(sizes)
         return max(0, num_windows - 1 if exact else num_windows)
 
 
@@ -131,8 +132,7 @@ def _window_of(order: Order, epoch: int, step: int) -> tuple[int, Ints]:
     if not 0 <= step < order.steps_per_epoch:
         raise IndexError(f"step {step} of an epoch of {order.steps_per_epoch}")
     epoch = 0 if order.kind == "fixed" else epoch
-    groups = _epoch_groups(order, epoch)
-    window = min(step // order.steps_per_window, order.last_window(groups))
+    window = min(step // order.steps_per_window, order.last_window)
     return window, _window_rows(order, epoch, window)
 
 
@@ -149,14 +149,19 @@ def _window_rows(order: Order, epoch: int, window: int) -> Ints:
     """Rows of a window in order, as (place of the group, shard, row), shape (rows, 3)."""
     groups = _epoch_groups(order, epoch)
     start = window * order.window_groups
-    is_last = window == order.last_window(groups)
+    is_last = window == order.last_window
     members = groups[start : None if is_last else start + order.window_groups]
+    window_rows, rows_before = int(members[:, 2].sum()), 0
     parts, positions = [], []
     for place, (shard, first, size) in enumerate(members):
         stream = stream_key(order.seed, "rows", epoch, int(shard), int(first))
         rows = first + permutation(int(size), stream)
         parts.append(np.stack([np.full_like(rows, place), np.full_like(rows, shard), rows], axis=1))
-        positions.append((np.arange(size) + 0.5) / size)
-    # Groups at the same relative position follow each other by their place in the window.
+        # Each group is offset by the batch rows that the groups before it take: so the first k
+        # groups give every batch the same number of rows (±1), and a rank's run lies in the same
+        # groups in every batch. Ties broken by place instead: 16 ranks read batches of 24 2.7x.
+        offset = -order.global_batch * rows_before % window_rows / window_rows
+        positions.append((np.arange(size) + offset) / size)
+        rows_before += int(size)
     sequence = np.lexsort((np.concatenate(parts)[:, 0], np.concatenate(positions)))
     return np.concatenate(parts)[sequence]

@@ -194,15 +194,17 @@ def plan_stretches(
     """Cut global steps first to stop into stretches of whole windows, one a task.
 
     A rank's part of a stretch is STRETCH_ROWS or a little more; the first and last of an epoch,
-    or of a resumed run, may be shorter.
+    or of a resumed run, may be shorter. An epoch's last window may be long, if many shards end
+    with a short group; one stretch has all of it, for each would read all its groups again.
     """
-    per_epoch = order.steps_per_epoch
+    per_epoch, last_start = order.steps_per_epoch, order.last_window * order.steps_per_window
     windows = -(-STRETCH_ROWS * world_size // (order.steps_per_window * order.global_batch))
     length = windows * order.steps_per_window
     stretches = []
     while first_step < stop_step:
         epoch, step = divmod(first_step, per_epoch)
-        boundary = epoch * per_epoch + min(per_epoch, (step // length + 1) * length)
+        boundary = (step // length + 1) * length
+        boundary = epoch * per_epoch + (boundary if boundary <= last_start else per_epoch)
         stretches.append(Stretch(first_step, min(boundary, stop_step)))
         first_step = stretches[-1].stop_step
     return stretches

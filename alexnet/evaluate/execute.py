@@ -187,8 +187,7 @@ def _workers(job: _Job, settings: EvaluateSettings, *, most: int) -> Iterator[li
         max_restarts=3,
         max_task_retries=3,
     )
-    reference = ray.put(job)
-    workers = [actor.remote(reference) for _ in range(count)]
+    workers = [actor.remote(job) for _ in range(count)]
     try:
         yield workers
     finally:

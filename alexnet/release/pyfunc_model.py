@@ -20,9 +20,9 @@ from infra.store import FolderStore
 class AlexNetModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
     """Image bytes or arrays in, names and probabilities out; see `Predictor.predict`.
 
-    Through `mlflow.pyfunc.load_model` give a DataFrame whose column `image` holds bytes or
-    (height, width, 3) uint8 arrays. `unwrap_python_model()` takes plain lists and (n, height,
-    width, 3) arrays as well, which the signature has no word for.
+    Through `mlflow.pyfunc.load_model` give bytes, a list or Series of bytes, or a Series or a
+    DataFrame's column of bytes or of (height, width, 3) uint8 arrays. MLflow itself refuses bare
+    arrays of more than two dimensions; `unwrap_python_model()` takes them.
     """
 
     # MLflow passes it by keyword: the argument must be called `context`.
@@ -46,9 +46,9 @@ class AlexNetModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
 
 
 def images_in(model_input: object) -> Sequence[Image]:
-    """Find the images: a DataFrame's column `image`, one image, a list or an array of them."""
+    """Find the images: in a DataFrame's only column, one image, a list or an array of them."""
     if isinstance(model_input, pd.DataFrame):
-        return list(model_input["image"])
+        return list(model_input["image"] if "image" in model_input else model_input.iloc[:, 0])
     if isinstance(model_input, bytes) or (
         isinstance(model_input, np.ndarray) and model_input.ndim == 3
     ):
@@ -57,7 +57,10 @@ def images_in(model_input: object) -> Sequence[Image]:
 
 
 def signature() -> ModelSignature:
-    """One binary column in, the columns of `Predictor.predict` out, one parameter."""
+    """One binary column in, the columns of `Predictor.predict` out, one parameter.
+
+    The column has no name: MLflow then takes lists and Series as well as DataFrames.
+    """
     texts, numbers = Array(DataType.string), Array(DataType.double)
     outputs = [
         ColSpec(DataType.long, "label"),
@@ -70,7 +73,7 @@ def signature() -> ModelSignature:
         ColSpec(numbers, "top5_probabilities"),
     ]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "image")]),
+        inputs=Schema([ColSpec(DataType.binary)]),
         outputs=Schema(outputs),
         params=ParamSchema([ParamSpec("views", DataType.string, "center")]),
     )

@@ -26,7 +26,7 @@ from infra.store import ObjectStore
 log = logging.getLogger(__name__)
 
 RECEIPT = "receipt.json"
-_NAME = re.compile(r"^checkpoints/(step-(\d{8,})-a(\d{4,}))/receipt\.json$")
+_NAME = re.compile(r"^checkpoints/step-(\d{8,})-a(\d{4,})/")
 
 
 class TrainState(Frozen):
@@ -105,12 +105,18 @@ def write_checkpoint(
 
 
 def list_checkpoints(run: ObjectStore, attempts: list[Attempt]) -> list[CheckpointReceipt]:
-    """Read the complete checkpoints that no later attempt superseded, oldest first."""
+    """Read the complete checkpoints that no later attempt superseded, oldest first.
+
+    One whose receipt cannot be read is passed over with a warning.
+    """
     found = []
     for info in run.list("checkpoints/"):
-        match = _NAME.match(info.key)
-        if match and holds(int(match[2]), int(match[3]), attempts):
-            found.append(CheckpointReceipt.model_validate_json(run.read(info.key)))
+        match = _NAME.match(info.key) if info.key.endswith(RECEIPT) else None
+        if match and holds(int(match[1]), int(match[2]), attempts):
+            try:
+                found.append(CheckpointReceipt.model_validate_json(run.read(info.key)))
+            except (FileNotFoundError, ValidationError) as error:
+                log.warning("checkpoint_passed_over %s/%s: %s", run.uri, info.key, error)
     return sorted(found, key=lambda receipt: (receipt.step, receipt.attempt))
 
 
@@ -155,11 +161,20 @@ def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, Tensor]:
 
 
 def prune_checkpoints(run: ObjectStore, attempts: list[Attempt], *, keep_last: int) -> None:
-    """Delete all but the newest complete checkpoints, receipts first, and what attempts left."""
-    keep = {receipt.name for receipt in list_checkpoints(run, attempts)[-keep_last:]}
+    """Delete all but the newest complete checkpoints, receipts first, and what attempts left.
+
+    What the newest attempt has not completed stays: it may be writing it now, and whoever prunes
+    may be an earlier attempt that does not know yet that it is over.
+    """
+    complete = list_checkpoints(run, attempts)
+    keep = {receipt.name for receipt in complete[-keep_last:]}
+    known = {receipt.name for receipt in complete}
+    newest = max((attempt.number for attempt in attempts), default=0)
     keys = [info.key for info in run.list("checkpoints/")]
     for key in sorted(keys, key=lambda key: not key.endswith(RECEIPT)):
-        if key.split("/")[1] not in keep:
+        name, match = key.split("/")[1], _NAME.match(key)
+        unfinished = match is not None and int(match[2]) >= newest and name not in known
+        if name not in keep and not unfinished:
             run.delete(key)
 
 

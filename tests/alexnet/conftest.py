@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +42,66 @@ def tiny_training(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
     return TinyTraining(store, manifest, checkpoint, trained_network(checkpoint, store, manifest))
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """A committed dataset of several windows: what readers and loaders go through."""
+
+    store: FolderStore
+    manifest: Manifest
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    """Train of 2496 rows: shards of 1085, 1024 and 387 with holes in two, both with a short group.
+
+    Tests that damage it copy it first.
+    """
+    store = FolderStore(tmp_path_factory.mktemp("training-data"))
+    holes = (5, 6, 700, 2200)
+    return TrainingData(store, write_dataset(store, ((0, 1088), (1088, 2112), (2112, 2500)), holes))
+
+
+def write_dataset(
+    store: FolderStore, train_bounds: tuple[tuple[int, int], ...], holes: tuple[int, ...]
+) -> Manifest:
+    """Commit a train split of these shards (start, stop), and a val split of one image."""
+    rng = np.random.default_rng(1)
+    classes = make_classes({f"n{label:08}": f"class {label}" for label in range(NUM_CLASSES)})
+    sums = PixelSums.zero(STORED_PX, STORED_PX, NUM_CLASSES)
+    train = []
+    for number, (start, stop) in enumerate(train_bounds):
+        own = tuple(hole for hole in holes if start <= hole < stop)
+        path = f"train/part-{number}.parquet"
+        shard = _write_shard(store, path, range(start, stop), own, rng, classes.names, sums)
+        train.append(shard)
+    val = _write_shard(store, "val/part-0.parquet", range(1), (), rng, classes.names, None)
+    manifest = _manifest(
+        store,
+        train=Split(shards=tuple(train)),
+        val=Split(shards=(val,)),
+        classes=write_object(store, "classes.json", classes.to_bytes()),
+        statistics=write_object(store, "stats.safetensors", finish(sums).to_bytes()),
+        num_rejects=len(holes),
+    )
+    store.create(MANIFEST, manifest.to_bytes())
+    return manifest
+
+
+def _manifest(store: FolderStore, **fields: Any) -> Manifest:
+    return Manifest(
+        name="tiny",
+        key="tiny",
+        num_classes=NUM_CLASSES,
+        height_px=STORED_PX,
+        width_px=STORED_PX,
+        rows_per_group=ROWS_PER_GROUP,
+        members=write_object(store, "members.parquet", b""),
+        rejects=write_object(store, "rejects.parquet", b""),
+        made_with={},
+        **fields,
+    )
+
+
 def write_tiny_dataset(store: FolderStore) -> Manifest:
     """Train of 20 images; val of 99 and 51 rows, two rejects: its blocks are 64, 64 and 22."""
     rng = np.random.default_rng(0)
@@ -51,21 +112,13 @@ def write_tiny_dataset(store: FolderStore) -> Manifest:
         _write_shard(store, "val/part-0.parquet", range(101), (3, 40), rng, classes.names, None),
         _write_shard(store, "val/part-1.parquet", range(101, 152), (), rng, classes.names, None),
     ]
-    manifest = Manifest(
-        name="tiny",
-        key="tiny",
-        num_classes=NUM_CLASSES,
-        height_px=STORED_PX,
-        width_px=STORED_PX,
-        rows_per_group=ROWS_PER_GROUP,
+    manifest = _manifest(
+        store,
         train=Split(shards=(train,)),
         val=Split(shards=tuple(val)),
         classes=write_object(store, "classes.json", classes.to_bytes()),
         statistics=write_object(store, "stats.safetensors", finish(sums).to_bytes()),
-        members=write_object(store, "members.parquet", b""),
-        rejects=write_object(store, "rejects.parquet", b""),
         num_rejects=2,
-        made_with={},
     )
     store.create(MANIFEST, manifest.to_bytes())
     return manifest

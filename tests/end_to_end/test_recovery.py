@@ -1,0 +1,128 @@
+"""Killed anywhere, the same command ends as if nothing had happened."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end_tools import (
+    Cli,
+    Reference,
+    effective_rows,
+    ids_by_step,
+    kill_a_train_worker,
+    wait_until,
+    weights_of,
+)
+from mlflow.tracking import MlflowClient
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
+
+EPOCHS, IMAGES = 3, 500
+
+
+def check_tracking(cli: Cli, document: dict[str, Any], like: Reference) -> None:
+    """One MLflow run, finished, with every point of the undisturbed one, once."""
+    client = MlflowClient(f"sqlite:///{cli.workspace}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_id == document["mlflow_run_id"]
+    assert run.info.status == "FINISHED"
+    expected = MlflowClient(f"sqlite:///{like.cli.workspace}/mlflow.db")
+    for key in ("train/loss", "val/top1"):
+        points = client.get_metric_history(run.info.run_id, key)
+        steps = [point.step for point in points]
+        wanted = expected.get_metric_history(like.document["mlflow_run_id"], key)
+        assert sorted(steps) == sorted(point.step for point in wanted), key
+
+
+def check_epochs(log: Path, run_key: str) -> None:
+    """Every image exactly once in every epoch."""
+    rows = effective_rows(log, run_key)
+    counts = Counter(zip(rows["epoch"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
+    assert set(counts.values()) == {1}
+    assert len(counts) == EPOCHS * IMAGES
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    return {step["name"]: step["state"] for step in document["steps"]}
+
+
+def test_kills_in_every_stage_change_nothing(
+    cli: Cli, reference: Reference, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    logged = [f"train.sample_log={log}"]
+    cli.kill_when(
+        lambda: len(list(cli.workspace.glob("datasets/*/train/*.parquet"))) >= 2,
+        "run",
+        "demo",
+        settings=logged,
+    )
+    assert not cli.has("datasets/*/manifest.json")
+    rendered = {
+        path: path.stat().st_mtime_ns
+        for path in cli.workspace.glob("datasets/*/_build/train-*.json")
+    }
+
+    cli.kill_when(
+        lambda: cli.has("runs/*/checkpoints/step-00000021*/receipt.json"),
+        "run",
+        "demo",
+        settings=logged,
+    )
+    assert all(path.stat().st_mtime_ns == written for path, written in rendered.items())
+
+    process = cli.start("run", "demo", settings=logged)
+    wait_until(lambda: cli.has("runs/*/checkpoints/step-00000035*/receipt.json"), process)
+    kill_a_train_worker(process)
+    wait_until(lambda: cli.has("runs/*/finished.json"), process)
+    process.kill()
+    process.communicate()
+    assert not cli.has("evaluations/*/evaluation.json")
+
+    document = cli.run_well("run", "demo", settings=logged)
+    assert states(document) == {
+        "prepare": "holds",
+        "train": "holds",
+        "evaluate": "ran",
+        "gate": "ran",
+        "register": "ran",
+    }
+    assert document["attempts"] == 3
+    assert document["fingerprint"] == reference.document["fingerprint"]
+    assert weights_of(cli) == reference.weights()
+    assert document["center"] == reference.document["center"]
+    check_tracking(cli, document, reference)
+    check_epochs(log, document["run_key"])
+
+    again = cli.run_well("run", "demo", settings=logged)
+    assert set(states(again).values()) == {"holds"}
+
+
+def test_two_workers_before_the_kill_and_one_after(reference: Reference, tmp_path: Path) -> None:
+    cli, log = reference.cli.copy(tmp_path / "workspace"), tmp_path / "log"
+    logged = [f"train.sample_log={log}"]
+    cli.kill_when(
+        lambda: cli.has("runs/*/checkpoints/step-00000021*/receipt.json"),
+        "run",
+        "demo",
+        settings=[*logged, "scaling.workers=2"],
+    )
+    document = cli.run_well("run", "demo", settings=[*logged, "scaling.workers=1"])
+    run_key = document["run_key"]
+    assert run_key == reference.document["run_key"]
+    check_tracking(cli, document, reference)
+    check_epochs(log, run_key)
+    expected = ids_by_step(effective_rows(reference.log, run_key))
+    assert ids_by_step(effective_rows(log, run_key)) == expected
+
+
+def test_three_workers_train_on_the_same_batches(reference: Reference, tmp_path: Path) -> None:
+    cli, log = reference.cli.copy(tmp_path / "workspace"), tmp_path / "log"
+    settings = [f"train.sample_log={log}", "scaling.workers=3"]
+    document = cli.run_well("train", "demo", settings=settings)
+    expected = ids_by_step(effective_rows(reference.log, document["run_key"]))
+    rows = effective_rows(log, document["run_key"])
+    assert ids_by_step(rows) == expected
+    assert set(rows["world_size"].to_pylist()) == {3}

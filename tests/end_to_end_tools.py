@@ -1,0 +1,154 @@
+"""Whole commands in processes of their own, on small drawn data, killed where it hurts."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+SMALL = (
+    "dataset.drawn.train_per_class=50",
+    "dataset.drawn.val_per_class=20",
+    "prepare.rows_per_shard=64",
+    "prepare.stored_px=48",
+    "train.augment.crop_px=44",
+    "train.epochs=3",
+    "train.global_batch=32",
+    "train.log_every_steps=3",
+    "model.width=0.125",
+    "checkpoint.every_steps=7",
+    "checkpoint.every_epochs=null",
+    "gate.min_top1=0",
+)
+"""The demo, small enough that a run is mostly start-up: 500 images, 16 steps an epoch."""
+TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+@dataclass
+class Cli:
+    """The installed command on one workspace."""
+
+    workspace: Path
+    settings: tuple[str, ...] = SMALL
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *words: str, settings: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        command = [str(Path(sys.executable).with_name("alexnet")), *words]
+        command += ["--workspace", str(self.workspace), "--json"]
+        for setting in (*self.settings, *settings):
+            command += ["--set", setting]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self.environment},
+        )
+
+    def run(self, *words: str, settings: Sequence[str] = ()) -> Result:
+        process = self.start(*words, settings=settings)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        return Result(process.returncode, out, err)
+
+    def run_well(self, *words: str, settings: Sequence[str] = ()) -> dict[str, Any]:
+        result = self.run(*words, settings=settings)
+        assert result.code == 0, result.err
+        return result.document
+
+    def kill_when(
+        self, reached: Callable[[], bool], *words: str, settings: Sequence[str] = ()
+    ) -> None:
+        """Start a command and SIGKILL it, and it alone, as soon as something is reached."""
+        process = self.start(*words, settings=settings)
+        wait_until(reached, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def copy(self, workspace: Path) -> "Cli":
+        """Return the same command on a copy of what was prepared, and of nothing else."""
+        for folder in ("archives", "indexes", "datasets"):
+            shutil.copytree(self.workspace / folder, workspace / folder)
+        return Cli(workspace, self.settings, self.environment)
+
+    def has(self, pattern: str) -> bool:
+        return next(self.workspace.glob(pattern), None) is not None
+
+
+def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not reached():
+        if process.poll() is not None:
+            raise AssertionError(f"ended before it was reached: {process.communicate()[1]}")
+        assert time.monotonic() < deadline, "never reached"
+        time.sleep(0.005)
+
+
+def kill_a_train_worker(process: "subprocess.Popen[str]") -> None:
+    """SIGKILL one of Ray Train's workers below a command."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "RayTrainWorker" in " ".join(child.cmdline()):
+            child.kill()
+            return
+    raise AssertionError("no train worker")
+
+
+def effective_rows(log: Path, run_key: str) -> pa.Table:
+    """Read a sample log as an auditor would: of each global step what the last attempt did."""
+    rows = pads.dataset(log / run_key, format="parquet").to_table()
+    last = rows.group_by("global_step").aggregate([("attempt", "max")])
+    joined = rows.join(last, "global_step")
+    return joined.filter(pc.equal(joined["attempt"], joined["attempt_max"]))
+
+
+def ids_by_step(rows: pa.Table) -> dict[int, list[int]]:
+    """Return the sorted sample ids of every global batch."""
+    steps: dict[int, list[int]] = {}
+    for step, sample in zip(
+        rows["global_step"].to_pylist(), rows["sample_id"].to_pylist(), strict=True
+    ):
+        steps.setdefault(step, []).append(sample)
+    return {step: sorted(ids) for step, ids in sorted(steps.items())}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that nothing disturbed, with its sample log."""
+
+    cli: Cli
+    log: Path
+    document: dict[str, Any]
+
+    def weights(self) -> str:
+        return weights_of(self.cli)
+
+
+def weights_of(cli: Cli) -> str:
+    """Return the digest of the weights that a finished run ended with."""
+    (receipt,) = cli.workspace.glob("runs/*/finished.json")
+    digest: str = json.loads(receipt.read_text())["model_sha256"]
+    return digest
