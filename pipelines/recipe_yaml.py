@@ -89,11 +89,26 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(tree, override)
     try:
-        recipe = Recipe.model_validate_json(json.dumps(tree, default=str))
+        recipe = _validate(tree, overrides)
     except ValidationError as error:
         raise _explained(error, tree, text, name_or_file) from None
     check_recipe(recipe)
     return recipe
+
+
+def _validate(tree: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Validate; what --set gave for a text is taken as it was typed, be it digits or `no`."""
+    try:
+        return Recipe.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        typed = dict(override.split("=", 1) for override in overrides)
+        texts = [d for d in error.errors() if d["type"] == "string_type"]
+        paths = {".".join(map(str, detail["loc"])) for detail in texts} & typed.keys()
+        if not paths:
+            raise
+        for path in paths:
+            _apply(tree, f"{path}={json.dumps(typed[path])}")
+        return Recipe.model_validate_json(json.dumps(tree, default=str))
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

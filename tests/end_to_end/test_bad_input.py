@@ -18,7 +18,7 @@ def check(result: Result, code: int, *words: str) -> None:
     assert error["exit_code"] == code
     assert error["remedy"]
     for word in words:
-        assert word in error["message"], error
+        assert word in error["message"] + error["remedy"], error
 
 
 @pytest.mark.parametrize(

@@ -226,3 +226,24 @@ def test_a_stretch_lasts_long_enough_for_each_rank() -> None:
         )
         rows = [(s.stop_step - s.first_step) * 128 // world_size for s in stretches[:-1]]
         assert all(STRETCH_ROWS <= count < 2 * STRETCH_ROWS for count in rows)
+
+
+def test_a_long_last_window_is_one_stretch() -> None:
+    """Shards of 90 rows all end with a short group, and all of those are in the last window."""
+    order = Order(Layout(64, (90,) * 100), seed=0, global_batch=32)
+    last_start = order.last_window * order.steps_per_window
+    assert order.steps_per_epoch - last_start > 2 * order.steps_per_window
+    for world_size in (1, 3):
+        stretches = plan_stretches(
+            order, first_step=0, stop_step=2 * order.steps_per_epoch, world_size=world_size
+        )
+        ends = [stretch.stop_step % order.steps_per_epoch for stretch in stretches]
+        assert ends.count(0) == 2
+        assert max(ends) <= last_start
+        inside = plan_stretches(
+            order,
+            first_step=last_start + 1,
+            stop_step=order.steps_per_epoch,
+            world_size=world_size,
+        )
+        assert inside == [Stretch(last_start + 1, order.steps_per_epoch)]

@@ -1,0 +1,53 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from alexnet.train.attempts import Attempt, claim_attempt, holds, read_attempts
+from infra.store import FolderStore, MemoryStore
+
+
+def attempts(*start_steps: int) -> list[Attempt]:
+    return [
+        Attempt(number=number, start_step=step, world_size=1)
+        for number, step in enumerate(start_steps, start=1)
+    ]
+
+
+def test_attempts_are_numbered_from_one_and_remembered() -> None:
+    store = MemoryStore()
+    assert read_attempts(store) == []
+    first = claim_attempt(store, start_step=0, world_size=2)
+    second = claim_attempt(store, start_step=40, world_size=3)
+    assert (first.number, second.number) == (1, 2)
+    assert read_attempts(store) == [first, second]
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_of_many_claimants_no_two_get_one_number(kind: str, tmp_path: Path) -> None:
+    store = MemoryStore() if kind == "memory" else FolderStore(tmp_path)
+    start = threading.Barrier(8)
+
+    def claim(_: int) -> list[int]:
+        start.wait()
+        return [claim_attempt(store, start_step=0, world_size=1).number for _ in range(4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [number for own in pool.map(claim, range(8)) for number in own]
+    assert sorted(numbers) == list(range(1, 33))
+    assert [attempt.number for attempt in read_attempts(store)] == list(range(1, 33))
+
+
+def test_what_an_attempt_wrote_holds_up_to_the_start_of_any_later_one() -> None:
+    history = attempts(0, 100, 60)
+    assert holds(60, 1, history)
+    assert not holds(61, 1, history)
+    assert not holds(100, 2, history)
+    assert holds(10_000, 3, history)
+
+
+def test_an_attempt_that_started_anew_supersedes_all_but_the_beginning() -> None:
+    history = attempts(0, 0)
+    assert holds(0, 1, history)
+    assert not holds(1, 1, history)

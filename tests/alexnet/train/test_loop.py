@@ -1,0 +1,308 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.batches import Batch
+from alexnet.data.in_process import read_batches
+from alexnet.data.reader import ShareSpec
+from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
+from alexnet.train.attempts import Attempt
+from alexnet.train.checkpoint import (
+    TrainState,
+    find_sound_checkpoint,
+    open_checkpoint,
+    read_tensors,
+    write_checkpoint,
+)
+from alexnet.train.loop import Learner, LoopPlan, Progress, TrainingDiverged, train_loop
+from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
+from alexnet.train.schedule import CosineSchedule
+from alexnet.train.world import World
+from infra.store import FolderStore
+from preprocessing.dataset.manifest import open_dataset
+from preprocessing.dataset.statistics import read_statistics
+
+# The dataset has 20 images of 48 px: an epoch is batches of 8, 8 and 4.
+CROP_PX, NUM_CLASSES, BATCH = 40, 7, 8
+ALONE = World()
+NETWORK = NetworkSettings(width=0.05, init="fan-in")
+
+PLAN = LoopPlan(
+    seed=5,
+    total_steps=9,
+    steps_per_epoch=3,
+    schedule=CosineSchedule(weight_rate=0.01, bias_rate=0.02, warmup_fraction=0.3),
+    augment=AugmentSettings(crop_px=CROP_PX),
+    log_every_steps=2,
+    save_every_steps=None,
+    save_every_epochs=None,
+)
+
+TRAIN_AS_RANK = """
+import runpy, sys
+runpy.run_path(sys.argv[1])["train_as_rank"](int(sys.argv[2]), *sys.argv[3:])
+"""
+
+
+@dataclass
+class Training:
+    """One plain process that trains, and what it said and kept on the way."""
+
+    uri: str
+    plan: LoopPlan = PLAN
+    world: World = ALONE
+    global_batch: int = BATCH
+    trained: list[int] = field(default_factory=list)
+    reports: list[Progress] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    states: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        store = FolderStore(Path(self.uri))
+        statistics = read_statistics(store, open_dataset(store).statistics)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.plan.seed)
+            self.network = NETWORK.build(NUM_CLASSES, CROP_PX)
+        self.optimizer = build_optimizer(self.network, OptimizerSettings())
+        self.augment = Augment(self.plan.augment, InputStatistics.of(statistics))
+
+    def batches(self, first_step: int, stop_step: int) -> Iterator[Batch]:
+        spec = ShareSpec(
+            dataset_uri=self.uri,
+            seed=self.plan.seed,
+            global_batch=self.global_batch,
+            order_kind="reshuffled",
+            crop_px=CROP_PX,
+            crop_sharing=self.plan.augment.crop_sharing,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
+        return read_batches(spec, first_step=first_step, stop_step=stop_step)
+
+    def run(self, first_step: int = 0, stop_step: int | None = None) -> "Training":
+        model: nn.Module = self.network
+        if self.world.size > 1:
+            model = nn.parallel.DistributedDataParallel(model)
+        learner = Learner(model, self.optimizer, self.augment, torch.device("cpu"))
+        train_loop(
+            learner,
+            self.batches(first_step, stop_step or self.plan.total_steps),
+            self.plan,
+            self.world,
+            trained=lambda batch: self.trained.append(batch.step),
+            report=self.reports.append,
+            save=self._save,
+        )
+        return self
+
+    def _save(self, step: int) -> None:
+        self.saved.append(step)
+        parts = (self.network.state_dict(), velocity_state(self.optimizer))
+        model, velocity = ({k: v.clone() for k, v in part.items()} for part in parts)
+        self.states[step] = (model, velocity)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
+
+def train_as_rank(rank: int, uri: str, meeting: str, result: str) -> None:
+    """Be one of two ranks: 19 rows, then 1, of which rank 0 has none; both twice."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2
+    )
+    training = Training(uri, TWO_STEPS_AN_EPOCH, World(rank, 2), global_batch=19).run()
+    if rank == 0:
+        losses = torch.tensor([progress.loss for progress in training.reports])
+        save_file({**training.weights, "losses": losses}, result)
+    torch.distributed.destroy_process_group()
+
+
+TWO_STEPS_AN_EPOCH = replace(PLAN, total_steps=4, steps_per_epoch=2, log_every_steps=1)
+
+
+def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More cost time with a network this small, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def uri(tiny_training: Any) -> str:
+    return str(tiny_training.store.uri)
+
+
+def test_the_same_seed_twice_gives_the_same_weights_to_the_bit(uri: str) -> None:
+    first, second = Training(uri).run(), Training(uri).run()
+    assert first.trained == list(range(9))
+    assert_equal(first.weights, second.weights)
+    assert [p.loss for p in first.reports] == [p.loss for p in second.reports]
+
+
+def test_another_seed_gives_others(uri: str) -> None:
+    first, second = Training(uri).run(), Training(uri, replace(PLAN, seed=6)).run()
+    assert not torch.equal(first.weights["conv1.weight"], second.weights["conv1.weight"])
+
+
+def test_every_parameter_learns(uri: str) -> None:
+    training = Training(uri)
+    before = {name: tensor.clone() for name, tensor in training.weights.items()}
+    for name, tensor in training.run().weights.items():
+        assert not torch.equal(tensor, before[name]), name
+        assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("stop_step", [1, 3, 5])
+@pytest.mark.parametrize("augment", [{}, {"crop_sharing": 32}])
+def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
+    uri: str, tmp_path: Path, stop_step: int, augment: dict[str, Any]
+) -> None:
+    """In the middle of an epoch and at its end."""
+    plan = replace(PLAN, augment=AugmentSettings(crop_px=CROP_PX, **augment))
+    stopped = Training(uri, plan).run(0, stop_step)
+    run = FolderStore(tmp_path)
+    state = TrainState(
+        step=stop_step,
+        epoch=stop_step // 3,
+        attempt=1,
+        run_key="0" * 64,
+        dataset_fingerprint="1" * 64,
+        seed=plan.seed,
+        global_batch=BATCH,
+        num_classes=NUM_CLASSES,
+        network=NETWORK,
+        augment=plan.augment,
+    )
+    write_checkpoint(run, state, stopped.weights, velocity_state(stopped.optimizer))
+
+    found = find_sound_checkpoint(run, [Attempt(number=1, start_step=0, world_size=1)])
+    assert found is not None
+    store = run.child(f"checkpoints/{found.name}")
+    receipt, saved = open_checkpoint(store)
+    resumed = Training(uri, plan)
+    resumed.network.load_state_dict(read_tensors(store, receipt.model))
+    load_velocity(resumed.optimizer, read_tensors(store, receipt.optimizer))
+    resumed.run(saved.step)
+
+    whole = Training(uri, plan).run()
+    assert stopped.trained + resumed.trained == whole.trained
+    assert_equal(resumed.weights, whole.weights)
+    assert_equal(velocity_state(resumed.optimizer), velocity_state(whole.optimizer))
+
+
+def test_a_report_comes_every_so_many_steps(uri: str) -> None:
+    training = Training(uri).run()
+    assert [progress.step for progress in training.reports] == [2, 4, 6, 8]
+    # Batches of 8, 8, 4 in turn.
+    assert [progress.images for progress in training.reports] == [16, 12, 12, 16]
+    for progress in training.reports:
+        assert 0 <= progress.waited_s <= progress.elapsed_s
+        assert 0.5 < progress.loss < 10
+    assert training.reports[-1].weight_rate < training.reports[1].weight_rate
+
+
+def test_reports_go_on_in_the_same_rhythm_after_a_restart(uri: str) -> None:
+    training = Training(uri).run(3)
+    assert [progress.step for progress in training.reports] == [4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("every_steps", "every_epochs", "expected"),
+    [
+        (None, None, [9]),
+        (4, None, [4, 8, 9]),
+        (None, 1, [3, 6, 9]),
+        (None, 2, [6, 9]),
+        (2, 1, [2, 3, 4, 6, 8, 9]),
+        (100, 100, [9]),
+    ],
+)
+def test_state_is_saved_when_the_plan_says_so_and_at_the_end(
+    uri: str, every_steps: int | None, every_epochs: int | None, expected: list[int]
+) -> None:
+    plan = replace(PLAN, save_every_steps=every_steps, save_every_epochs=every_epochs)
+    training = Training(uri, plan).run()
+    assert training.saved == expected
+    assert_equal(training.states[9][0], training.weights)
+
+
+def test_what_is_saved_is_the_state_after_so_many_updates(uri: str) -> None:
+    training = Training(uri, replace(PLAN, save_every_steps=4)).run()
+    shorter = Training(uri).run(0, 4)
+    assert_equal(training.states[4][0], shorter.weights)
+    assert_equal(training.states[4][1], velocity_state(shorter.optimizer))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said_at"),
+    [({"log_every_steps": 2}, 2), ({"log_every_steps": 100, "save_every_steps": 3}, 3)],
+)
+def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
+    uri: str, changes: dict[str, Any], said_at: int
+) -> None:
+    training = Training(uri, replace(PLAN, **changes))
+    with torch.no_grad():
+        training.network.get_parameter("fc8.bias")[0] = float("nan")
+    with pytest.raises(TrainingDiverged, match=f"the loss is nan after step {said_at}") as caught:
+        training.run()
+    assert "train.schedule" in caught.value.remedy
+    assert caught.value.exit_code == 2
+    assert training.saved == []
+    assert training.reports == []
+
+
+def test_rates_too_high_diverge(uri: str) -> None:
+    schedule = CosineSchedule(weight_rate=1e6, bias_rate=1e6)
+    with pytest.raises(TrainingDiverged):
+        Training(uri, replace(PLAN, schedule=schedule)).run()
+
+
+def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
+    """By DDP over gloo, a share of no row included."""
+    result = tmp_path / "weights.safetensors"
+    ranks = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                TRAIN_AS_RANK,
+                __file__,
+                str(rank),
+                uri,
+                str(tmp_path / "meeting"),
+                str(result),
+            ]
+        )
+        for rank in range(2)
+    ]
+    try:
+        assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    found = load_file(result)
+    losses = found.pop("losses").tolist()
+    alone = Training(uri, TWO_STEPS_AN_EPOCH, global_batch=19).run()
+    assert losses == pytest.approx([progress.loss for progress in alone.reports], rel=1e-5)
+    assert found.keys() == alone.weights.keys()
+    for name, tensor in found.items():
+        assert torch.allclose(tensor, alone.weights[name], rtol=1e-5, atol=1e-5), name

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet.settings import AugmentSettings, NetworkSettings
+from alexnet.train.checkpoint import CheckpointReceipt, TrainState, write_checkpoint
+from alexnet.train.receipt import commit_training, read_training
+from infra.errors import DataError, ObjectCorrupt
+from infra.store import FolderStore, MemoryStore, ObjectStore
+
+RUN_KEY = "0" * 64
+
+
+def write_last(run: ObjectStore, attempt: int = 1) -> CheckpointReceipt:
+    state = TrainState(
+        step=30,
+        epoch=3,
+        attempt=attempt,
+        run_key=RUN_KEY,
+        dataset_fingerprint="1" * 64,
+        seed=0,
+        global_batch=8,
+        num_classes=5,
+        network=NetworkSettings(),
+        augment=AugmentSettings(),
+    )
+    tensors = {"fc8.bias": torch.full((5,), float(attempt))}
+    return write_checkpoint(run, state, tensors, tensors)
+
+
+def test_a_training_is_finished_when_its_receipt_is_there(tmp_path: Path) -> None:
+    run = FolderStore(tmp_path)
+    last = write_last(run)
+    assert read_training(run) is None
+    receipt = commit_training(run, RUN_KEY, last)
+    assert receipt == read_training(run)
+    assert receipt.step == 30
+    assert receipt.checkpoint == "checkpoints/step-00000030-a0001"
+    assert receipt.model_sha256 == last.model.sha256
+
+
+def test_a_finished_training_holds_in_a_copied_workspace() -> None:
+    run, copy = MemoryStore(), MemoryStore()
+    receipt = commit_training(run, RUN_KEY, write_last(run))
+    for info in run.list():
+        copy.write(f"elsewhere/{info.key}", run.read(info.key))
+    assert read_training(copy.child("elsewhere")) == receipt
+
+
+def test_the_first_to_commit_is_believed() -> None:
+    run = MemoryStore()
+    first = commit_training(run, RUN_KEY, write_last(run))
+    assert commit_training(run, RUN_KEY, write_last(run, attempt=2)) == first
+    assert read_training(run) == first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_finished_training_that_lost_an_object_is_corrupt(name: str) -> None:
+    run = MemoryStore()
+    receipt = commit_training(run, RUN_KEY, write_last(run))
+    run.delete(f"{receipt.checkpoint}/{name}")
+    with pytest.raises(ObjectCorrupt, match=f"{name} is missing"):
+        read_training(run)
+    run.write(f"{receipt.checkpoint}/{name}", b"short")
+    with pytest.raises(ObjectCorrupt, match="has 5 bytes"):
+        read_training(run)
+
+
+def test_a_finished_training_without_its_checkpoint_is_wrong_data() -> None:
+    run = MemoryStore()
+    receipt = commit_training(run, RUN_KEY, write_last(run))
+    run.delete(f"{receipt.checkpoint}/receipt.json")
+    with pytest.raises(DataError, match="holds no complete checkpoint"):
+        read_training(run)
