@@ -17,10 +17,9 @@ from ray.data import DataContext, TaskPoolStrategy
 
 import infra.errors
 from alexnet.data.batches import Batch, Rows, batches_of
-from alexnet.data.order import Order
+from alexnet.data.order import WINDOW_ROWS, Order
 from alexnet.data.reader import (
     BLOCK_ROWS,
-    STRETCH_ROWS,
     ShareSpec,
     Stretch,
     open_reader,
@@ -30,7 +29,8 @@ from infra.errors import ProjectError
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
-BLOCKS_PER_STRETCH: Final = STRETCH_ROWS // BLOCK_ROWS
+UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
+"""Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _configure(crop_px: int) -> None:
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
     context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):
-        context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_PER_STRETCH
+        context._max_num_blocks_in_streaming_gen_buffer = UNREAD_BLOCKS
 
 
 def _to_table(rows: Rows) -> pa.Table:

@@ -28,8 +28,15 @@ from alexnet.counter_rng import permutation, stream_key
 Ints = npt.NDArray[np.int64]
 OrderKind = Literal["reshuffled", "fixed"]
 
-WINDOW_ROWS: Final = 1024
+WINDOW_ROWS: Final = 2048
 """Rows that a window has at least: enough groups to mix, few enough to hold their JPEG bytes."""
+WINDOW_BATCHES: Final = 8
+"""Batches that a window has at least.
+
+Every border between two ranks splits a group, which both then read. With eight batches of 32 rows
+a rank or more, a window has four groups a rank, and all ranks together read at most 1.25 times
+what there is.
+"""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ class Order:
     def window_groups(self) -> int:
         """Full groups in a window: its rows are the least multiple of both sizes that suffices."""
         unit = lcm(self.layout.rows_per_group, self.global_batch)
-        return unit * -(-WINDOW_ROWS // unit) // self.layout.rows_per_group
+        least = max(WINDOW_ROWS, WINDOW_BATCHES * self.global_batch)
+        return unit * -(-least // unit) // self.layout.rows_per_group
 
     @property
     def steps_per_window(self) -> int:

@@ -76,7 +76,7 @@ def same(batch: Batch, other: Batch) -> bool:
 def test_rows_are_those_of_the_order(spec: ShareSpec, training_data: Any, stored: Any) -> None:
     shards = training_data.manifest.train.shards
     order = order_of(training_data.manifest, 4, BATCH, "reshuffled")
-    assert (order.steps_per_epoch, order.steps_per_window, order.last_window) == (63, 28, 2)
+    assert (order.steps_per_epoch, order.steps_per_window, order.last_window) == (63, 52, 1)
     for batch in read(spec, 60, 66):
         expected = [
             int(shards[shard].sample_ids()[row])
@@ -225,12 +225,12 @@ def test_a_stretch_lasts_long_enough_for_each_rank() -> None:
             order, first_step=0, stop_step=order.steps_per_epoch, world_size=world_size
         )
         rows = [(s.stop_step - s.first_step) * 128 // world_size for s in stretches[:-1]]
-        assert all(STRETCH_ROWS <= count < 2 * STRETCH_ROWS for count in rows)
+        assert all(STRETCH_ROWS <= count <= 2 * STRETCH_ROWS for count in rows)
 
 
 def test_a_long_last_window_is_one_stretch() -> None:
     """Shards of 90 rows all end with a short group, and all of those are in the last window."""
-    order = Order(Layout(64, (90,) * 100), seed=0, global_batch=32)
+    order = Order(Layout(64, (90,) * 200), seed=0, global_batch=32)
     last_start = order.last_window * order.steps_per_window
     assert order.steps_per_epoch - last_start > 2 * order.steps_per_window
     for world_size in (1, 3):
