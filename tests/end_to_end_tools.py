@@ -23,7 +23,7 @@ SMALL = (
     "prepare.rows_per_shard=64",
     "prepare.stored_px=48",
     "train.augment.crop_px=44",
-    "train.epochs=3",
+    "train.epochs=6",
     "train.global_batch=32",
     "train.log_every_steps=3",
     "model.width=0.125",
@@ -93,6 +93,11 @@ class Cli:
         """Return the same command on a copy of what was prepared, and of nothing else."""
         for folder in ("archives", "indexes", "datasets"):
             shutil.copytree(self.workspace / folder, workspace / folder)
+        return Cli(workspace, self.settings, self.environment)
+
+    def copy_all(self, workspace: Path) -> "Cli":
+        """Return the same command on a copy of the whole workspace."""
+        shutil.copytree(self.workspace, workspace)
         return Cli(workspace, self.settings, self.environment)
 
     def has(self, pattern: str) -> bool:

@@ -16,8 +16,7 @@ def champion(cli: Cli) -> str:
 
 
 def test_champions_change_only_for_the_better(reference: Reference, tmp_path: Path) -> None:
-    cli = reference.cli.copy(tmp_path / "workspace")
-    first = cli.run_well("run", "demo", settings=["train.epochs=4"])
+    cli, first = reference.cli.copy_all(tmp_path / "workspace"), reference.document
     assert first["verdict"] == "accepted"
     assert champion(cli) == first["version"]
 
@@ -37,7 +36,7 @@ def test_champions_change_only_for_the_better(reference: Reference, tmp_path: Pa
     assert {step["state"] for step in repeated.document["steps"]} == {"holds"}
     assert repeated.document["version"] == refused.document["version"]
 
-    better = cli.run_well("run", "demo", settings=["train.epochs=16", "model.width=0.25"])
+    better = cli.run_well("run", "demo", settings=["train.epochs=14"])
     assert better["center"]["top1"] > first["center"]["top1"]
     assert better["champion"] == first["version"]
     assert champion(cli) == better["version"]

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 
-EPOCHS, IMAGES = 3, 500
+EPOCHS, IMAGES = 6, 500
 
 
 def check_tracking(cli: Cli, document: dict[str, Any], like: Reference) -> None:
