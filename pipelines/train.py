@@ -145,7 +145,7 @@ class TrainStep(Step[Training]):
         found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
         if found is not None and found.step == total_steps:
             return
-        from alexnet.train.launch import run_training
+        from alexnet.train.launch import finish_metrics, run_training
 
         placement = self._place()
         sink = start_metrics_actor(
@@ -169,13 +169,8 @@ class TrainStep(Step[Training]):
                     progress=progress,
                 )
         finally:
-            self._drain(sink)
-
-    def _drain(self, sink: Any) -> None:  # noqa: ANN401 - a Ray handle
-        import ray
-
-        if not ray.get(sink.finish.remote(DRAIN_S)):
-            self.context.say("train: MLflow is away; its curves follow when it is back")
+            if not finish_metrics(sink, DRAIN_S):
+                self.context.say("train: MLflow is away; its curves follow when it is back")
 
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset

@@ -57,6 +57,12 @@ def run_training(
         raise _explained(ended.error, max_failures) from ended.error
 
 
+def finish_metrics(sink: "ray.ActorHandle[Any]", timeout_s: float) -> bool:
+    """Have the metrics actor write and send what it holds, and end; False if not all was sent."""
+    sent: bool = ray.get(sink.finish.remote(timeout_s))
+    return sent
+
+
 class _Fit(threading.Thread):
     """`fit` off the main thread, where it would take Ctrl-C for itself."""
 
