@@ -10,9 +10,10 @@
     │   ├── StoreError         a workspace or an archive's place
     │   ├── TrackingError      MLflow
     │   └── LeaseLost          another process took this piece of work over
-    └── GateRefused        5   the gate said no: a result, not a fault
+    ├── GateRefused        5   the gate said no: a result, not a fault
+    └── Interrupted      130   stopped by Ctrl-C or SIGTERM; run again to go on
 
-Everything else is a bug (1), the only case that shows a traceback; Ctrl-C ends with 130.
+Everything else is a bug (1), the only case that shows a traceback.
 """
 
 from collections.abc import Callable
@@ -93,3 +94,9 @@ class GateRefused(ProjectError):
     """The gate said no."""
 
     exit_code = ExitCode.REFUSED
+
+
+class Interrupted(ProjectError):
+    """Someone stopped the command; its state is consistent."""
+
+    exit_code = ExitCode.INTERRUPTED

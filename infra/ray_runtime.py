@@ -1,6 +1,8 @@
 """Start Ray on this machine or join the cluster that is there; read errors that crossed it."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,13 +52,14 @@ def ray_session() -> Iterator[Resources]:
         os.environ.setdefault(name, value)
     address = os.environ.get("RAY_ADDRESS", "local")
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=False,
-            **({"include_dashboard": False} if address == "local" else {}),
-        )
+        with _signals_kept():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=False,
+                **({"include_dashboard": False} if address == "local" else {}),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ServiceError(
             f"Ray at {address!r} cannot be reached: {error}",
@@ -66,6 +69,17 @@ def ray_session() -> Iterator[Resources]:
         yield cluster_resources()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what Ray does to SIGTERM: it would print a stack and end the process by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def cluster_resources() -> Resources:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from infra.errors import ExitCode, GateRefused, ProjectError
+from infra.errors import GateRefused, Interrupted, ProjectError
 
 app = typer.Typer(
     name="alexnet",
@@ -210,9 +210,6 @@ def main() -> None:
 
         print_error(error, as_json="--json" in sys.argv)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; what is finished is kept: run again to go on\n")
-        sys.exit(int(ExitCode.INTERRUPTED))
 
 
 def _run(
@@ -232,15 +229,21 @@ def _run(
     recipe = load_recipe(name, overrides)
     if tracking_uri is None and recipe.tracking.use_environment:
         tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
-    run_command(
-        recipe,
-        until,
-        workspace=_workspace(workspace),
-        tracking_uri=tracking_uri,
-        as_json=as_json,
-        whole=whole,
-        dry_run=dry_run,
-    )
+    try:
+        run_command(
+            recipe,
+            until,
+            workspace=_workspace(workspace),
+            tracking_uri=tracking_uri,
+            as_json=as_json,
+            whole=whole,
+            dry_run=dry_run,
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted; all that was finished is kept",
+            remedy="run the same command again: it goes on from there",
+        ) from None
 
 
 def _workspace(given: str | None) -> str:

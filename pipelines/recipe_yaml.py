@@ -3,24 +3,24 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from infra.errors import RecipeError
 from pipelines.recipe import Recipe, check_recipe
+from pipelines.recipe_mistakes import explain
 
-Path_ = tuple[str | int, ...]
 _SHIPPED = "pipelines.recipes"
+_TEXT_TAG, _MERGE_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that 1e-4 is a number and a key may stand only once."""
+    """YAML 1.1 as PyYAML reads it, except that 1e-4 is a number and keys are text, each once."""
 
 
 _Loader.add_implicit_resolver(
@@ -29,13 +29,18 @@ _Loader.add_implicit_resolver(
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    repeated = [key for key in keys if keys.count(key) > 1]
-    if repeated:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"{repeated[0]!r} stands twice", node.start_mark
-        )
-    return loader.construct_mapping(node)
+    seen = set()
+    for key, _ in node.value:
+        if key.tag not in (_TEXT_TAG, _MERGE_TAG):
+            raise _not_understood("a key is no text; put it in quotes", key)
+        if key.value in seen:
+            raise _not_understood(f"{key.value!r} stands twice", key)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _not_understood(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_repeats)
@@ -66,8 +71,9 @@ def recipe_text(name_or_file: str) -> str:
         try:
             return Path(name_or_file).read_text()
         except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
             raise RecipeError(
-                f"recipe file {name_or_file} cannot be read: {error}",
+                f"recipe file {name_or_file} cannot be read: {reason}",
                 remedy="check the path, or name a shipped recipe: " + ", ".join(shipped_recipes()),
             ) from error
     near = difflib.get_close_matches(name_or_file, shipped_recipes(), n=1)
@@ -91,7 +97,7 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         recipe = _validate(tree, overrides)
     except ValidationError as error:
-        raise _explained(error, tree, text, name_or_file) from None
+        raise explain(error, text, name_or_file, overrides) from None
     check_recipe(recipe)
     return recipe
 
@@ -115,13 +121,22 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         tree = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not valid YAML: {error}", remedy="mend the file") from error
+        raise RecipeError(
+            f"{source} is not valid YAML: {_problem_of(error)}", remedy="mend the file"
+        ) from error
     if not isinstance(tree, dict):
         raise RecipeError(
             f"{source} is no recipe: it holds no keys",
             remedy="start from a shipped one: `alexnet recipes show demo`",
         )
     return tree
+
+
+def _problem_of(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return str(error)
+    mark = error.problem_mark
+    return f"{error.problem}" + (f" (line {mark.line + 1})" if mark else "")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -159,92 +174,3 @@ def _descend(inner: Any, key: str, path: str) -> Any:  # noqa: ANN401 - YAML is 
     if not isinstance(inner.get(key), (dict, list)):
         inner[key] = {}
     return inner[key]
-
-
-def _explained(
-    error: ValidationError, tree: Mapping[str, Any], text: str, source: str
-) -> RecipeError:
-    """Turn pydantic's list into sentences, one a mistake, with the place of each."""
-    sentences = dict.fromkeys(_sentence(detail, tree, text, source) for detail in error.errors())
-    return RecipeError(
-        "; ".join(sentences),
-        remedy="`alexnet recipes show NAME` prints every key with its value",
-    )
-
-
-def _sentence(detail: ErrorDetails, tree: Mapping[str, Any], text: str, source: str) -> str:
-    path = _path_in(tree, detail["loc"], missing=detail["type"] == "missing")
-    name = ".".join(map(str, path)) or "the recipe"
-    line = _line_of(text, path)
-    place = f" ({source}, line {line})" if line else ""
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]), n=1)
-        hint = f"; did you mean {'.'.join(map(str, (*path[:-1], near[0])))}?" if near else ""
-        return f"unknown key {name}{hint}{place}"
-    if detail["type"] == "missing":
-        return f"{name} is missing{place}"
-    given = f", not {detail['input']!r}" if not isinstance(detail["input"], (dict, list)) else ""
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{name} {message}{given}{place}"
-
-
-def _path_in(tree: Mapping[str, Any], loc: Path_, *, missing: bool) -> Path_:
-    """Keep of pydantic's location what is in the recipe: it also names the unions it tried."""
-    path: list[str | int] = []
-    here: Any = tree
-    for part in loc:
-        inside = (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        )
-        if inside:
-            path.append(part)
-            here = here[part]
-    if missing:
-        path.append(loc[-1])
-    return tuple(path)
-
-
-def _line_of(text: str, path: Path_) -> int | None:
-    """Find the line that a key of the file stands in; none for what --set added."""
-    node = yaml.compose(text, Loader=_Loader)
-    line = None
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == part]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = [(value, value) for value in node.value[part : part + 1]]
-        else:
-            found = []
-        if not found:
-            return None
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line
-
-
-def _known_keys(path: Path_) -> list[str]:
-    """List the keys that a place of the recipe may have, from the models' own JSON schema."""
-    schema = Recipe.model_json_schema()
-    places = [schema]
-    for part in path:
-        if isinstance(part, str):
-            places = [
-                _resolved(schema, p["properties"][part])
-                for p in places
-                if part in p.get("properties", {})
-            ]
-        places = [inner for place in places for inner in _alternatives(schema, place)]
-    return sorted({key for place in places for key in place.get("properties", {})})
-
-
-def _alternatives(schema: dict[str, Any], place: dict[str, Any]) -> list[dict[str, Any]]:
-    options = place.get("anyOf") or place.get("oneOf")
-    if options:
-        return [p for o in options for p in _alternatives(schema, _resolved(schema, o))]
-    if "items" in place:
-        return _alternatives(schema, _resolved(schema, place["items"]))
-    return [place]
-
-
-def _resolved(schema: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
-    reference = place.get("$ref")
-    return schema["$defs"][reference.rpartition("/")[2]] if reference else place

@@ -24,6 +24,7 @@ from pipelines.tracked import finished_run
 from pipelines.workflow import Step
 
 DRAIN_S: Final = 60.0
+DRAIN_AFTER_FAILURE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class TrainStep(Step[Training]):
             f"train: {total_steps:,} steps, from step {found.step if found else 0}, on"
             f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
         )
+        drain_s = DRAIN_AFTER_FAILURE_S
         try:
             with self.context.progress(self.name) as progress:
                 run_training(
@@ -168,8 +170,9 @@ class TrainStep(Step[Training]):
                     num_images=order.rows_before(total_steps),
                     progress=progress,
                 )
+            drain_s = DRAIN_S
         finally:
-            if not finish_metrics(sink, DRAIN_S):
+            if not finish_metrics(sink, drain_s):
                 self.context.say("train: MLflow is away; its curves follow when it is back")
 
     def _job(self) -> TrainJob:
