@@ -78,8 +78,12 @@ def _signals_kept() -> Iterator[None]:
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    except SystemExit as stopped:  # Ray's own handler, while it starts
+        raise KeyboardInterrupt from stopped
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def cluster_resources() -> Resources:

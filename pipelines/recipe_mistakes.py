@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in sentences: key, what it should be, what it is, where it stands."""
+"""What is wrong with a recipe, in sentences: which key, what it should be, and where it stands."""
 
 import difflib
 import json
@@ -131,7 +131,9 @@ def _origin(path: Path_, text: str, source: str, given: Iterable[Path_]) -> str:
     if any(names[: len(keys)] == keys for keys in given):
         return " (--set)"
     line = _line_of(text, path)
-    return f" ({source}, line {line})" if line else ""
+    if line is None:
+        return " (--set)" if any(keys[: len(names)] == names for keys in given) else ""
+    return f" ({source}, line {line})"
 
 
 def _line_of(text: str, path: Path_) -> int | None:

@@ -1,0 +1,120 @@
+import pytest
+
+from infra.errors import RecipeError
+from pipelines.recipe import Recipe, check_network
+from pipelines.recipe_yaml import load_recipe, shipped_recipes
+
+
+def refusal(name: str, *overrides: str) -> RecipeError:
+    """Return how loading is refused, or checking the network."""
+    with pytest.raises(RecipeError) as caught:
+        check_network(load_recipe(name, overrides))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "problem", "remedy"),
+    [
+        (
+            "demo",
+            ["train.augment.crop_px=73"],
+            "train.augment.crop_px is 73, but images are stored at 72 px",
+            "set it to at most 72, or raise prepare.stored_px",
+        ),
+        (
+            "demo",
+            ["scaling.workers={min: 3, max: 2}"],
+            "scaling.workers has min 3 above max 2",
+            "set scaling.workers.min <= max",
+        ),
+        (
+            "demo",
+            ["scaling.workers=65"],
+            "train.global_batch is 64, less than scaling.workers 65",
+            "set it to at least 65",
+        ),
+        (
+            "demo",
+            ["scaling.workers={min: 1, max: 65}"],
+            "train.global_batch is 64, less than scaling.workers 65",
+            "set it to at least 65",
+        ),
+        (
+            "alexnet-2012",
+            ["train.epochs=78"],
+            "train.schedule.phases: the last phase starts at epoch 79, after the last "
+            "(train.epochs is 78)",
+            "set train.epochs to at least 79, or remove the phases after epoch 78",
+        ),
+    ],
+)
+def test_what_cannot_work_together_is_refused_when_it_is_read(
+    recipe: str, overrides: list[str], problem: str, remedy: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides)
+    assert caught.value.problem == problem
+    assert caught.value.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides"),
+    [
+        ("demo", ["train.augment.crop_px=72"]),
+        ("demo", ["scaling.workers={min: 2, max: 2}"]),
+        ("demo", ["scaling.workers=64"]),
+        ("alexnet-2012", ["train.epochs=79"]),
+    ],
+)
+def test_what_just_works_is_taken(recipe: str, overrides: list[str]) -> None:
+    load_recipe(recipe, overrides)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
+    check_network(load_recipe(name))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "words"),
+    [
+        ("demo", ["model.name=alexnet-2021"], ["model: ", "alexnet-2021", "alexnet-2012"]),
+        ("demo", ["train.augment.crop_px=8"], ["model: ", "8"]),
+        ("demo", ["model.name=alexnet-torchvision"], ["model: ", "init"]),
+        (
+            "alexnet-2012",
+            ["train.schedule.phases.3.layers={conv9: {weight_rate: 1, bias_rate: 1}}"],
+            ["train.schedule names layers that alexnet-2012 lacks: conv9", "conv1", "fc8"],
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_built_or_rated_is_refused(
+    recipe: str, overrides: list[str], words: list[str]
+) -> None:
+    error = refusal(recipe, *overrides)
+    assert error.exit_code == 2
+    for word in words:
+        assert word in f"{error.problem} {error.remedy}"
+
+
+def test_the_digest_of_a_recipe_stays_as_it_is() -> None:
+    """It tells runs in MLflow apart (a tag): new settings change it, and nothing else may."""
+    digest = load_recipe("demo").digest
+    assert digest == load_recipe("demo", ["train.epochs=20"]).digest
+    assert digest != load_recipe("demo", ["train.epochs=21"]).digest
+    assert digest != load_recipe("demo", ["run.tag=again"]).digest
+    assert digest == Recipe.model_validate_json(load_recipe("demo").model_dump_json()).digest
+
+
+def test_a_recipe_dumps_register_under_its_name_and_comes_back() -> None:
+    recipe = load_recipe("demo", ["register.model_name=mine"])
+    fields = recipe.model_dump(mode="json")
+    assert fields["register"] == {"model_name": "mine"}
+    assert "registration" not in fields
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_recipes_cannot_be_changed() -> None:
+    recipe = load_recipe("demo")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.train.epochs = 3  # type: ignore[misc]
