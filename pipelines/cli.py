@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -49,8 +49,6 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.")
 ]
 
-RUN_STEPS: Final = ("prepare", "train", "evaluate", "gate", "register")
-
 
 @app.command()
 def demo(
@@ -59,7 +57,7 @@ def demo(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole pipeline on small drawn archives: no download, a few minutes."""
+    """Run everything on small drawn archives, in minutes."""
     _run("demo", "register", overrides, workspace, tracking_uri, as_json=as_json, whole=True)
 
 
@@ -111,52 +109,25 @@ def prepare(
     _run(recipe, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
 
 
-@app.command()
-def train(
-    recipe: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train to the recipe's end, from where the run stands."""
-    _run(recipe, "train", overrides, workspace, tracking_uri, as_json=as_json)
+def _add_step_command(step: str, description: str) -> None:
+    """Add the command that brings one step, and all before it, to its product."""
+
+    def command(
+        recipe: RecipeArgument,
+        overrides: SetOption = [],  # noqa: B006
+        workspace: WorkspaceOption = None,
+        tracking_uri: TrackingOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        _run(recipe, step, overrides, workspace, tracking_uri, as_json=as_json)
+
+    app.command(step, help=description)(command)
 
 
-@app.command()
-def evaluate(
-    recipe: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Count what the trained network gets right on the validation split."""
-    _run(recipe, "evaluate", overrides, workspace, tracking_uri, as_json=as_json)
-
-
-@app.command()
-def gate(
-    recipe: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge it against the thresholds and the champion; refusal ends with 5."""
-    _run(recipe, "gate", overrides, workspace, tracking_uri, as_json=as_json)
-
-
-@app.command()
-def register(
-    recipe: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Publish it in MLflow: as challenger, and as champion if the gate passed it."""
-    _run(recipe, "register", overrides, workspace, tracking_uri, as_json=as_json)
+_add_step_command("train", "Train to the recipe's end, from where the run stands.")
+_add_step_command("evaluate", "Count what the trained network gets right in validation.")
+_add_step_command("gate", "Judge it by thresholds and champion; refusal ends with 5.")
+_add_step_command("register", "Publish it as challenger; as champion if the gate passed it.")
 
 
 @app.command()
@@ -166,7 +137,7 @@ def inspect(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a dataset, run, checkpoint, evaluation or registered model is."""
+    """Say what a dataset, run, checkpoint, evaluation or model is."""
     from pipelines.inspection import inspect_uri
     from pipelines.output import print_fields
 
@@ -223,10 +194,12 @@ def _run(
     whole: bool = False,
     dry_run: bool = False,
 ) -> None:
-    from pipelines.command import run_command
     from pipelines.recipe_yaml import load_recipe
 
     recipe = load_recipe(name, overrides)
+    # Afterwards: it brings torch along, and a mistyped key should be told at once.
+    from pipelines.command import run_command
+
     if tracking_uri is None and recipe.tracking.use_environment:
         tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
     try:

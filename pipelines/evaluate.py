@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Final
 
 from alexnet.evaluate.evaluation import Accuracy, Evaluation, open_evaluation, read_evaluation
 from infra.canonical import digest_of
-from infra.errors import ServiceError
 from infra.store import ObjectStore
 from pipelines.context import Context
 from pipelines.prepare import Dataset, PrepareStep
@@ -92,17 +91,13 @@ class EvaluateStep(Step[Evaluated]):
         if evaluation.ten_crop is not None:
             values["val/top1_ten_crop"] = evaluation.ten_crop.top1
             values["val/top5_ten_crop"] = evaluation.ten_crop.top5
-        try:
-            run_id = self._train.run_id()
-            sent = add_results(
-                self._train.tracker,
-                self._training.store,
-                run_id,
-                step=evaluation.step,
-                values=values,
-            )
-        except ServiceError:
-            sent = False
+        sent = add_results(
+            self._train.tracker,
+            self._training.store,
+            self._train.run_id,
+            step=evaluation.step,
+            values=values,
+        )
         if not sent:
             self.context.say("evaluate: MLflow is away; the results follow when it is back")
 

@@ -1,5 +1,6 @@
 """What lies at a place: a dataset, a run, a checkpoint, an evaluation, a verdict, a model."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,9 @@ from infra.errors import DataError
 from infra.store import ObjectStore, open_store
 
 _MODELS: Final = "models:/"
+_MODEL_URI: Final = re.compile(
+    rf"{_MODELS}(?P<name>[^/@:]+)(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
+)
 
 
 def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, Any]:
@@ -143,14 +147,13 @@ def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, A
 
 def _parse_model_uri(uri: str) -> tuple[str, str, str]:
     """Split `models:/NAME/VERSION` or `models:/NAME@ALIAS` into name, version, alias."""
-    name, at, alias = uri.removeprefix(_MODELS).partition("@")
-    name, _, version = name.partition("/")
-    if not name or not (version or (at and alias)):
+    match = _MODEL_URI.fullmatch(uri)
+    if match is None:
         raise DataError(
             f"{uri} names no registered model",
             remedy="write models:/NAME/VERSION or models:/NAME@ALIAS",
         )
-    return name, version, alias
+    return match["name"], match["version"] or "", match["alias"] or ""
 
 
 _KINDS: Final = {

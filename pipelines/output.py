@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -89,7 +90,8 @@ def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:
         f"run        {_run_link(fields['mlflow_run_id'], tracking)}",
     ]
     if tracking.uri.startswith("sqlite:"):
-        lines.append(f"look       mlflow ui --backend-store-uri {shlex.quote(tracking.uri)}")
+        mlflow = shlex.quote(str(Path(sys.executable).with_name("mlflow")))
+        lines.append(f"look       {mlflow} ui --backend-store-uri {shlex.quote(tracking.uri)}")
     return "\n".join(lines)
 
 

@@ -90,22 +90,24 @@ class Outcome:
 
 def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
     """Bring every step to its product, in order."""
-    outcomes = []
+    went: list[tuple[Step[Any], State, float]] = []
     checked = False
-    for step in steps:
+    for number, step in enumerate(steps):
         started_at = time.monotonic()
         if not checked and not step.look():
             # Something will run: ask all that is left first, so that nothing fails hours later.
-            for later in steps[steps.index(step) :]:
+            for later in steps[number:]:
                 later.check()
             checked = True
         state = step.ensure()
         seconds = time.monotonic() - started_at
         step.context.say(f"{step.name:<9} {state}  {seconds:.1f} s  {step.folder().uri}")
-        outcomes.append(
-            Outcome(step.name, state, seconds, step.folder().uri, step.fields(step.product))
-        )
-    return outcomes
+        went.append((step, state, seconds))
+    # Described at the end: a later step may have had an earlier one's product renewed.
+    return [
+        Outcome(step.name, state, seconds, step.folder().uri, step.fields(step.product))
+        for step, state, seconds in went
+    ]
 
 
 def look_at_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:

@@ -22,7 +22,7 @@ from preprocessing.dataset.pixels import decode_stored
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 
 BLOCK_ROWS: Final = 256
-"""Rows a block has: large enough that handing it over costs little (platform-ray, section G)."""
+"""Rows a block has: large enough that handing it over costs little (docs/architecture.md, 6)."""
 STRETCH_ROWS: Final = 1024
 """Rows a task reads at least, so that it lasts several times the executor's tick of 0.1 s."""
 

@@ -7,6 +7,8 @@ from typing import Final, Protocol
 from infra.tracking.points import MetricPoint
 
 RUN_KEY_TAG: Final = "alexnet.run_key"
+ORIGIN_TAG: Final = "alexnet.origin"
+"""Which training's folder a run shows: another workspace's run of the same key is not ours."""
 REASON_TAG: Final = "alexnet.status_reason"
 DATASET_DIGEST_TAG: Final = "alexnet.dataset_digest"
 DATASET_DIGEST_CHARACTERS: Final = 32
@@ -37,8 +39,11 @@ class Tracker(Protocol):
         """Return when the server has answered; raise within the timeout otherwise."""
         ...
 
-    def find_run(self, run_key: str) -> str | None:
-        """Return the id of the run made for this key, the oldest if several; deleted ones not."""
+    def find_run(self, run_key: str, origin: str | None = None) -> str | None:
+        """Return the id of the run made for this key, the oldest if several; deleted ones not.
+
+        With an origin only a run that carries it as a tag.
+        """
         ...
 
     def create_run(

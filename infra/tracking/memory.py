@@ -7,6 +7,7 @@ from infra.errors import TrackingError
 from infra.tracking.base import (
     DATASET_DIGEST_CHARACTERS,
     DATASET_DIGEST_TAG,
+    ORIGIN_TAG,
     REASON_TAG,
     RUN_KEY_TAG,
     RunStatus,
@@ -46,11 +47,12 @@ class MemoryTracker:
         if self.away:
             raise TrackingError(f"{self._server} is away", remedy="bring it back")
 
-    def find_run(self, run_key: str) -> str | None:
+    def find_run(self, run_key: str, origin: str | None = None) -> str | None:
         """Return the oldest run of the key."""
         self.check_reachable()
+        wanted = {RUN_KEY_TAG: run_key} | ({} if origin is None else {ORIGIN_TAG: origin})
         for run_id, run in self.runs.items():
-            if run.tags.get(RUN_KEY_TAG) == run_key and not run.deleted:
+            if wanted.items() <= run.tags.items() and not run.deleted:
                 return run_id
         return None
 

@@ -10,6 +10,7 @@ from infra.errors import TrackingError
 from infra.tracking.base import (
     DATASET_DIGEST_CHARACTERS,
     DATASET_DIGEST_TAG,
+    ORIGIN_TAG,
     REASON_TAG,
     RUN_KEY_TAG,
     RunStatus,
@@ -61,15 +62,16 @@ class MlflowTracker:
         if outcome[0] is not None:
             raise outcome[0]
 
-    def find_run(self, run_key: str) -> str | None:
-        """Search the experiment by tag."""
+    def find_run(self, run_key: str, origin: str | None = None) -> str | None:
+        """Search the experiment by tags."""
+        wanted = {RUN_KEY_TAG: run_key} | ({} if origin is None else {ORIGIN_TAG: origin})
         experiment_id = self._find_experiment()
         if experiment_id is None:
             return None
         with self._translated("search runs"):
             runs = self._client().search_runs(
                 [experiment_id],
-                filter_string=f"tags.`{RUN_KEY_TAG}` = '{run_key}'",
+                filter_string=" and ".join(f"tags.`{k}` = '{v}'" for k, v in wanted.items()),
                 order_by=["attributes.start_time ASC"],
                 max_results=1,
             )

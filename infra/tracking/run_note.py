@@ -4,6 +4,7 @@ tracking/0001.json    {"server": …, "run_id": …}; the newest one that is val
 """
 
 import logging
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,11 +12,12 @@ from infra.canonical import canonical_json
 from infra.commit import Frozen
 from infra.errors import TrackingError
 from infra.store import ObjectStore
-from infra.tracking.base import RunStatus, Tracker
+from infra.tracking.base import ORIGIN_TAG, RunStatus, Tracker
 
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "tracking/"
+ORIGIN: Final = "origin"
 
 
 class RunNote(Frozen):
@@ -61,8 +63,10 @@ def open_run(
     run_id = _first_valid(tracker, noted)
     if run_id is None:
         # Looked for by tag first: a kill between making and noting must not leave two.
-        run_id = tracker.find_run(run_key)
+        origin = _origin_of(store)
+        run_id = tracker.find_run(run_key, origin)
         if run_id is None:
+            tags = {**(tags or {}), ORIGIN_TAG: origin}
             run_id = tracker.create_run(run_key=run_key, run_name=run_name, tags=tags)
         _write_note(store, RunNote(server=tracker.server, run_id=run_id))
     if tracker.status(run_id) is not RunStatus.RUNNING:
@@ -73,6 +77,16 @@ def open_run(
 def read_notes(store: ObjectStore) -> list[RunNote]:
     """Read every note, oldest first."""
     return [RunNote.model_validate_json(store.read(info.key)) for info in store.list(FOLDER)]
+
+
+def _origin_of(store: ObjectStore) -> str:
+    """Return the random word that runs made for this folder carry; a copied folder keeps it.
+
+    The same training in another workspace has a journal of its own, so it needs a run of its own:
+    in one run every point would be drawn twice.
+    """
+    store.create(ORIGIN, secrets.token_hex(8).encode())
+    return store.read(ORIGIN).decode()
 
 
 def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:

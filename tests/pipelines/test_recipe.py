@@ -117,4 +117,4 @@ def test_a_recipe_dumps_register_under_its_name_and_comes_back() -> None:
 def test_recipes_cannot_be_changed() -> None:
     recipe = load_recipe("demo")
     with pytest.raises(ValueError, match="frozen"):
-        recipe.train.epochs = 3  # type: ignore[misc]
+        recipe.train.epochs = 3

@@ -82,7 +82,7 @@ def test_any_run_of_steps_matches_the_formula(
 
 
 def test_velocity_keeps_its_size_when_the_rate_drops() -> None:
-    """Spec section 8: V settles at 10 rate g; after a tenfold drop the next V is 9.1 rate g."""
+    """In numbers: V settles at 10 rate g; after a tenfold drop the next V is 9.1 rate g."""
     model, optimizer = _build(weight_decay=0.0)
     set_rates(optimizer, _rates(0.01, 0.01))
     for _ in range(400):
@@ -96,7 +96,7 @@ def test_velocity_keeps_its_size_when_the_rate_drops() -> None:
 
 
 def test_first_decay_is_5e_6_of_the_weight_and_biases_have_none() -> None:
-    """Spec section 8: no gradient, rate 0.01, decay 0.0005."""
+    """In numbers: no gradient, rate 0.01, decay 0.0005."""
     model, optimizer = _build()
     before = _weights(model)
     set_rates(optimizer, _rates(0.01, 0.02))

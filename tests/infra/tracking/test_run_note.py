@@ -21,9 +21,16 @@ def test_a_training_has_one_run_however_often_it_starts() -> None:
 
 def test_a_kill_between_making_and_noting_leaves_one_run() -> None:
     tracker, store = MemoryTracker(), MemoryStore()
-    made = tracker.create_run(run_key="demo-1", run_name="demo")
+    made = open_demo(tracker, store)
+    store.delete("tracking/0001.json")
     assert open_demo(tracker, store) == made
     assert [note.run_id for note in read_notes(store)] == [made]
+
+
+def test_another_workspace_has_a_run_of_its_own() -> None:
+    """It has its own journal too: in one run every point would be drawn twice."""
+    tracker, ours, theirs = MemoryTracker(), MemoryStore(), MemoryStore()
+    assert open_demo(tracker, ours) != open_demo(tracker, theirs)
 
 
 def test_a_resumed_run_is_running_again() -> None:
