@@ -16,10 +16,18 @@ from infra.tracking.run_note import open_run, read_notes
 DRAIN_S: Final = 30.0
 
 
-def finished_run(tracker: MlflowTracker, run: ObjectStore, *, run_key: str, name: str) -> str:
+def finished_run(
+    tracker: MlflowTracker,
+    run: ObjectStore,
+    *,
+    run_key: str,
+    name: str,
+    describe: Callable[[str], None],
+) -> str:
     """Return the id of a finished training's run on this server, made and filled if need be.
 
-    What the journal holds and the run lacks is sent to it.
+    What the journal holds and the run lacks is sent to it; `describe` is given the id of a run
+    that may lack parameters and inputs.
 
     Raises:
         TrackingError: the server is away, or refuses.
@@ -31,6 +39,7 @@ def finished_run(tracker: MlflowTracker, run: ObjectStore, *, run_key: str, name
             return run_id
     # There is none, or it was left behind by a kill or an outage: then its points may lack too.
     run_id = open_run(tracker, run, run_key=run_key, run_name=name)
+    describe(run_id)
     _deliver(tracker, Journal(run), run_id, DRAIN_S)
     tracker.set_status(run_id, RunStatus.FINISHED)
     return run_id

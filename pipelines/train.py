@@ -90,7 +90,13 @@ class TrainStep(Step[Training]):
         Raises:
             TrackingError: the server is away and knows no such run.
         """
-        return finished_run(self.tracker, self.folder(), run_key=self._run_key, name=self._run_name)
+        return finished_run(
+            self.tracker,
+            self.folder(),
+            run_key=self._run_key,
+            name=self._run_name,
+            describe=self._describe,
+        )
 
     @property
     def _run_name(self) -> str:
@@ -123,21 +129,25 @@ class TrainStep(Step[Training]):
         return place_workers(self.context.cluster, self.context.recipe.scaling.workers)
 
     def _open_run(self) -> str:
-        recipe, dataset, run = self.context.recipe, self._dataset, self.folder()
-        run.create("run.json", recipe.model_dump_json(indent=1).encode())
+        run = self.folder()
+        run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
         run_id = open_run(self.tracker, run, run_key=self._run_key, run_name=self._run_name)
         try:
-            self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
-            self.tracker.set_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
-            self.tracker.log_dataset(
-                run_id,
-                name=dataset.manifest.name,
-                digest=dataset.manifest.fingerprint,
-                source_uri=dataset.store.uri,
-            )
+            self._describe(run_id)
         except ServiceError as error:
             self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
         return run_id
+
+    def _describe(self, run_id: str) -> None:
+        recipe, dataset = self.context.recipe, self._dataset
+        self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
+        self.tracker.set_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
+        self.tracker.log_dataset(
+            run_id,
+            name=dataset.manifest.name,
+            digest=dataset.manifest.fingerprint,
+            source_uri=dataset.store.uri,
+        )
 
     def _train(self, run_id: str) -> None:
         job = self._job()

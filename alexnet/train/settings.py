@@ -14,7 +14,7 @@ class TrainSettings(Frozen):
 
     epochs: Annotated[int, Field(ge=1)] = 90
     """Passes over the train split."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Keys the initial weights, the order, and everything random about a sample."""
     global_batch: Annotated[int, Field(ge=1)] = 128
     """Images of an update, all workers together; fixed for a run."""

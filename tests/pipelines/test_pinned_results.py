@@ -1,5 +1,7 @@
-"""What the steps after training are found by, written down; training's and prepare's keys are
-pinned in tests/alexnet/train/test_job.py and tests/preprocessing/test_prepare.py.
+"""What the steps after training are found by and come to, written down.
+
+Training's and prepare's are in tests/alexnet/train/test_job.py, test_pinned_training.py and
+tests/preprocessing/test_prepare.py.
 
 If one of these changes, everybody's finished work is done again: mean it. If what a step computes
 changes and its key does not, old results are taken for new ones: raise the step's VERSION by hand
@@ -15,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.data.augment import Augment
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluate import BlockEvaluator
 from alexnet.evaluate.evaluation import Accuracy, Evaluation
+from alexnet.evaluate.rows import join_results
 from alexnet.release.gate import Contender, judge
 from alexnet.release.settings import GateSettings
 from infra.canonical import sha256_hex
@@ -34,6 +36,8 @@ from pipelines.register import RegisterStep
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest, Shard, Split
 
+COUNTED = {"center": (19, 102, 2.06256), "ten_crop": (19, 102, 2.06323)}
+"""Of 150 images: right at 1, right at 5, mean loss."""
 CLASSES = make_classes({"n0": "ant", "n1": "bee"})
 
 
@@ -112,20 +116,21 @@ def register_step(context: Context, judged: Judged, *settings: str) -> RegisterS
     return RegisterStep(context, nothing, nothing, evaluate, gate)
 
 
-def test_an_evaluations_key() -> None:
-    dataset = Dataset(FolderStore("/nowhere"), manifest())
+def test_an_evaluations_key(workspace: FolderStore) -> None:
+    dataset = Dataset(workspace, manifest())
     keys = [
         evaluation_key(model_sha256=digit * 64, dataset=dataset, ten_crop=ten_crop)
         for digit, ten_crop in (("e", True), ("e", False), ("f", True))
     ]
-    assert keys[0] == "EVALKEY"
+    assert keys[0] == "d11efc68ed7402e3cd085561f7f4f20d2ebb733162bb861ffa676301caaba4a5"
     assert len(set(keys)) == 3
-    assert evaluation_folder(FolderStore("/w"), keys[0]).uri == f"/w/evaluations/{keys[0][:16]}"
+    folder = evaluation_folder(workspace, keys[0]).uri
+    assert folder == f"{workspace.uri}/evaluations/{keys[0][:16]}"
 
 
 def test_a_gates_folder(context: Context, workspace: FolderStore) -> None:
     folder = gate_step(context).folder().uri
-    assert folder == f"{workspace.uri}/gates/GATEKEY"
+    assert folder == f"{workspace.uri}/gates/c3a0b90beae3e8fa"
 
 
 @pytest.mark.parametrize(
@@ -153,9 +158,9 @@ def test_another_registry_is_another_verdict(context: Context, workspace: Folder
 @pytest.mark.parametrize(
     ("right", "champion", "digest"),
     [
-        (30, None, "VERDICT0"),
-        (30, 29, "VERDICT1"),
-        (20, 30, "VERDICT2"),
+        (30, None, "40c69e9aa0559264"),
+        (30, 29, "a37ba25f81e0de29"),
+        (20, 30, "501c482c56418720"),
     ],
 )
 def test_a_verdict_to_the_byte(right: int, champion: int | None, digest: str) -> None:
@@ -175,7 +180,7 @@ def test_a_registrations_folder(context: Context, workspace: FolderStore) -> Non
         return Judged(workspace, verdict)
 
     folder = register_step(context, judged(None)).folder().uri
-    assert folder == f"{workspace.uri}/registrations/REGKEY"
+    assert folder == f"{workspace.uri}/registrations/7a0d7542511bdcca"
     # Judged again against another champion: another receipt, though the same version.
     assert register_step(context, judged(29)).folder().uri != folder
     other = register_step(context, judged(None), "register.model_name=other")
@@ -192,7 +197,20 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_what_an_evaluation_counts(tiny_training: Any) -> None:
-    """Of fresh weights on random images. Close calls may tip on another processor: within two."""
-    trained = tiny_training.trained
-    reader = BlockReader(tiny_training.store, tiny_training.manifest, "val")
-    raise NotImplementedError((trained, reader, plan_blocks, BlockEvaluator, Augment))
+    """Of fresh weights on random images. A close call may tip on another processor."""
+    manifest, trained = tiny_training.manifest, tiny_training.trained
+    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    evaluator = BlockEvaluator(
+        reader, trained.load_model(), trained.load_augment(), crop_px=40, ten_crop=True
+    )
+    result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
+    reader.close()
+    found = {
+        view: (int((rows.rank == 0).sum()), int((rows.rank < 5).sum()), float(rows.loss.mean()))
+        for view, rows in result.views.items()
+    }
+    assert found.keys() == COUNTED.keys()
+    for view, (right1, right5, loss) in COUNTED.items():
+        assert found[view][0] == pytest.approx(right1, abs=1)
+        assert found[view][1] == pytest.approx(right5, abs=1)
+        assert found[view][2] == pytest.approx(loss, rel=1e-4)

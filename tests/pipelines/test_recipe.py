@@ -97,8 +97,8 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
         assert word in f"{error.problem} {error.remedy}"
 
 
-def test_the_digest_of_a_recipe_stays_as_it_is() -> None:
-    """It tells runs in MLflow apart (a tag): new settings change it, and nothing else may."""
+def test_the_digest_is_of_the_resolved_recipe() -> None:
+    """However it was spelled: it is the tag by which runs in MLflow are told apart."""
     digest = load_recipe("demo").digest
     assert digest == load_recipe("demo", ["train.epochs=20"]).digest
     assert digest != load_recipe("demo", ["train.epochs=21"]).digest

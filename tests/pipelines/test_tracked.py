@@ -63,7 +63,8 @@ def run_id(tracker: MlflowTracker, run: FolderStore) -> str:
 
 
 def finish(tracker: MlflowTracker, run: FolderStore) -> str:
-    return finished_run(tracker, run, run_key=KEY, name=NAME)
+    described: list[str] = []
+    return finished_run(tracker, run, run_key=KEY, name=NAME, describe=described.append)
 
 
 def test_results_are_added_to_the_trainings_run(
