@@ -12,7 +12,7 @@ from alexnet.train.job import TrainJob, run_key
 from alexnet.train.placement import Placement, place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import ProjectError, ServiceError
-from infra.store import ObjectStore
+from infra.store import ObjectStore, open_store
 from infra.tracking.actor import start_metrics_actor
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
@@ -187,6 +187,11 @@ class TrainStep(Step[Training]):
 
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset
+        train = recipe.train
+        if train.sample_log is not None:
+            # Workers have another current directory: a relative path is taken from ours, here.
+            log_uri = open_store(train.sample_log).uri
+            train = train.model_copy(update={"sample_log": log_uri})
         return TrainJob(
             run_key=self._run_key,
             run_uri=self.folder().uri,
@@ -194,7 +199,7 @@ class TrainStep(Step[Training]):
             dataset_fingerprint=dataset.manifest.fingerprint,
             num_classes=dataset.manifest.num_classes,
             network=recipe.model,
-            train=recipe.train,
+            train=train,
             checkpoint=recipe.checkpoint,
         )
 

@@ -67,7 +67,7 @@ class Cli:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **self.environment},
+            env={**_environment(), **self.environment},
         )
 
     def run(self, *words: str, settings: Sequence[str] = ()) -> Result:
@@ -102,6 +102,11 @@ class Cli:
 
     def has(self, pattern: str) -> bool:
         return next(self.workspace.glob(pattern), None) is not None
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what MLflow leaves there for children."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 
 
 def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:

@@ -59,9 +59,9 @@ def test_another_kind_of_server_is_refused() -> None:
 
 
 def test_a_database_that_is_none_is_reported_in_time(mlflow_place: TrackingPlace) -> None:
-    path = mlflow_place.uri.replace("mlflow.db", "nowhere/mlflow.db")
+    path = mlflow_place.uri + "/below-a-file.db"
     with pytest.raises(TrackingError, match="MLflow at sqlite"):
-        MlflowTracker(place_for(MemoryStore(), path)).check_reachable(timeout_s=1)
+        MlflowTracker(place_for(MemoryStore(), path)).check_reachable(timeout_s=20)
 
 
 def test_eight_who_make_the_experiment_at_once_share_it(mlflow_place: TrackingPlace) -> None:
