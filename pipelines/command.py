@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 from infra.errors import GateRefused
 from pipelines.context import open_context
@@ -27,14 +28,16 @@ def run_command(
         GateRefused: the gate said no; all else was done and printed before.
         ProjectError: any other deliberate failure.
     """
-    context = open_context(
-        recipe, workspace=workspace, tracking_uri=tracking_uri, stream=sys.stderr
-    )
-    try:
-        steps = build_steps(context, until=until)
-        outcomes = look_at_steps(steps) if dry_run else run_steps(steps)
-    finally:
-        context.close()
+    # Ray and MLflow print now and then; standard output holds the result and nothing else.
+    with redirect_stdout(sys.stderr):
+        context = open_context(
+            recipe, workspace=workspace, tracking_uri=tracking_uri, stream=sys.stderr
+        )
+        try:
+            steps = build_steps(context, until=until)
+            outcomes = look_at_steps(steps) if dry_run else run_steps(steps)
+        finally:
+            context.close()
     if whole:
         print_run(outcomes, context.tracking, as_json=as_json)
     else:
