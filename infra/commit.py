@@ -1,15 +1,17 @@
 """Commit: objects first, then one receipt that names them, by create-if-absent."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.canonical import sha256_hex
 from infra.errors import ObjectCorrupt
 from infra.store.base import ObjectStore
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Frozen(BaseModel):
@@ -84,6 +86,27 @@ def read_receipt(store: ObjectStore, path: str) -> bytes | None:
         return store.read(path)
     except FileNotFoundError:
         return None
+
+
+def parse_receipt(model: type[Model], body: bytes, where: str) -> Model:
+    """Parse what was written down at a place.
+
+    Raises:
+        ObjectCorrupt: the bytes are none of this model's; `where` is named.
+
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise unreadable(where) from error
+
+
+def unreadable(where: str) -> ObjectCorrupt:
+    """Return the error for bytes that are not what is written down at this place."""
+    return ObjectCorrupt(
+        f"{where} cannot be read: cut, or written by another version",
+        remedy="restore it from a copy, or delete it and run again",
+    )
 
 
 def _corrupt(store: ObjectStore, path: str, what: str) -> ObjectCorrupt:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra.canonical import canonical_json
-from infra.commit import Frozen, read_receipt
+from infra.commit import Frozen, parse_receipt, read_receipt
 from infra.errors import LeaseLost, StoreError
 from infra.process_identity import ProcessIdentity, is_known_dead, this_process
 from infra.store import ObjectStore
@@ -135,12 +135,12 @@ def _wait_until_over(
     heard, heard_at = None, clock()
     reported = wait_report is None
     while (body := read_receipt(store, _claim_key(number))) is not None:
-        claim = Claim.model_validate_json(body)
+        claim = parse_receipt(Claim, body, f"{store.uri}/{_claim_key(number)}")
         beat = read_receipt(store, _beat_key(number))
         if beat != heard:
             heard, heard_at = beat, clock()
         silent = clock() - heard_at >= timings.stale_s
-        if silent or _is_released(beat) or is_known_dead(claim.process):
+        if silent or _is_released(store, number, beat) or is_known_dead(claim.process):
             return
         if wait_report is not None and not reported:
             reported = True
@@ -168,8 +168,9 @@ def _newest_number(store: ObjectStore) -> int:
     return max(map(_number_of, claims), default=0)
 
 
-def _is_released(beat: bytes | None) -> bool:
-    return beat is not None and Beat.model_validate_json(beat).released
+def _is_released(store: ObjectStore, number: int, beat: bytes | None) -> bool:
+    where = f"{store.uri}/{_beat_key(number)}"
+    return beat is not None and parse_receipt(Beat, beat, where).released
 
 
 def _number_of(key: str) -> int:

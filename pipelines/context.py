@@ -1,7 +1,7 @@
 """What every step needs of the outside world, built once: workspace, tracking, Ray, progress."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,10 +44,6 @@ class Context:
         """Write one plain line for whoever watches."""
         self.stream.write(f"{text}\n")
         self.stream.flush()
-
-    def on_close(self, callback: Callable[[], object]) -> None:
-        """Have something called when the context closes, last in first out."""
-        self._resources.callback(callback)
 
     def close(self) -> None:
         """Let go of Ray and all else."""

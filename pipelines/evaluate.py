@@ -40,29 +40,18 @@ class EvaluateStep(Step[Evaluated]):
         return evaluation_folder(self.context.workspace, self._key)
 
     def find(self) -> Evaluated | None:
-        """Find the committed evaluation."""
-        if read_evaluation(self.folder()) is None:
+        """Find the committed evaluation whose results were added to this training's run."""
+        if read_evaluation(self.folder()) is None or self._training.store.stat(self._mark) is None:
             return None
         return Evaluated(self.folder(), open_evaluation(self.folder()))
 
     def make(self) -> Evaluated:
-        """Evaluate, commit, and add the results to the run."""
-        from alexnet.evaluate.execute import evaluate
-        from alexnet.evaluate.trained import trained_network
-
-        _ = self.context.cluster
-        dataset = self._dataset
-        with self.context.progress(self.name) as progress:
-            evaluation = evaluate(
-                trained=trained_network(self._training.checkpoint, dataset.store, dataset.manifest),
-                dataset=dataset.store,
-                manifest=dataset.manifest,
-                settings=self.context.recipe.evaluate,
-                place=self.folder(),
-                key=self._key,
-                progress=progress,
-            )
+        """Evaluate and commit if nobody has, and add the results to the run."""
+        if read_evaluation(self.folder()) is None:
+            self._evaluate()
+        evaluation = open_evaluation(self.folder())
         self._publish(evaluation)
+        self._training.store.create(self._mark, self._key.encode())
         return Evaluated(self.folder(), evaluation)
 
     def fields(self, product: Evaluated) -> dict[str, Any]:
@@ -84,6 +73,28 @@ class EvaluateStep(Step[Evaluated]):
             dataset=self._dataset,
             ten_crop=self.context.recipe.evaluate.ten_crop,
         )
+
+    @property
+    def _mark(self) -> str:
+        """Object in the run's folder that says its journal has these results."""
+        return f"results/{self._key[:16]}"
+
+    def _evaluate(self) -> None:
+        from alexnet.evaluate.execute import evaluate
+        from alexnet.evaluate.trained import trained_network
+
+        _ = self.context.cluster
+        dataset = self._dataset
+        with self.context.progress(self.name) as progress:
+            evaluate(
+                trained=trained_network(self._training.checkpoint, dataset.store, dataset.manifest),
+                dataset=dataset.store,
+                manifest=dataset.manifest,
+                settings=self.context.recipe.evaluate,
+                place=self.folder(),
+                key=self._key,
+                progress=progress,
+            )
 
     def _publish(self, evaluation: Evaluation) -> None:
         values = {"val/top1": evaluation.center.top1, "val/top5": evaluation.center.top5}

@@ -113,12 +113,16 @@ class GateStep(Step[Judged]):
         recipe = self.context.recipe
         registry = ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
         champion = registry.champion()
-        if champion is None:
+        if champion is None or self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
             return None
         place = self._kept_evaluation(champion.tags.get("alexnet.evaluation_uri"))
         if place is None:
             place = self._evaluate_champion(registry, champion.version)
         return read_contender(place, champion.version)
+
+    def _is_ours(self, uri: str | None) -> bool:
+        """Tell whether the champion is this very network: it need not be better than itself."""
+        return uri is not None and Path(uri).name == Path(self._evaluate.product.store.uri).name
 
     def _kept_evaluation(self, uri: str | None) -> ObjectStore | None:
         if uri is None:
@@ -149,13 +153,14 @@ class GateStep(Step[Judged]):
                 ten_crop=settings.ten_crop,
             )
             place = evaluation_folder(self.context.workspace, key)
-            evaluate(
-                trained=trained,
-                dataset=dataset.store,
-                manifest=dataset.manifest,
-                settings=settings,
-                place=place,
-                key=key,
-                progress=progress,
-            )
+            if read_evaluation(place) is None:
+                evaluate(
+                    trained=trained,
+                    dataset=dataset.store,
+                    manifest=dataset.manifest,
+                    settings=settings,
+                    place=place,
+                    key=key,
+                    progress=progress,
+                )
         return place

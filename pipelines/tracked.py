@@ -35,12 +35,12 @@ def finished_run(
     noted = [note.run_id for note in read_notes(run) if note.server == tracker.server]
     for run_id in reversed(noted):
         if tracker.status(run_id) is RunStatus.FINISHED:
-            _deliver(tracker, Journal(run), run_id, DRAIN_S)
+            deliver_journal(tracker, run, run_id)
             return run_id
     # There is none, or it was left behind by a kill or an outage: then its points may lack too.
     run_id = open_run(tracker, run, run_key=run_key, run_name=name)
     describe(run_id)
-    _deliver(tracker, Journal(run), run_id, DRAIN_S)
+    deliver_journal(tracker, run, run_id)
     tracker.set_status(run_id, RunStatus.FINISHED)
     return run_id
 
@@ -69,6 +69,11 @@ def add_results(
         return _deliver(tracker, journal, run_id(), drain_s)
     except ServiceError:
         return False
+
+
+def deliver_journal(tracker: MlflowTracker, run: ObjectStore, run_id: str) -> bool:
+    """Send what a training's journal holds and its run lacks; False if not all was sent."""
+    return _deliver(tracker, Journal(run), run_id, DRAIN_S)
 
 
 def _deliver(tracker: MlflowTracker, journal: Journal, run_id: str, drain_s: float) -> bool:

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Final
 import yaml
 
 from alexnet.train.attempts import read_attempts
-from alexnet.train.checkpoint import find_sound_checkpoint
+from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
 from alexnet.train.job import TrainJob, run_key
 from alexnet.train.placement import Placement, place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
-from infra.errors import ProjectError, ServiceError
+from infra.errors import DataError, ProjectError, ServiceError
 from infra.store import ObjectStore, open_store
 from infra.tracking.actor import start_metrics_actor
 from infra.tracking.base import RunStatus
@@ -20,9 +20,11 @@ from infra.tracking.run_note import open_run, read_notes
 from pipelines.context import Context
 from pipelines.prepare import Dataset, PrepareStep
 from pipelines.recipe import check_network
-from pipelines.tracked import finished_run
+from pipelines.tracked import deliver_journal, finished_run
 from pipelines.workflow import Step
 
+REACHABLE_S: Final = 15.0
+"""How long a new run waits for MLflow: with the imports, told within half a minute."""
 DRAIN_S: Final = 60.0
 DRAIN_AFTER_FAILURE_S: Final = 5.0
 
@@ -54,11 +56,18 @@ class TrainStep(Step[Training]):
         name = f"{self.context.recipe.name}-{self._run_key[:16]}"
         return self.context.workspace.child(f"runs/{name}")
 
+    def check_early(self) -> None:
+        """In a workspace without runs a new MLflow run is needed: ask for it before all else."""
+        if next(iter(self.context.workspace.list("runs/")), None) is None:
+            self.tracker.check_reachable(REACHABLE_S)
+
     def check(self) -> None:
         """Refuse a network that cannot be built, a tracker that is away, too small a cluster."""
         check_network(self.context.recipe)
+        if self.context.recipe.train.sample_log is not None:
+            open_store(self.context.recipe.train.sample_log)
         if not self._is_noted():
-            self.tracker.check_reachable()
+            self.tracker.check_reachable(REACHABLE_S)
         self._place()
 
     def find(self) -> Training | None:
@@ -71,6 +80,7 @@ class TrainStep(Step[Training]):
         run_id = self._open_run()
         try:
             self._train(run_id)
+            last = self._last_checkpoint()
         except KeyboardInterrupt:
             self._end(run_id, RunStatus.KILLED, "interrupted")
             raise
@@ -78,11 +88,11 @@ class TrainStep(Step[Training]):
             self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
         self._end(run_id, RunStatus.FINISHED, "")
-        return self._commit()
+        return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
 
     def fields(self, product: Training) -> dict[str, Any]:
         """Return what `--json` shows."""
-        return training_fields(product.store, product.receipt)
+        return training_fields(product.store, product.receipt, server=self.tracker.server)
 
     def run_id(self) -> str:
         """Return the id of the finished training's MLflow run, made on this server if need be.
@@ -152,9 +162,10 @@ class TrainStep(Step[Training]):
     def _train(self, run_id: str) -> None:
         job = self._job()
         order = job.order(self._dataset.manifest)
-        total_steps = job.train.epochs * order.steps_per_epoch
+        total_steps = self._total_steps
         found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
         if found is not None and found.step == total_steps:
+            deliver_journal(self.tracker, self.folder(), run_id)
             return
         from alexnet.train.launch import finish_metrics, run_training
 
@@ -204,22 +215,34 @@ class TrainStep(Step[Training]):
         )
 
     def _end(self, run_id: str, status: RunStatus, reason: str) -> None:
+        if self.was_taken_over:
+            return  # How the run stands is for the process that has it now.
         try:
             self.tracker.set_status(run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
 
-    def _commit(self) -> Training:
+    @property
+    def _total_steps(self) -> int:
+        order = self._job().order(self._dataset.manifest)
+        return self.context.recipe.train.epochs * order.steps_per_epoch
+
+    def _last_checkpoint(self) -> CheckpointReceipt:
         run = self.folder()
         last = find_sound_checkpoint(run, read_attempts(run))
-        if last is None:
-            raise RuntimeError(f"{run.uri}: training ended without a checkpoint")
-        return Training(run, commit_training(run, self._run_key, last))
+        if last is None or last.step != self._total_steps:
+            raise DataError(
+                f"{run.uri}: the checkpoint of the last step, {self._total_steps:,}, is damaged",
+                remedy="run again: training goes on from the one before it",
+            )
+        return last
 
 
-def training_fields(run: ObjectStore, receipt: TrainingReceipt) -> dict[str, Any]:
-    """Describe a finished training as `train --json` does."""
-    notes = read_notes(run)
+def training_fields(
+    run: ObjectStore, receipt: TrainingReceipt, *, server: str | None = None
+) -> dict[str, Any]:
+    """Describe a finished training as `train --json` does; its run on `server`, if given."""
+    notes = [note for note in read_notes(run) if server in (None, note.server)]
     return {
         "run_key": receipt.run_key,
         "mlflow_run_id": notes[-1].run_id if notes else None,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from infra.lease import hold_lease
+from infra.lease import Lease, hold_lease
 from infra.store import ObjectStore
 from pipelines.context import Context
 
@@ -26,6 +26,7 @@ class Step(ABC, Generic[Product]):
     def __init__(self, context: Context) -> None:
         self.context = context
         self._product: Product | None = None
+        self._lease: Lease | None = None
 
     @property
     def product(self) -> Product:
@@ -55,6 +56,14 @@ class Step(ABC, Generic[Product]):
     def fields(self, product: Product) -> dict[str, Any]:
         """Return what `--json` shows of the product."""
 
+    @property
+    def was_taken_over(self) -> bool:
+        """Tell whether another process does this step's work now."""
+        return self._lease is not None and self._lease.lost
+
+    def check_early(self) -> None:
+        """Refuse, before anything is even looked at, what is sure to fail. Nothing by default."""
+
     def check(self) -> None:
         """Refuse, before any step runs, what could only fail later. Nothing by default."""
 
@@ -65,9 +74,9 @@ class Step(ABC, Generic[Product]):
 
     def ensure(self) -> State:
         """Find the product or make it; only one process makes it, others wait for it."""
-        if self.look():
+        if self.is_done or self.look():
             return "holds"
-        with hold_lease(self.folder(), wait_report=lambda _: self._say_waiting()):
+        with hold_lease(self.folder(), wait_report=lambda _: self._say_waiting()) as self._lease:
             if self.look():
                 return "holds"
             self._product = self.make()
@@ -92,6 +101,8 @@ def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
     """Bring every step to its product, in order."""
     went: list[tuple[Step[Any], State, float]] = []
     checked = False
+    for step in steps:
+        step.check_early()
     for number, step in enumerate(steps):
         started_at = time.monotonic()
         if not checked and not step.look():

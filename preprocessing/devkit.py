@@ -58,10 +58,8 @@ def read_devkit(store: ObjectStore) -> Devkit:
         raise DevkitMismatch(
             f"{GROUND_TRUTH} has id {unknown[0]}, which is no leaf of {META}", remedy=_REMEDY
         )
-    label_of_id = np.full(max(leaves) + 1, -1, np.int64)
-    for synset_id, leaf in leaves.items():
-        label_of_id[synset_id] = classes.label_of[leaf.wnid]
-    return Devkit(classes, label_of_id[ids])
+    labels = [classes.label_of[leaves[synset_id].wnid] for synset_id in ids.tolist()]
+    return Devkit(classes, np.array(labels, np.int64))
 
 
 def parse_leaves(meta_mat: bytes) -> Mapping[int, Leaf]:
@@ -80,6 +78,7 @@ def parse_leaves(meta_mat: bytes) -> Mapping[int, Leaf]:
         ]
     except (
         ValueError,
+        OverflowError,
         TypeError,
         KeyError,
         IndexError,
@@ -102,11 +101,11 @@ def parse_ground_truth(text: bytes) -> npt.NDArray[np.int64]:
     """Read one synset id a line; blank lines at the end are nothing.
 
     Raises:
-        DevkitMismatch: a line is no number.
+        DevkitMismatch: a line is no number, or one that no id is.
     """
     try:
         return np.array([int(line) for line in text.split()], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DevkitMismatch(
             f"{GROUND_TRUTH} is no list of ids: {error}", remedy=_REMEDY
         ) from error

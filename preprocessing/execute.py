@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from infra.canonical import canonical_json
 from infra.commit import read_receipt
+from infra.errors import ServiceError
+from infra.lease import FOLDER as LEASES
 from infra.progress import ProgressReport
 from infra.ray_runtime import cluster_resources, project_error_in
 from infra.store import ObjectStore
@@ -43,6 +45,7 @@ def render_shards(
     Raises:
         TooManyRejects: as soon as more than max_rejects are known.
         ProjectError: whatever deliberate error a task ended with.
+        ServiceError: a task kept dying.
     """
     environment = {"versions": encoder_versions(), "source": source_digest}
     _start_anew_unless(job.target, canonical_json(environment))
@@ -88,8 +91,11 @@ def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
             found.decode(errors="replace"),
             environment.decode(),
         )
-        for info in list(target.list()):
-            target.delete(info.key)
+        # The leases stay, ours is among them. The environment goes last: a kill on the way must not
+        # leave shards that the next run takes for its own.
+        half_built = [info.key for info in target.list() if not info.key.startswith(LEASES)]
+        for key in sorted(half_built, key=lambda key: key == ENVIRONMENT):
+            target.delete(key)
     target.write(ENVIRONMENT, environment)
 
 
@@ -131,6 +137,11 @@ def _result(reference: Any) -> ShardReceipt:  # noqa: ANN401 - Ray ships no type
         return ray.get(reference)
     except ray.exceptions.RayError as error:
         deliberate = project_error_in(error)
-        if deliberate is None:
+        if deliberate is not None:
+            raise deliberate from error
+        if isinstance(error, ray.exceptions.RayTaskError):
             raise
-        raise deliberate from error
+        raise ServiceError(
+            f"a render task kept dying: {error}",
+            remedy="see Ray's logs; lower prepare.parallelism if it ran out of memory",
+        ) from error

@@ -29,6 +29,11 @@ def record_source(store: ObjectStore, index: DatasetIndex) -> None:
     store.create(_path(index), body)
 
 
+def forget_source(store: ObjectStore, index: DatasetIndex) -> None:
+    """Take back what `record_source` noted."""
+    store.delete(_path(index))
+
+
 def check_source(
     store: ObjectStore, manifest: Manifest, index: DatasetIndex, progress: ProgressReport
 ) -> None:

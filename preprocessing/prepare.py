@@ -10,7 +10,7 @@ from preprocessing.commit import check_rejects, commit_dataset, read_rejects
 from preprocessing.dataset.manifest import Manifest, open_dataset, read_manifest
 from preprocessing.errors import ManifestError
 from preprocessing.execute import render_shards
-from preprocessing.identity import check_source, record_source
+from preprocessing.identity import check_source, forget_source, record_source
 from preprocessing.plan import PlannedShard, plan_split
 from preprocessing.render import RenderJob
 from preprocessing.settings import DatasetSettings, PrepareSettings
@@ -55,7 +55,6 @@ def prepare_dataset(
     store = workspace.child(dataset_folder(dataset.name, key))
     if read_manifest(store) is None:
         manifest = _build(index, dataset.name, key, prepare, store, progress)
-        record_source(store, index)
     else:
         manifest = open_dataset(store)
         check_rejects(read_rejects(store, manifest), prepare.max_rejects)
@@ -98,9 +97,15 @@ def _build(
         parallelism=prepare.parallelism,
         progress=progress,
     )
-    manifest = commit_dataset(
-        job, plan, receipts, name=name, key=key, max_rejects=prepare.max_rejects
-    )
+    # Before the manifest: a kill in between must not cost a comparison of all archives.
+    record_source(store, index)
+    try:
+        manifest = commit_dataset(
+            job, plan, receipts, name=name, key=key, max_rejects=prepare.max_rejects
+        )
+    except ManifestError:
+        forget_source(store, index)  # the manifest there, if any, is of other bytes
+        raise
     log.info(
         "dataset_committed uri=%s train=%d val=%d num_rejects=%d fingerprint=%s",
         store.uri,

@@ -1,6 +1,7 @@
 """Evaluate over Ray: which worker does which blocks, and the commit of what came back."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,7 +197,10 @@ def _workers(job: _Job, settings: EvaluateSettings, *, most: int) -> Iterator[li
 
 
 def _share(slots: float, workers: int) -> float:
-    return min(1.0, int(100 * slots / workers) / 100)
+    if not slots:
+        return 0.0
+    # No worker can straddle two slots: each slot holds a whole number of them.
+    return 100 // math.ceil(workers / slots) / 100
 
 
 @contextmanager

@@ -19,5 +19,5 @@ class GateSettings(Frozen):
 class RegisterSettings(Frozen):
     """Under which name a model is published."""
 
-    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")] = "alexnet"
+    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:'\"`]+$")] = "alexnet"
     """Registered model in MLflow; `models:/NAME@champion` loads the best of it."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from infra.canonical import canonical_json
-from infra.commit import Frozen
+from infra.commit import Frozen, parse_receipt
 from infra.store import ObjectStore
 
 
@@ -24,7 +24,10 @@ class Attempt(Frozen):
 
 def read_attempts(store: ObjectStore) -> list[Attempt]:
     """Read the attempts of a run, by number."""
-    return [Attempt.model_validate_json(store.read(info.key)) for info in store.list("attempts/")]
+    return [
+        parse_receipt(Attempt, store.read(info.key), f"{store.uri}/{info.key}")
+        for info in store.list("attempts/")
+    ]
 
 
 def claim_attempt(store: ObjectStore, *, start_step: int, world_size: int) -> Attempt:

@@ -5,8 +5,13 @@ import threading
 from typing import Any, Final
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import (
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
@@ -18,6 +23,10 @@ from infra.ray_runtime import project_error_in
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
+
+START_RETRIES: Final = 5
+"""Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
+group that fits nowhere (a GPU taken, a node gone for good) would hang instead of ending."""
 
 
 def run_training(
@@ -41,16 +50,16 @@ def run_training(
 
     Raises:
         ProjectError: the one a worker met.
-        ServiceError: workers died more than max_failures times.
+        ServiceError: workers died more than max_failures times, or could not be started.
     """
     trainer = _trainer(job, placement, sink, max_failures)
     ended = _Fit(trainer)
     ended.start()
     while not ended.wait(POLL_S):
-        position = ray.get(sink.position.remote())
+        position = _ask(sink.position)
         if position is not None:
             progress(position[1], num_images)
-    failure: ProjectError | None = ray.get(sink.failure.remote())
+    failure: ProjectError | None = _ask(sink.failure)
     if failure is not None:
         raise failure
     if ended.error is not None:
@@ -59,8 +68,17 @@ def run_training(
 
 def finish_metrics(sink: "ray.ActorHandle[Any]", timeout_s: float) -> bool:
     """Have the metrics actor write and send what it holds, and end; False if not all was sent."""
-    sent: bool = ray.get(sink.finish.remote(timeout_s))
-    return sent
+    return bool(_ask(sink.finish, timeout_s))
+
+
+# A dead metrics actor must neither end the training nor hide how it ended.
+def _ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's method, untyped
+    """Call the metrics actor; None when it is dead."""
+    try:
+        return ray.get(method.remote(*arguments))
+    except RayActorError as error:
+        log.warning("metrics_actor_away problem=%s", error)
+        return None
 
 
 class _Fit(threading.Thread):
@@ -99,7 +117,9 @@ def _trainer(
         run_config=RunConfig(
             # Ray's own notes of the run; ours decide where it goes on.
             storage_path=f"{job.run_uri}/ray",
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(
+                max_failures=max_failures, controller_failure_limit=START_RETRIES
+            ),
         ),
     )
 
@@ -108,12 +128,28 @@ def _explained(error: Exception, max_failures: int) -> Exception:
     ours = project_error_in(error)
     if ours is not None:
         return ours
-    failures = getattr(error, "worker_failures", {}).values()
-    died = all(isinstance(failure, ray.exceptions.RayError) for failure in failures)
-    if isinstance(error, TrainingFailedError) and failures and died:
+    if isinstance(error, ControllerError):
         return ServiceError(
-            f"workers died more than {max_failures} times: {next(iter(failures))}",
+            f"the workers could not be started: {error.controller_failure}",
+            remedy="see whether the cluster has room for them (ray status), then run again: it"
+            " goes on from the last checkpoint",
+        )
+    # Its peers fail with it, of a broken connection: one lost worker explains them all.
+    failures = getattr(error, "worker_failures", {}).values()
+    lost = next((failure for failure in failures if _is_lost_worker(failure)), None)
+    if lost is not None:
+        return ServiceError(
+            f"workers died more than {max_failures} times: {lost}",
             remedy="look for lack of memory or lost nodes, then run again: it goes on from the"
             " last checkpoint",
         )
     return error
+
+
+def _is_lost_worker(failure: BaseException) -> bool:
+    if isinstance(failure, WorkerHealthCheckFailedError):
+        failure = failure.health_check_failure
+    # What a task raised is a fault in its code, unless that in turn met a lost process.
+    if isinstance(failure, RayTaskError):
+        failure = failure.cause
+    return isinstance(failure, RayError | WorkerHealthCheckTimeoutError)

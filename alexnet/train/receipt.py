@@ -2,7 +2,14 @@
 
 from alexnet.train.checkpoint import CheckpointReceipt, open_checkpoint
 from infra.canonical import canonical_json
-from infra.commit import Frozen, Sha256, check_listing, commit_receipt, read_receipt
+from infra.commit import (
+    Frozen,
+    Sha256,
+    check_listing,
+    commit_receipt,
+    parse_receipt,
+    read_receipt,
+)
 from infra.store import ObjectStore
 
 FINISHED = "finished.json"
@@ -28,19 +35,19 @@ def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> 
         model_sha256=last.model.sha256,
     )
     body = commit_receipt(run, FINISHED, canonical_json(receipt.model_dump(mode="json")))
-    return TrainingReceipt.model_validate_json(body)
+    return parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
 
 
 def read_training(run: ObjectStore) -> TrainingReceipt | None:
     """Read the receipt of a finished training whose last checkpoint is whole; None otherwise.
 
     Raises:
-        ObjectCorrupt: the checkpoint lacks an object, or one has another size.
+        ObjectCorrupt: it is cut, or the checkpoint lacks an object or has one of another size.
     """
     body = read_receipt(run, FINISHED)
     if body is None:
         return None
-    receipt = TrainingReceipt.model_validate_json(body)
+    receipt = parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
     store = run.child(receipt.checkpoint)
     checkpoint, _ = open_checkpoint(store)
     check_listing(store, [checkpoint.state, checkpoint.model, checkpoint.optimizer])

@@ -39,17 +39,20 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """Return a whole file."""
-        with _translated(f"read {key}", self._root):
+        with _translated(f"read {key}", self._root, may_be_missing=True):
             return self._path(key).read_bytes()
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes start to stop of a file."""
-        with _translated(f"read {key}", self._root), self._path(key).open("rb") as file:
+        with (
+            _translated(f"read {key}", self._root, may_be_missing=True),
+            self._path(key).open("rb") as file,
+        ):
             return os.pread(file.fileno(), stop - start, start)
 
     def open_input(self, key: str) -> pa.NativeFile:
         """Open a file for random reads."""
-        with _translated(f"open {key}", self._root):
+        with _translated(f"open {key}", self._root, may_be_missing=True):
             return pa.OSFile(str(self._path(key)), "rb")
 
     def write(self, key: str, body: bytes) -> None:
@@ -81,8 +84,7 @@ class FolderStore:
         # Only the folder part of the prefix is walked; S3 lists by prefix, a folder does not.
         folder = self._path(prefix.rpartition("/")[0])
         with _translated(f"list {prefix!r}", self._root):
-            paths = [path for path in folder.rglob("*") if not path.name.startswith(ASIDE)]
-            infos = [self._info(path) for path in paths]
+            infos = [self._info(path) for path in _files_below(folder)]
         found = [info for info in infos if info is not None and info.key.startswith(prefix)]
         yield from sorted(found, key=lambda info: info.key)
 
@@ -126,13 +128,24 @@ class FolderStore:
                 aside.unlink(missing_ok=True)
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder, onerror=_raise_unless_unseen):
+        yield from (Path(parent, name) for name in names if not name.startswith(ASIDE))
+
+
+def _raise_unless_unseen(error: OSError) -> None:
+    # Never there, gone during the walk, or not ours to see (such as lost+found).
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
+
+
 @contextmanager
-def _translated(what: str, root: Path) -> Iterator[None]:
+def _translated(what: str, root: Path, *, may_be_missing: bool = False) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
         raise StoreError(
             f"{root}: cannot {what}: {error.strerror or error}",
             remedy="check that the directory exists, is writable and has room, or name another",

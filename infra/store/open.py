@@ -12,14 +12,24 @@ def open_store(uri: str) -> ObjectStore:
     """Open the store at a directory, relative or not, or at a `file://` URI.
 
     Raises:
-        RecipeError: another scheme.
+        RecipeError: another scheme, or the home of a user there is not.
 
     """
     scheme, separator, _ = uri.partition("://")
     if not separator:
-        return FolderStore(Path(uri).expanduser())
+        return FolderStore(_expanded(uri))
     if scheme == "file":
         return FolderStore(Path(unquote(urlsplit(uri).path)))
     raise RecipeError(
         f"{uri}: no store for {scheme}://", remedy="name a directory or a file:// URI"
     )
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise RecipeError(
+            f"{path}: no such user's home directory",
+            remedy="write the directory out, or put ./ before a name that starts with ~",
+        ) from error

@@ -23,7 +23,8 @@ def start_metrics_actor(
     """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
 
     Workers call `handle.record.remote(points, position)` and `ray.get(handle.flush.remote())`;
-    calls of one caller run in order.
+    calls of one caller run in order. A killed actor starts again from the journal: what it had
+    recorded and not flushed is lost, and calls it had not answered are made again, a few times.
 
     Args:
         store_uri: the training's folder.
@@ -36,7 +37,9 @@ def start_metrics_actor(
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(MetricsActor)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3)(
+        MetricsActor
+    )
     return actor.remote(store_uri, place, run_id, experiment, flush_every_s)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from infra.canonical import canonical_json, digest_of
-from infra.commit import read_receipt
+from infra.commit import read_receipt, unreadable
 from infra.store import ObjectStore
 from infra.tracking.points import MetricPoint
 
@@ -32,7 +32,7 @@ class Journal:
         for number, info in enumerate(_segments_in(store), start=1):
             if info != _segment_key(number):
                 break
-            self._take(_decode(store.read(info)))
+            self._take(_decode(store.read(info), f"{store.uri}/{info}"))
 
     @property
     def num_segments(self) -> int:
@@ -57,7 +57,7 @@ class Journal:
                     self._take(accepted)
                     return accepted
                 theirs = self._store.read(key)
-                self._take(_decode(theirs))
+                self._take(_decode(theirs, f"{self._store.uri}/{key}"))
                 # A create that was sent twice finds its own first try.
                 if theirs == body:
                     return accepted
@@ -65,8 +65,12 @@ class Journal:
 
     def delivered(self, server: str, run_id: str) -> int:
         """Return the number of the last segment that this server's run has; 0 for none."""
-        body = read_receipt(self._store, _mark_key(server, run_id))
-        return 0 if body is None else int(body)
+        key = _mark_key(server, run_id)
+        body = read_receipt(self._store, key)
+        try:
+            return 0 if body is None else int(body)
+        except ValueError as error:
+            raise unreadable(f"{self._store.uri}/{key}") from error
 
     def mark_delivered(self, server: str, run_id: str, number: int) -> None:
         """Note that this server's run has every segment up to this one."""
@@ -107,8 +111,12 @@ def _plain(point: MetricPoint) -> dict[str, Any]:
     return point.model_dump() | {"value": point.value if finite else str(point.value)}
 
 
-def _decode(body: bytes) -> list[MetricPoint]:
-    return [
-        MetricPoint.model_validate(item | {"value": float(item["value"])})
-        for item in json.loads(body)
-    ]
+def _decode(body: bytes, where: str) -> list[MetricPoint]:
+    try:
+        return [
+            MetricPoint.model_validate(item | {"value": float(item["value"])})
+            for item in json.loads(body)
+        ]
+    # pydantic's ValidationError is a ValueError; the others: JSON of another shape.
+    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(where) from error

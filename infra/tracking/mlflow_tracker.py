@@ -154,7 +154,15 @@ class MlflowTracker:
     def _find_experiment(self) -> str | None:
         with self._translated("look up an experiment"):
             found = self._client().get_experiment_by_name(self._experiment)
-        return None if found is None else found.experiment_id
+        if found is None:
+            return None
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"MLflow at {without_credentials(self._place.uri)}:"
+                f" the experiment {self._experiment} is deleted",
+                remedy="restore it in MLflow, or set tracking.experiment to another name",
+            )
+        return found.experiment_id
 
     def _create_experiment(self) -> str:
         with self._translated("create an experiment"):

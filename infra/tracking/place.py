@@ -9,7 +9,9 @@ from urllib.parse import unquote
 from infra.errors import RecipeError, StoreError
 from infra.store import ObjectStore
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@]*@")
+# Up to the last @: a password may hold any of `/@?`. A file's URI (`:///`) has no credentials.
+_CREDENTIALS: Final = re.compile(r"(?<=://)(?!/)\S*@")
+_QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*")
 _SQLITE: Final = "sqlite:///"
 
 
@@ -53,8 +55,8 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
 
 
 def without_credentials(uri: str) -> str:
-    """Remove `user:password@` from a URI, or from every URI in a text."""
-    return _CREDENTIALS.sub("", uri)
+    """Remove `user:password@` and `?query` from a URI, or from every URI in a text."""
+    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", uri))
 
 
 def _named_place(uri: str) -> TrackingPlace:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from infra.canonical import canonical_json
-from infra.commit import Frozen
+from infra.commit import Frozen, parse_receipt
 from infra.errors import TrackingError
 from infra.store import ObjectStore
 from infra.tracking.base import ORIGIN_TAG, RunStatus, Tracker
@@ -76,7 +76,10 @@ def open_run(
 
 def read_notes(store: ObjectStore) -> list[RunNote]:
     """Read every note, oldest first."""
-    return [RunNote.model_validate_json(store.read(info.key)) for info in store.list(FOLDER)]
+    return [
+        parse_receipt(RunNote, store.read(info.key), f"{store.uri}/{info.key}")
+        for info in store.list(FOLDER)
+    ]
 
 
 def _origin_of(store: ObjectStore) -> str:

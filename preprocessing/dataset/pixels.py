@@ -19,6 +19,8 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS: Final = 90_000_000
 """Images of more pixels are refused unread: the largest of ImageNet has under 21 million."""
 EXIF_WINDOW: Final = 64 * 1024
+FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+"""What is opened, MPO as JPEG. Pillow knows more, and would start Ghostscript for an EPS."""
 _PILLOW_ERRORS: Final = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -26,18 +28,19 @@ _PILLOW_ERRORS: Final = (
     EOFError,
     SyntaxError,
     ValueError,
+    NotImplementedError,
     struct.error,
 )
 
 
 def decode_image(body: bytes) -> Pixels:
-    """Decode any image file, upright, as RGB.
+    """Decode an image file of one of FORMATS, upright, as RGB.
 
     Ordinary JPEGs go through libjpeg-turbo, all else (PNG, CMYK, EXIF orientation, …) through
     Pillow.
 
     Raises:
-        ImageRejected: it is no image, is cut off, or has more than MAX_PIXELS.
+        ImageRejected: it is no such image, is cut off, or has more than MAX_PIXELS.
     """
     if body[:2] == b"\xff\xd8" and b"Exif\0\0" not in body[:EXIF_WINDOW]:
         pixels = _decode_plain_jpeg(body)
@@ -103,7 +106,7 @@ def _decode_plain_jpeg(body: bytes) -> Pixels | None:
 
 def _decode_with_pillow(body: bytes) -> Pixels:
     try:
-        with Image.open(io.BytesIO(body)) as image:
+        with Image.open(io.BytesIO(body), formats=FORMATS) as image:
             _refuse_bomb(image.height, image.width)
             upright = ImageOps.exif_transpose(image)
             return np.asarray(upright.convert("RGB"))

@@ -26,6 +26,7 @@ FIELDS = (
     pa.field("height", pa.int32(), nullable=False),
     pa.field("width", pa.int32(), nullable=False),
 )
+_COLUMNS_READ = ("image.bytes", "label", "sample_id")
 
 
 def shard_schema(class_names: Sequence[str]) -> pa.Schema:
@@ -59,7 +60,11 @@ def open_shard_writer(sink: IO[bytes] | io.RawIOBase, schema: pa.Schema) -> pq.P
 
 
 class ShardReader:
-    """Random access to the rows of one shard, page checksums verified. Close it after use."""
+    """Random access to the rows of one shard, page checksums verified. Close it after use.
+
+    Raises:
+        ShardCorrupt: it is missing or damaged, or has not the rows and columns it should have.
+    """
 
     def __init__(self, store: ObjectStore, shard: Shard) -> None:
         self._shard = shard
@@ -69,6 +74,7 @@ class ShardReader:
             self._file = pq.ParquetFile(
                 self._source, page_checksum_verification=True, pre_buffer=False
             )
+            self._check()
 
     def read_groups(self, groups: Sequence[int]) -> pa.Table:
         """Read whole row groups, in the order given: columns image.bytes, label, sample_id.
@@ -78,8 +84,19 @@ class ShardReader:
         """
         with _corruption_named(self._where):
             return self._file.read_row_groups(
-                list(groups), columns=["image.bytes", "label", "sample_id"], use_threads=False
+                list(groups), columns=list(_COLUMNS_READ), use_threads=False
             )
+
+    def _check(self) -> None:
+        metadata = self._file.metadata
+        if metadata.num_rows != self._shard.num_rows:
+            raise pa.ArrowInvalid(
+                f"it has {metadata.num_rows} rows, the manifest names {self._shard.num_rows}"
+            )
+        there = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+        for name in _COLUMNS_READ:
+            if name not in there:
+                raise pa.ArrowInvalid(f"it has no column {name}")
 
     def close(self) -> None:
         """Close the file."""
@@ -98,6 +115,10 @@ def jpeg_column(table: pa.Table) -> list[npt.NDArray[np.uint8]]:
     return views
 
 
+# The last two: names in a damaged footer.
+_ARROW_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
+
+
 class _corruption_named:
     """Say which shard a decoding error of Arrow's comes from."""
 
@@ -110,7 +131,7 @@ class _corruption_named:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             problem = f"{self._where} is missing"
-        elif isinstance(error, (OSError, pa.ArrowException)):
+        elif isinstance(error, _ARROW_ERRORS):
             problem = f"{self._where} is damaged: {error}"
         else:
             return

@@ -81,14 +81,12 @@ def test_kills_in_every_stage_change_nothing(
     process.communicate()
     assert not cli.has("evaluations/*/evaluation.json")
 
+    # Evaluated, but perhaps not yet shown in the run.
+    cli.kill_when(lambda: cli.has("evaluations/*/evaluation.json"), "run", "demo", settings=logged)
+
     document = cli.run_well("run", "demo", settings=logged)
-    assert states(document) == {
-        "prepare": "holds",
-        "train": "holds",
-        "evaluate": "ran",
-        "gate": "ran",
-        "register": "ran",
-    }
+    found = states(document)
+    assert (found["prepare"], found["train"], found["register"]) == ("holds", "holds", "ran")
     assert document["attempts"] == 3
     assert document["fingerprint"] == reference.document["fingerprint"]
     assert weights_of(cli) == reference.weights()

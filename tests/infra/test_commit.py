@@ -6,6 +6,7 @@ from infra.commit import (
     StoredObject,
     check_listing,
     commit_receipt,
+    parse_receipt,
     read_object,
     read_receipt,
     write_object,
@@ -68,3 +69,11 @@ def test_the_first_receipt_holds() -> None:
 def test_a_digest_is_sixty_four_hex_characters() -> None:
     with pytest.raises(ValidationError):
         StoredObject(path="a", size_bytes=1, sha256="AB")
+
+
+@pytest.mark.parametrize("body", [b"", b'{"count": 1', b'{"count": "1"}', b"\xff"])
+def test_a_receipt_that_was_cut_is_corrupt_and_named(body: bytes) -> None:
+    assert parse_receipt(Note, b'{"count": 1}', "ws/note.json") == Note(count=1)
+    with pytest.raises(ObjectCorrupt, match=r"ws/note\.json cannot be read") as caught:
+        parse_receipt(Note, body, "ws/note.json")
+    assert "restore it from a copy" in caught.value.remedy

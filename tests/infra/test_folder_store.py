@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import signal
@@ -67,3 +68,49 @@ def test_a_store_crosses_processes_and_opens_by_its_uri(tmp_path: Path) -> None:
     assert open_store((tmp_path / "a b").as_uri()).read("x") == b"1"
     with pytest.raises(RecipeError, match="no store for ftp"):
         open_store("ftp://host/x")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place that refuses mkdir so")
+def test_a_write_to_a_place_that_cannot_exist_is_refused() -> None:
+    # mkdir there says "no such file": for a write that is no missing object.
+    store = FolderStore(Path("/proc/nope/ws"))
+    for write in (store.write, store.create):
+        with pytest.raises(StoreError, match="cannot write a: No such file"):
+            write("a", b"")
+    with pytest.raises(FileNotFoundError):
+        store.open_input("a")
+    assert list(store.list()) == []
+
+
+def test_what_vanishes_while_a_folder_is_listed_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/1", "b/1", "c"):
+        store.write(key, b"")
+    scandir = os.scandir
+
+    def remove_first(path: str | Path) -> object:
+        if Path(path).name == "b":
+            Path(path, "1").unlink()
+            Path(path).rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    assert [info.key for info in store.list()] == ["a/1", "c"]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: str | Path) -> object:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(StoreError, match="cannot list"):
+        list(FolderStore(tmp_path).list())
+
+
+def test_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no such user"):
+        open_store("~nosuchuser/x")

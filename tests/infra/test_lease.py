@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.canonical import canonical_json
-from infra.errors import LeaseLost
+from infra.errors import LeaseLost, ObjectCorrupt
 from infra.lease import Beat, Claim, LeaseTimings, hold_lease
 from infra.process_identity import ProcessIdentity, this_process
 from infra.store import FolderStore, MemoryStore, ObjectStore
@@ -250,3 +250,29 @@ def test_of_four_processes_one_works_at_a_time(tmp_path: Path) -> None:
         process.communicate("go\n")
     assert [process.returncode for process in processes] == [0] * 4
     assert (tmp_path / "turns").read_text() == "x" * 20
+
+
+def test_the_heart_outlives_a_store_that_fails_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, folder = FolderStore(tmp_path), tmp_path / "lease"
+    with hold_lease(store, timings=QUICK) as lease:
+        folder.rename(tmp_path / "aside")
+        folder.write_bytes(b"")  # a file where the folder was: nothing can be written
+        while "lease_beat_failed" not in caplog.text:
+            time.sleep(0.01)
+        folder.unlink()
+        (tmp_path / "aside").rename(folder)
+        (folder / "0001.beat").unlink(missing_ok=True)
+        while not (folder / "0001.beat").exists():
+            time.sleep(0.01)
+        assert not lease.lost
+
+
+@pytest.mark.parametrize("name", ["0001.json", "0001.beat"])
+def test_a_claim_or_beat_that_was_cut_is_named(name: str) -> None:
+    store = MemoryStore()
+    claim_as(store, 1, elsewhere())
+    store.write(f"lease/{name}", b"")
+    with pytest.raises(ObjectCorrupt, match=f"lease/{name}"), hold_lease(store, timings=QUICK):
+        pass

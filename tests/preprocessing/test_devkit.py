@@ -61,10 +61,22 @@ def test_an_id_that_is_no_leaf_is_a_mismatch(synset_id: int) -> None:
         read(make_devkit(WORDS, [1, synset_id]))
 
 
-@pytest.mark.parametrize("text", [b"1\ntwo\n", b"1.5"])
+@pytest.mark.parametrize("text", [b"1\ntwo\n", b"1.5", b"1\n" + b"9" * 30])
 def test_a_line_that_is_no_number_is_a_mismatch(text: bytes) -> None:
     with pytest.raises(DevkitMismatch, match="no list of ids"):
         parse_ground_truth(text)
+
+
+def test_a_huge_id_in_meta_mat_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = {"n00000010": 10**15, "n00000020": 1, "n00000030": 2}
+    monkeypatch.setattr("jpeg_archives.ids_of", lambda _: huge)
+    assert read(make_devkit(WORDS, [1, 10**15])).tolist() == [1, 0]
+
+
+def test_an_id_without_end_is_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jpeg_archives.ids_of", lambda _: {"n00000010": float("inf")})
+    with pytest.raises(DevkitMismatch, match="cannot be read"):
+        parse_leaves(make_meta_mat(WORDS))
 
 
 @pytest.mark.parametrize("body", [b"", b"MATLAB 5.0" * 100, make_meta_mat(WORDS)[:400]])

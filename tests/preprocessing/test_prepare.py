@@ -15,6 +15,7 @@ from jpeg_archives import TRAIN, make_jpeg, write_archives
 
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import FolderStore
+from preprocessing.commit import commit_dataset
 from preprocessing.dataset.labels import read_classes
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_image, to_square
@@ -192,6 +193,35 @@ class TestBuilding:
         os.utime(archives / TRAIN, ns=(1, 1))
         assert prepare(workspace, archives)[0] == manifest
         assert len(list(store.list("sources/"))) == 2
+
+    def test_a_kill_just_after_the_manifest_costs_no_comparison(
+        self, tmp_path: Path, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def commit_and_die(*args: Any, **options: Any) -> None:
+            commit_dataset(*args, **options)
+            raise KeyboardInterrupt
+
+        def compare(*_: object) -> None:
+            raise AssertionError("the archives were read again")
+
+        archives = write_archives(tmp_path / "a")
+        monkeypatch.setattr("preprocessing.prepare.commit_dataset", commit_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(workspace, archives)
+        monkeypatch.setattr("preprocessing.identity.read_members", compare)
+        manifest, store = prepare(workspace, archives)
+        assert open_dataset(store) == manifest
+
+    def test_a_manifest_of_other_bytes_is_not_said_to_be_of_these_archives(
+        self, tmp_path: Path, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def lose(*_: object, **__: object) -> None:
+            raise ManifestError("another process committed other bytes", remedy="none")
+
+        monkeypatch.setattr("preprocessing.prepare.commit_dataset", lose)
+        with pytest.raises(ManifestError):
+            prepare(workspace, write_archives(tmp_path / "a"))
+        assert not [info for info in workspace.list("datasets/") if "/sources/" in info.key]
 
     def test_other_bytes_of_the_same_size_are_refused(
         self, tmp_path: Path, workspace: FolderStore

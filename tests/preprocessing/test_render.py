@@ -165,6 +165,32 @@ def test_a_flipped_byte_is_noticed_when_it_is_read(tmp_path: Path) -> None:
         ShardReader(store, receipt.shard).read_groups([0, 1])
 
 
+def test_a_shard_with_other_rows_or_columns_is_noticed_when_it_is_opened() -> None:
+    store = MemoryStore()
+    _, receipt = render([make_jpeg(i) for i in range(3)], store)
+    shard = receipt.shard
+    with pytest.raises(ShardCorrupt, match="has 3 rows, the manifest names 4"):
+        ShardReader(store, shard.model_copy(update={"stop": shard.stop + 1}))
+    with store.open_output(shard.path) as sink:
+        pq.write_table(pa.table({"label": [1, 2, 3]}), sink)
+    with pytest.raises(ShardCorrupt, match=r"has no column image\.bytes"):
+        ShardReader(store, shard)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), UnicodeDecodeError("utf-8", b"x", 0, 1, "no")])
+def test_a_damaged_footer_is_a_damaged_shard(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    store = MemoryStore()
+    _, receipt = render([make_jpeg(0)], store)
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(ShardCorrupt, match=receipt.shard.path):
+        ShardReader(store, receipt.shard)
+
+
 def test_a_shard_is_pinned() -> None:
     # If this changes with these libraries, raise prepare.VERSION: old datasets have other bytes.
     if encoder_versions() != {"pillow": "13.0.0", "pyarrow": "25.0.1", "simplejpeg": "1.9.0"}:

@@ -14,7 +14,7 @@ from alexnet.evaluate.evaluation import (
     read_predictions,
     validation_digest,
 )
-from alexnet.evaluate.execute import evaluate
+from alexnet.evaluate.execute import _share, evaluate
 from alexnet.evaluate.rows import join_results
 from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.evaluate.tables import read_table
@@ -53,6 +53,18 @@ def test_nothing_depends_on_the_number_of_workers(
 ) -> None:
     """Three blocks: with eight workers most have none."""
     assert _evaluate(tiny_training, tmp_path, parallelism=workers) == open_evaluation(evaluated)
+
+
+@pytest.mark.parametrize(
+    ("slots", "workers", "share"),
+    [(8, 12, 0.5), (8, 9, 0.5), (4, 6, 0.5), (2, 3, 0.5), (2, 1, 1.0), (2, 5, 0.33), (0, 4, 0.0)],
+)
+def test_the_shares_of_all_workers_fit_on_whole_slots(
+    slots: int, workers: int, share: float
+) -> None:
+    assert _share(slots, workers) == share
+    if slots:
+        assert slots * int(1 / share) >= workers
 
 
 def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_training: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.train.attempts import Attempt, claim_attempt, holds, read_attempts
+from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore
 
 
@@ -51,3 +52,10 @@ def test_an_attempt_that_started_anew_supersedes_all_but_the_beginning() -> None
     history = attempts(0, 0)
     assert holds(0, 1, history)
     assert not holds(1, 1, history)
+
+
+def test_an_attempt_that_was_cut_is_named() -> None:
+    store = MemoryStore()
+    store.write("attempts/0001.json", b"")
+    with pytest.raises(ObjectCorrupt, match=r"attempts/0001\.json"):
+        read_attempts(store)

@@ -73,3 +73,10 @@ def test_a_finished_training_without_its_checkpoint_is_wrong_data() -> None:
     run.delete(f"{receipt.checkpoint}/receipt.json")
     with pytest.raises(DataError, match="holds no complete checkpoint"):
         read_training(run)
+
+
+def test_a_receipt_that_was_cut_is_named() -> None:
+    run = MemoryStore()
+    run.write("finished.json", b"")
+    with pytest.raises(ObjectCorrupt, match=r"finished\.json"):
+        read_training(run)

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import ValidationError
 
+from infra.errors import ObjectCorrupt
 from infra.store import MemoryStore
 from infra.tracking.journal import Journal
 from infra.tracking.points import MetricPoint
@@ -122,3 +123,21 @@ def test_a_point_names_a_metric_and_a_step() -> None:
     for wrong in ({"key": ""}, {"step": -1}, {"step": 1.5}, {"value": "1"}):
         with pytest.raises(ValidationError):
             MetricPoint.model_validate(point(1).model_dump() | wrong)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}1", b"[1]", b'[{"key":"loss"}]', b'[{"value":1}]', b"7"])
+def test_a_segment_that_was_cut_is_named(body: bytes) -> None:
+    store = MemoryStore()
+    store.write("journal/00000001.json", body)
+    with pytest.raises(ObjectCorrupt, match=r"journal/00000001\.json cannot be read"):
+        Journal(store)
+
+
+def test_a_mark_that_was_cut_is_named() -> None:
+    store = MemoryStore()
+    journal = Journal(store)
+    journal.mark_delivered("http://a", "run", 1)
+    [mark] = store.list("journal/delivered-")
+    store.write(mark.key, b"")
+    with pytest.raises(ObjectCorrupt, match=mark.key):
+        journal.delivered("http://a", "run")

@@ -77,3 +77,14 @@ def test_eight_who_make_the_experiment_at_once_share_it(mlflow_place: TrackingPl
         runs = list(pool.map(make, range(8)))
     tracker = MlflowTracker(mlflow_place, experiment="shared")
     assert [tracker.find_run(f"k-{number}") for number in range(8)] == runs
+
+
+def test_an_experiment_that_was_deleted_is_named_with_a_remedy(mlflow_place: TrackingPlace) -> None:
+    tracker = MlflowTracker(mlflow_place, experiment="gone")
+    tracker.create_run(run_key="k", run_name="n")
+    client = tracker._client()
+    client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
+    for ask in (tracker.check_reachable, lambda: tracker.create_run(run_key="k", run_name="n")):
+        with pytest.raises(TrackingError, match="experiment gone is deleted") as caught:
+            ask()
+        assert "tracking.experiment" in caught.value.remedy

@@ -50,6 +50,22 @@ def test_a_text_loses_every_password() -> None:
     assert without_credentials(text) == "GET http://host/x failed; see postgresql://db/name"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://u:p@ss@h/x", "http://h/x"),
+        ("http://u:a/b@h/", "http://h/"),
+        ("http://u:a?b@h/", "http://h/"),
+        ("https://h:5000/x?token=secret", "https://h:5000/x"),
+        ("postgresql://u:p@h/db?password=secret, then", "postgresql://h/db then"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("is it me@work? no", "is it me@work? no"),
+    ],
+)
+def test_nothing_of_a_password_or_token_stays(uri: str, shown: str) -> None:
+    assert without_credentials(uri) == shown
+
+
 @pytest.mark.parametrize("name", ["a b#é", "c%20d?e"])
 def test_any_directory_name_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_template: Path, name: str

@@ -1,6 +1,6 @@
 import pytest
 
-from infra.errors import TrackingError
+from infra.errors import ObjectCorrupt, TrackingError
 from infra.store import MemoryStore
 from infra.tracking.base import RunStatus
 from infra.tracking.memory import MemoryTracker
@@ -75,3 +75,10 @@ def test_a_resumed_training_goes_on_without_the_server() -> None:
     run_id = open_demo(tracker, store)
     tracker.away = True
     assert open_demo(tracker, store) == run_id
+
+
+def test_a_note_that_was_cut_is_named() -> None:
+    store = MemoryStore()
+    store.write("tracking/0001.json", b"")
+    with pytest.raises(ObjectCorrupt, match=r"tracking/0001\.json"):
+        open_demo(MemoryTracker(), store)

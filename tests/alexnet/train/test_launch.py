@@ -1,0 +1,151 @@
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+
+from alexnet.train import launch
+from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
+from infra.errors import ObjectCorrupt, ServiceError
+
+GLOO = RuntimeError("Connection closed by peer")
+
+
+def _group_error(*failures: Exception) -> WorkerGroupError:
+    return WorkerGroupError("some workers failed", dict(enumerate(failures)))
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError()),
+        WorkerHealthCheckTimeoutError("A worker health check has been hanging."),
+        OutOfMemoryError("the node was low on memory"),
+        RayTaskError("step", "a traceback", ActorDiedError()),
+    ],
+    ids=lambda lost: type(lost).__name__,
+)
+def test_a_lost_worker_explains_the_errors_of_its_peers(lost: Exception) -> None:
+    explained = _explained(_group_error(GLOO, lost, GLOO), max_failures=3)
+    assert isinstance(explained, ServiceError)
+    assert explained.problem.startswith("workers died more than 3 times")
+    assert str(lost) in explained.problem
+    assert "last checkpoint" in explained.remedy
+
+
+@pytest.mark.parametrize(
+    "bugs",
+    [
+        (GLOO, ValueError("shapes differ")),
+        (RayTaskError("flush", "a traceback", KeyError("k")),),
+        (WorkerHealthCheckFailedError("m", RayTaskError("poll", "t", TypeError("unpicklable"))),),
+    ],
+)
+def test_a_bug_stays_what_it_is(bugs: tuple[Exception, ...]) -> None:
+    error = _group_error(*bugs)
+    assert _explained(error, max_failures=3) is error
+
+
+def test_a_projects_error_goes_before_lost_workers() -> None:
+    ours = ObjectCorrupt("shard 3 is cut", remedy="restore it")
+    lost = WorkerHealthCheckFailedError("m", ActorDiedError())
+    assert _explained(_group_error(lost, ours), max_failures=3) is ours
+
+
+def test_workers_that_could_not_be_started_are_a_service_error() -> None:
+    error: TrainingFailedError = ControllerError(WorkerGroupStartupTimeoutError(num_workers=8))
+    explained = _explained(error, max_failures=3)
+    assert isinstance(explained, ServiceError)
+    assert explained.problem.startswith("the workers could not be started: ")
+    assert "8 workers" in explained.problem
+
+
+def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
+    job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
+    placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False)
+    launch._trainer(job, placement, None, max_failures=3)
+    config = made["run_config"].failure_config
+    assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
+
+
+@ray.remote(num_cpus=0)
+class _Sink:
+    def position(self) -> tuple[int, int]:
+        return 1, 128
+
+    def failure(self) -> None:
+        return None
+
+    def finish(self, timeout_s: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def dead_sink(ray_local: Any) -> Any:
+    sink = _Sink.remote()
+    ray.get(sink.position.remote())
+    ray.kill(sink)
+    return sink
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> None:
+    monkeypatch.setattr(launch, "POLL_S", 0.05)
+    monkeypatch.setattr(launch, "_trainer", lambda *_: SimpleNamespace(fit=fit))
+    nothing: Any = None
+    run_training(
+        nothing, nothing, sink, max_failures=3, num_images=1, progress=lambda done, total: None
+    )
+
+
+@pytest.mark.ray
+def test_a_training_outlives_its_metrics_actor(
+    dead_sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(monkeypatch, dead_sink, lambda: time.sleep(0.3))
+    assert not finish_metrics(dead_sink, 1.0)
+
+
+@pytest.mark.ray
+def test_a_dead_metrics_actor_hides_no_error(
+    dead_sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit() -> None:
+        raise _group_error(ObjectCorrupt("shard 3 is cut", remedy="restore it"))
+
+    with pytest.raises(ObjectCorrupt, match="shard 3"):
+        _run(monkeypatch, dead_sink, fit)
+
+
+@pytest.mark.ray
+def test_a_killed_metrics_actor_starts_again_from_the_journal(
+    ray_local: Any, tmp_path: Any, mlflow_place: Any
+) -> None:
+    from infra.store import FolderStore
+    from infra.tracking.actor import start_metrics_actor
+    from infra.tracking.journal import Journal
+    from infra.tracking.points import MetricPoint
+
+    points = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(3)]
+    store = FolderStore(tmp_path / "run")
+    sink = start_metrics_actor(store.uri, mlflow_place, "no-run")
+    ray.get(sink.record.remote(points[:1], (1, 128)))
+    ray.get(sink.flush.remote())
+    ray.kill(sink, no_restart=False)
+    while ray.get(sink.position.remote()) is not None:  # the kill is under way
+        time.sleep(0.05)
+    ray.get(sink.record.remote(points, (3, 384)))
+    ray.get(sink.flush.remote())
+    assert ray.get(sink.position.remote()) == (3, 384)
+    journal = Journal(store)
+    assert [p for n in range(journal.num_segments) for p in journal.segment(n + 1)] == points

@@ -1,0 +1,126 @@
+"""Rendering over Ray when things go wrong: kills on the way, and tasks that die."""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from jpeg_archives import make_jpeg
+
+from infra.errors import ServiceError
+from infra.progress import no_progress
+from infra.store import FolderStore, MemoryStore
+from preprocessing import execute
+from preprocessing.dataset.labels import make_classes
+from preprocessing.execute import ENVIRONMENT, finished_shards, render_shards
+from preprocessing.members import Member, Members
+from preprocessing.plan import PlannedShard, plan_split
+from preprocessing.render import RenderJob, render_shard
+
+LEASE = "lease/0001.json"
+
+
+def job_of(target: Any, source: Any) -> tuple[RenderJob, tuple[PlannedShard, ...]]:
+    bodies = [make_jpeg(i) for i in range(6)]
+    source.write("a.tar", b"".join(bodies))
+    start, members = 0, []
+    for i, body in enumerate(bodies):
+        members.append(Member("train", "a.tar", f"{i}.jpg", start, len(body), "a"))
+        start += len(body)
+    job = RenderJob(
+        source=source,
+        target=target,
+        classes=make_classes({"a": "a"}),
+        stored_px=16,
+        quality=95,
+        rows_per_group=2,
+    )
+    table = pa.Table.from_pylist([asdict(member) for member in members], Members.schema())
+    return job, plan_split(Members(table), "train", seed=0, rows_per_shard=2)
+
+
+def render(job: RenderJob, plan: tuple[PlannedShard, ...], source_digest: str) -> None:
+    render_shards(
+        job,
+        plan,
+        source_digest=source_digest,
+        max_rejects=0,
+        parallelism=1,
+        progress=no_progress,
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(MemoryStore):
+    """Dies at a deletion."""
+
+    deletions_left = 0
+
+    def delete(self, key: str) -> None:
+        if not self.deletions_left:
+            raise Killed
+        self.deletions_left -= 1
+        super().delete(key)
+
+
+@pytest.mark.parametrize("deletions", range(10))
+def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
+    deletions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Mortal()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    store.write(ENVIRONMENT, b"another")
+    store.write(LEASE, b"mine")
+    assert len(finished_shards(store, plan)) == 3
+    monkeypatch.setattr(execute, "_run_tasks", reused := Tasks())
+    store.deletions_left = deletions
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    store.deletions_left = 100
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    assert reused.todo == [planned.path for planned in plan]
+    assert store.read(LEASE) == b"mine"
+
+
+class Tasks:
+    """In place of Ray: notes what is left to do, and dies."""
+
+    todo: list[str]
+
+    def __call__(self, job: Any, plan: list[PlannedShard], parallelism: Any) -> Any:
+        self.todo = [planned.path for planned in plan]
+        raise Killed
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+class TestTasks:
+    def test_one_that_keeps_dying_is_named_with_a_remedy(
+        self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(job: RenderJob, planned: PlannedShard) -> None:
+            os._exit(1)
+
+        monkeypatch.setattr(execute, "render_shard", die)
+        job, plan = job_of(workspace.child("to"), workspace.child("from"))
+        with pytest.raises(ServiceError, match="kept dying") as caught:
+            render(job, plan, "source")
+        assert "prepare.parallelism" in caught.value.remedy
+
+    def test_a_bug_in_one_is_raised_as_it_is(
+        self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(job: RenderJob, planned: PlannedShard) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(execute, "render_shard", fail)
+        job, plan = job_of(workspace.child("to"), workspace.child("from"))
+        with pytest.raises(ZeroDivisionError):
+            render(job, plan, "source")
