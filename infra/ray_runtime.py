@@ -99,6 +99,28 @@ def cluster_resources() -> Resources:
     )
 
 
+@contextmanager
+def lost_work_named(what: str, remedy: str) -> Iterator[None]:
+    """Say what Ray's errors in the block mean: our own error, or work that was lost for good.
+
+    Raises:
+        ProjectError: the deliberate one that a task or actor raised.
+        ServiceError: "`what` kept dying", when processes ended under it.
+        RayTaskError: as it is, for a bug.
+    """
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        deliberate = project_error_in(error)
+        if deliberate is not None:
+            raise deliberate from error
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise
+        raise ServiceError(f"{what} kept dying: {error}", remedy=remedy) from error
+
+
 def project_error_in(error: BaseException) -> ProjectError | None:
     """Find the deliberate error that a Ray task or actor raised, inside what Ray raised for it."""
     seen: list[BaseException] = []

@@ -30,7 +30,7 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
     store = open_store(uri)
     for receipt, describe in _KINDS.items():
-        if any(info.key.startswith(receipt) for info in store.list(receipt)):
+        if store.stat(receipt) is not None:
             return describe(store)
     raise DataError(
         f"{store.uri} is no dataset, run, checkpoint, evaluation, verdict or registration",
@@ -161,7 +161,7 @@ _KINDS: Final = {
     "run.json": _run,
     "receipt.json": _checkpoint,
     "evaluation.json": _evaluation,
-    "verdict-": _verdict,
+    "verdict-0001.json": _verdict,
     "registration.json": _registration,
 }
 """What the folder of each kind holds when it exists."""

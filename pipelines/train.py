@@ -167,7 +167,7 @@ class TrainStep(Step[Training]):
         if found is not None and found.step == total_steps:
             deliver_journal(self.tracker, self.folder(), run_id)
             return
-        from alexnet.train.launch import finish_metrics, run_training
+        from alexnet.train.launch import run_training
 
         placement = self._place()
         sink = start_metrics_actor(
@@ -193,7 +193,18 @@ class TrainStep(Step[Training]):
                 )
             drain_s = DRAIN_S
         finally:
-            if not finish_metrics(sink, drain_s):
+            self._finish(sink, drain_s)
+
+    def _finish(self, sink: Any, drain_s: float) -> None:  # noqa: ANN401 - a Ray handle
+        from alexnet.train.launch import finish_metrics
+
+        try:
+            sent = finish_metrics(sink, drain_s)
+        except ServiceError as error:
+            # Said, not raised: an error of the training itself must not be hidden by it.
+            self.context.say(f"train: the last points were not kept: {error.problem}")
+        else:
+            if not sent:
                 self.context.say("train: MLflow is away; its curves follow when it is back")
 
     def _job(self) -> TrainJob:

@@ -13,10 +13,9 @@ from pydantic import ValidationError
 
 from infra.canonical import canonical_json
 from infra.commit import read_receipt
-from infra.errors import ServiceError
 from infra.lease import FOLDER as LEASES
 from infra.progress import ProgressReport
-from infra.ray_runtime import cluster_resources, project_error_in
+from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore
 from preprocessing.commit import check_rejects
 from preprocessing.plan import PlannedShard
@@ -133,15 +132,8 @@ def _run_tasks(
 def _result(reference: Any) -> ShardReceipt:  # noqa: ANN401 - Ray ships no types
     import ray
 
-    try:
+    with lost_work_named(
+        "a render task",
+        remedy="see Ray's logs; lower prepare.parallelism if it ran out of memory",
+    ):
         return ray.get(reference)
-    except ray.exceptions.RayError as error:
-        deliberate = project_error_in(error)
-        if deliberate is not None:
-            raise deliberate from error
-        if isinstance(error, ray.exceptions.RayTaskError):
-            raise
-        raise ServiceError(
-            f"a render task kept dying: {error}",
-            remedy="see Ray's logs; lower prepare.parallelism if it ran out of memory",
-        ) from error

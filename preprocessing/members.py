@@ -59,10 +59,6 @@ class Members:
         """Return every member's name, in order."""
         return self.table["name"].to_pylist()
 
-    def num_bytes(self) -> int:
-        """Return the sum of the members' sizes."""
-        return int(pc.sum(self.table["size_bytes"]).as_py() or 0)
-
     def digest(self) -> str:
         """Hex SHA-256 of the content, in order; knows nothing of places and times."""
         digest = hashlib.sha256(str(len(self)).encode())

@@ -28,9 +28,9 @@ from alexnet.evaluate.tables import (
 )
 from alexnet.evaluate.trained import TrainedNetwork
 from infra.commit import commit_receipt, write_object
-from infra.errors import DataError, RecipeError, ServiceError
+from infra.errors import DataError, RecipeError
 from infra.progress import ProgressReport, no_progress
-from infra.ray_runtime import cluster_resources, project_error_in
+from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
 
@@ -161,7 +161,10 @@ def _run(job: _Job, settings: EvaluateSettings, progress: ProgressReport) -> Blo
             workers[number * len(workers) // len(blocks)].evaluate.remote(block)
             for number, block in enumerate(blocks)
         ]
-        with _errors_named():
+        with lost_work_named(
+            "evaluation workers",
+            remedy="see Ray's logs; lower evaluate.parallelism if they ran out of memory",
+        ):
             _wait(results, blocks, progress)
             return join_results(ray.get(results))
 
@@ -201,19 +204,3 @@ def _share(slots: float, workers: int) -> float:
         return 0.0
     # No worker can straddle two slots: each slot holds a whole number of them.
     return 100 // math.ceil(workers / slots) / 100
-
-
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        deliberate = project_error_in(error)
-        if deliberate is not None:
-            raise deliberate from error
-        if isinstance(error, ray.exceptions.RayTaskError):
-            raise
-        raise ServiceError(
-            f"evaluation workers kept dying: {error}",
-            remedy="see Ray's logs; lower evaluate.parallelism if they ran out of memory",
-        ) from error
