@@ -21,7 +21,7 @@ from infra.canonical import canonical_json
 from infra.commit import Frozen, parse_receipt, read_receipt
 from infra.errors import LeaseLost, StoreError
 from infra.process_identity import ProcessIdentity, is_known_dead, this_process
-from infra.store import ObjectStore
+from infra.store import ObjectStore, is_remote
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,11 @@ class LeaseTimings:
     stale_s: float = 30.0
     poll_s: float = 0.2
 
+    @staticmethod
+    def of(store: ObjectStore) -> "LeaseTimings":
+        """Return what suits a place: a look at a remote one is three requests."""
+        return LeaseTimings(poll_s=2.0) if is_remote(store) else LeaseTimings()
+
 
 class Lease:
     """The right to work, while it lasts."""
@@ -74,7 +79,8 @@ def hold_lease(
     """Wait until nobody else works on this folder, then hold it while the block runs.
 
     Another's claim ends when it is released, when its process is known dead (same host), or when
-    its heartbeat has not changed for `stale_s` of our own clock. When another takes this lease
+    its heartbeat has not changed for `stale_s` of our own clock; while the store is away nobody can
+    be heard, so that counts for no more than a beat. When another takes this lease
     over, a block in the main thread is interrupted; elsewhere it must look at `lease.lost`.
 
     Args:
@@ -86,7 +92,7 @@ def hold_lease(
     Raises:
         LeaseLost: another process took over while the block ran.
     """
-    timings = timings or LeaseTimings()
+    timings = timings or LeaseTimings.of(store)
     claim = _acquire(store, timings, wait_report, clock)
     lease = Lease(claim.number)
     heart = _Heart(store, lease, timings)
@@ -132,15 +138,20 @@ def _wait_until_over(
     clock: Callable[[], float],
 ) -> None:
     """Return when the claim of this number ended, or is no longer the newest."""
-    heard, heard_at = None, clock()
+    heard, silence_s, looked_at = None, 0.0, clock()
     reported = wait_report is None
     while (body := read_receipt(store, _claim_key(number))) is not None:
         claim = parse_receipt(Claim, body, f"{store.uri}/{_claim_key(number)}")
         beat = read_receipt(store, _beat_key(number))
-        if beat != heard:
-            heard, heard_at = beat, clock()
-        silent = clock() - heard_at >= timings.stale_s
-        if silent or _is_released(store, number, beat) or is_known_dead(claim.process):
+        now = clock()
+        # A look that took long met a store that was away, for the owner's beats as well.
+        silence_s = silence_s + min(now - looked_at, timings.beat_s) if beat == heard else 0.0
+        heard, looked_at = beat, now
+        if (
+            silence_s >= timings.stale_s
+            or _is_released(store, number, beat)
+            or is_known_dead(claim.process)
+        ):
             return
         if wait_report is not None and not reported:
             reported = True
@@ -189,7 +200,8 @@ class _Heart:
     """The thread that says the owner is alive, and looks whether another took over."""
 
     def __init__(self, store: ObjectStore, lease: Lease, timings: LeaseTimings) -> None:
-        self._store = store
+        # A beat that comes late is worth nothing: the next one is due.
+        self._store = store.with_deadline(timings.beat_s)
         self._lease = lease
         self._beat_s = timings.beat_s
         self._count = 0

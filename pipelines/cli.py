@@ -21,6 +21,9 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=False)
 app.add_typer(recipes_app, name="recipes")
 
+storage_app = typer.Typer(help="Places that hold a workspace.", no_args_is_help=True)
+app.add_typer(storage_app, name="storage")
+
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
 ]
@@ -166,6 +169,17 @@ def show(
     from pipelines.recipe_yaml import load_recipe
 
     print_recipe(load_recipe(name, overrides), as_json=as_json)
+
+
+@storage_app.command("check")
+def check(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A directory, or s3://bucket/prefix.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that a store keeps what commits rest on: conditional puts, ranges, lists and more."""
+    from pipelines.storage import check_storage
+
+    check_storage(uri, as_json=as_json)
 
 
 def main() -> None:

@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import IO
+from typing import IO, Final
 
 from infra.errors import StoreError
 from infra.progress import ProgressReport, StatusLine
 from infra.ray_runtime import Resources, ray_session
 from infra.store import ObjectStore, open_store
+from infra.store.check import open_workspace
 from infra.tracking.place import TrackingPlace, place_for
 from pipelines.recipe import Recipe
+
+FIRST_CONTACT_S: Final = 15.0
+"""How long a store may stay away when a command starts; later it may for minutes."""
 
 
 @dataclass
@@ -56,15 +60,16 @@ def open_context(
     """Open the workspace and decide where runs are tracked.
 
     Raises:
-        StoreError: the workspace cannot be written.
+        StoreError: the workspace cannot be written, or its store would lose commits.
         RecipeError: the two do not go together.
     """
     store = open_store(workspace)
+    tracking = place_for(store, tracking_uri)
     try:
-        store.write("workspace.json", b'{"schema_version":1}')
+        open_workspace(store.with_deadline(FIRST_CONTACT_S))
     except StoreError as error:
         raise StoreError(
-            f"the workspace {store.uri} cannot be written: {error.problem}",
-            remedy="name another with --workspace or $ALEXNET_WORKSPACE",
+            f"the workspace {store.uri} cannot be used: {error.problem}",
+            remedy=f"{error.remedy}; or name another with --workspace or $ALEXNET_WORKSPACE",
         ) from error
-    return Context(recipe, store, place_for(store, tracking_uri), stream)
+    return Context(recipe, store, tracking, stream)

@@ -4,27 +4,21 @@ The standard library's tarfile passes over some damage in silence (a cut header,
 member), so every member's end and the end-of-archive block are checked here.
 """
 
-import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from infra.commit import Frozen
-from infra.store import ObjectStore
+from infra.store import ObjectStore, RangeFile
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 TRAIN_ARCHIVE: Final = "ILSVRC2012_img_train.tar"
 VAL_ARCHIVE: Final = "ILSVRC2012_img_val.tar"
 DEVKIT_ARCHIVE: Final = "ILSVRC2012_devkit_t12.tar.gz"
 
 _AGAIN: Final = "download the archive again, and compare its MD5 with the published one"
-_LOCAL_READ_AHEAD_BYTES: Final = 4096  # a header; the disk seeks for nothing
-_REMOTE_READ_AHEAD_BYTES: Final = 8 << 20  # a request costs as much as some megabytes
 
 
 class SourceFile(Frozen):
@@ -117,7 +111,7 @@ def _refuse_hostile(info: tarfile.TarInfo, where: str) -> None:
     )
 
 
-def _check_end(file: "RangeFile", offset: int, where: str) -> None:
+def _check_end(file: RangeFile, offset: int, where: str) -> None:
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
@@ -128,60 +122,3 @@ def _check_end(file: "RangeFile", offset: int, where: str) -> None:
         )
     if any(block):
         raise ArchiveCorrupt(f"{where} has no member header at byte {offset:,}", remedy=_AGAIN)
-
-
-def is_remote(store: ObjectStore) -> bool:
-    """Whether each read is a request over a network."""
-    return "://" in store.uri
-
-
-class RangeFile(io.RawIOBase):
-    """Bytes start to stop of a stored object as a seekable file, read ahead in one buffer.
-
-    A read returns fewer bytes than asked for at the end only.
-    """
-
-    def __init__(self, store: ObjectStore, key: str, start: int, stop: int) -> None:
-        super().__init__()
-        self._store, self._key = store, key
-        self._start, self._size = start, stop - start
-        self._position = 0
-        self._buffer, self._buffer_start = b"", 0
-        remote = is_remote(store)
-        self._read_ahead = _REMOTE_READ_AHEAD_BYTES if remote else _LOCAL_READ_AHEAD_BYTES
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position, counted from the range's start."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; positions past the end are allowed and read as empty."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, target: "WriteableBuffer") -> int:
-        """Fill a buffer from the position on."""
-        view = memoryview(target).cast("B")
-        count = max(0, min(len(view), self._size - self._position))
-        offset = self._position - self._buffer_start
-        if not 0 <= offset <= len(self._buffer) - count:
-            self._fetch(count)
-            offset = 0
-        piece = self._buffer[offset : offset + count]
-        view[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-    def _fetch(self, count: int) -> None:
-        stop = min(self._position + max(count, self._read_ahead), self._size)
-        body = self._store.read_range(self._key, self._start + self._position, self._start + stop)
-        self._buffer, self._buffer_start = body, self._position

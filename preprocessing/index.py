@@ -22,8 +22,8 @@ from infra.commit import (
     read_receipt,
     write_object,
 )
-from infra.store import ObjectStore
-from preprocessing.archives import SourceFile, TarMember, is_remote, walk_tar
+from infra.store import ObjectStore, is_remote
+from preprocessing.archives import SourceFile, TarMember, walk_tar
 from preprocessing.errors import ArchiveCorrupt
 
 INDEX_VERSION: Final = 1

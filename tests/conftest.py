@@ -1,4 +1,5 @@
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.ray_runtime import Resources, ray_session
-from infra.store import FolderStore
+from infra.store import FolderStore, S3Store
+from infra.store.s3_client import s3_client
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 
@@ -28,6 +30,25 @@ def _make_importable(name: str) -> None:
 _make_importable("end_to_end_tools")
 _make_importable("jpeg_archives")
 _make_importable("mlflow_window")
+_make_importable("s3_servers")
+from s3_servers import (  # noqa: E402 - importable from here on
+    MOTO,
+    FaultyServer,
+    RealServer,
+    S3Server,
+    ServerUnavailable,
+    start_faulty_server,
+    start_real_server,
+)
+
+S3_TESTS_RAN_ON = pytest.StashKey[str]()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if server := config.stash.get(S3_TESTS_RAN_ON, None):
+        terminalreporter.write_line(f"S3 tests ran on {server}")
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +89,64 @@ def mlflow_place(tmp_path: Path, mlflow_template: Path) -> TrackingPlace:
     folder.mkdir()
     shutil.copy(mlflow_template, folder / "mlflow.db")
     return place_for(FolderStore(folder), None)
+
+
+@pytest.fixture(scope="session")
+def faulty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    """The server behind `faulty_s3`, which is what a test asks for."""
+    with start_faulty_server(tmp_path_factory.mktemp("faulty-s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def faulty_s3(faulty_server: FaultyServer) -> Iterator[FaultyServer]:
+    """An S3 that goes wrong as the test tells it; its objects stay for the next test."""
+    yield faulty_server
+    # After each test: where there is no other server, all S3 tests run on this one.
+    faulty_server.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def s3_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    """A real S3 when it can be had, else moto; the summary says which, and why. Objects stay."""
+    try:
+        server = start_real_server(tmp_path_factory.mktemp("s3"))
+    except ServerUnavailable as error:
+        request.config.stash[S3_TESTS_RAN_ON] = f"{MOTO} (no real server: {error})"
+        yield request.getfixturevalue("faulty_server")
+        return
+    request.config.stash[S3_TESTS_RAN_ON] = server.kind
+    with server:
+        yield server
+
+
+@pytest.fixture
+def killable_s3(s3_server: S3Server) -> Iterator[RealServer]:
+    """The real S3, which a test may kill: it runs again afterwards."""
+    if not isinstance(s3_server, RealServer):
+        pytest.skip("no real S3 server; the summary says why")
+    yield s3_server
+    s3_server.start()
+
+
+def _use_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    """Give this process the server's settings, and the test a place of its own."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_client.cache_clear()
+    yield S3Store(server.bucket, f"tests/{secrets.token_hex(8)}")
+    s3_client.cache_clear()
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    """An empty place on the real S3, or on its substitute."""
+    yield from _use_s3(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def faulty_store(faulty_s3: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    """An empty place on the S3 that goes wrong as the test tells it."""
+    yield from _use_s3(faulty_s3, monkeypatch)

@@ -5,6 +5,7 @@ crops) is computed here from the order, so that a plan of millions of images is 
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from alexnet.data.batches import Ints, Rows
 from alexnet.data.crops import draw_crops, draw_shared_crops
 from alexnet.data.order import Layout, Order, OrderKind
-from infra.store import ObjectStore, open_store
+from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_stored
 from preprocessing.dataset.schema import ShardReader, jpeg_column
@@ -90,20 +91,31 @@ class ShareReader:
         return self.order.share(epoch, step, self._spec.rank, self._spec.world_size)
 
     def _read_groups(self, addresses: Ints) -> dict[GroupKey, "_Group"]:
-        """Read every row group that the rows lie in, each shard's in one call."""
+        """Read every row group that the rows lie in."""
         size = self._manifest.rows_per_group
         wanted = np.unique(np.stack([addresses[:, 0], addresses[:, 1] // size], axis=1), axis=0)
+        parts = [
+            (shard, [int(group) for group in wanted[wanted[:, 0] == shard, 1]])
+            for shard in map(int, np.unique(wanted[:, 0]))
+        ]
         groups: dict[GroupKey, _Group] = {}
-        for shard in map(int, np.unique(wanted[:, 0])):
-            numbers = [int(group) for group in wanted[wanted[:, 0] == shard, 1]]
-            table = self._open_shard(shard).read_groups(numbers)
-            jpegs, start = jpeg_column(table), 0
-            labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
-            for number in numbers:
-                stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
-                part = slice(start, stop)
-                groups[shard, number] = _Group(jpegs[part], labels[part], ids[part])
-                start = stop
+        # One shard after the other, a remote store's answers would be waited for in turn.
+        with ThreadPoolExecutor(max_workers=8 if is_remote(self._store) else 1) as threads:
+            for part in threads.map(lambda part: self._read_shard(*part), parts):
+                groups |= part
+        return groups
+
+    def _read_shard(self, shard: int, numbers: list[int]) -> dict[GroupKey, "_Group"]:
+        size = self._manifest.rows_per_group
+        table = self._open_shard(shard).read_groups(numbers)
+        jpegs, start = jpeg_column(table), 0
+        labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
+        groups: dict[GroupKey, _Group] = {}
+        for number in numbers:
+            stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
+            part = slice(start, stop)
+            groups[shard, number] = _Group(jpegs[part], labels[part], ids[part])
+            start = stop
         return groups
 
     def _rows_of_step(

@@ -1,4 +1,4 @@
-"""What the system asks of a place that holds objects: a directory, memory, later S3.
+"""What the system asks of a place that holds objects: a directory, memory, S3.
 
 Objects are whole or absent: no reader ever sees half of one. The only atomic decision is
 `create`, which is what every commit, lease and attempt is built on.
@@ -35,6 +35,10 @@ class ObjectStore(Protocol):
 
     def child(self, prefix: str) -> "ObjectStore":
         """Return the store of the keys below a prefix."""
+        ...
+
+    def with_deadline(self, deadline_s: float) -> "ObjectStore":
+        """Return the same place, where a call that fails is tried again for at most so long."""
         ...
 
     def read(self, key: str) -> bytes:
@@ -75,3 +79,8 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""
         ...
+
+
+def is_remote(store: ObjectStore) -> bool:
+    """Whether each read is a request over a network."""
+    return not store.uri.startswith(("/", "memory:"))

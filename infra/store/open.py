@@ -6,13 +6,14 @@ from urllib.parse import unquote, urlsplit
 from infra.errors import RecipeError
 from infra.store.base import ObjectStore
 from infra.store.folder import FolderStore
+from infra.store.s3 import parse_s3_uri
 
 
 def open_store(uri: str) -> ObjectStore:
-    """Open the store at a directory, relative or not, or at a `file://` URI.
+    """Open the store at a directory, relative or not, at `file://…` or at `s3://bucket/prefix`.
 
     Raises:
-        RecipeError: another scheme, or the home of a user there is not.
+        RecipeError: another scheme, no bucket, or the home of a user there is not.
 
     """
     scheme, separator, _ = uri.partition("://")
@@ -20,8 +21,10 @@ def open_store(uri: str) -> ObjectStore:
         return FolderStore(_expanded(uri))
     if scheme == "file":
         return FolderStore(Path(unquote(urlsplit(uri).path)))
+    if scheme == "s3":
+        return parse_s3_uri(uri)
     raise RecipeError(
-        f"{uri}: no store for {scheme}://", remedy="name a directory or a file:// URI"
+        f"{uri}: no store for {scheme}://", remedy="name a directory, s3://… or file://…"
     )
 
 

@@ -5,11 +5,12 @@ import math
 import re
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from infra.canonical import canonical_json, digest_of
 from infra.commit import read_receipt, unreadable
-from infra.store import ObjectStore
+from infra.store import ObjectStore, is_remote
 from infra.tracking.points import MetricPoint
 
 FOLDER: Final = "journal/"
@@ -29,10 +30,15 @@ class Journal:
         self._segments: list[tuple[MetricPoint, ...]] = []
         self._known: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
-        for number, info in enumerate(_segments_in(store), start=1):
-            if info != _segment_key(number):
-                break
-            self._take(_decode(store.read(info), f"{store.uri}/{info}"))
+        keys = [
+            key
+            for number, key in enumerate(_segments_in(store), start=1)
+            if key == _segment_key(number)
+        ]
+        # A long training has thousands of them, and in a remote store each is a request.
+        with ThreadPoolExecutor(max_workers=16 if is_remote(store) else 1) as threads:
+            for key, body in zip(keys, threads.map(store.read, keys), strict=True):
+                self._take(_decode(body, f"{store.uri}/{key}"))
 
     @property
     def num_segments(self) -> int:

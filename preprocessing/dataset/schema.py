@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.store import ObjectStore
+from infra.store import ObjectStore, RangeFile, is_remote
 from preprocessing.dataset.manifest import Shard
 from preprocessing.errors import ShardCorrupt
 
@@ -27,6 +27,8 @@ FIELDS = (
     pa.field("width", pa.int32(), nullable=False),
 )
 _COLUMNS_READ = ("image.bytes", "label", "sample_id")
+_FOOTER_BYTES = 64 << 10
+"""What Arrow reads first of a file: of a shard's end, nearly always the whole footer."""
 
 
 def shard_schema(class_names: Sequence[str]) -> pa.Schema:
@@ -69,8 +71,9 @@ class ShardReader:
     def __init__(self, store: ObjectStore, shard: Shard) -> None:
         self._shard = shard
         self._where = f"{store.uri}/{shard.path}"
+        self._remote: RangeFile | None = None
         with _corruption_named(self._where):
-            self._source = store.open_input(shard.path)
+            self._source = self._open(store)
             self._file = pq.ParquetFile(
                 self._source, page_checksum_verification=True, pre_buffer=False
             )
@@ -83,9 +86,33 @@ class ShardReader:
             ShardCorrupt: the bytes are damaged.
         """
         with _corruption_named(self._where):
+            if self._remote is not None:
+                self._remote.fetch(self._bytes_of(group) for group in groups)
             return self._file.read_row_groups(
                 list(groups), columns=list(_COLUMNS_READ), use_threads=False
             )
+
+    def _open(self, store: ObjectStore) -> pa.NativeFile:
+        if not is_remote(store):
+            return store.open_input(self._shard.path)
+        # The footer, in one request; then row groups, each whole and many at once: Arrow by itself
+        # would ask for a column at a time, and wait for each.
+        self._remote = RangeFile(
+            store, self._shard.path, 0, self._shard.size_bytes, read_ahead_bytes=0
+        )
+        self._remote.fetch(
+            [(max(0, self._shard.size_bytes - _FOOTER_BYTES), self._shard.size_bytes)]
+        )
+        return pa.PythonFile(self._remote, mode="r")
+
+    def _bytes_of(self, group: int) -> tuple[int, int]:
+        """Return where the columns that are read lie, from the first to the last."""
+        row_group = self._file.metadata.row_group(group)
+        columns = [row_group.column(i) for i in range(row_group.num_columns)]
+        read = [column for column in columns if column.path_in_schema in _COLUMNS_READ]
+        start = min(column.data_page_offset for column in read)
+        stop = max(column.data_page_offset + column.total_compressed_size for column in read)
+        return start, stop
 
     def _check(self) -> None:
         metadata = self._file.metadata

@@ -5,17 +5,34 @@ from typing import Any
 
 import pytest
 from mlflow_window import MlflowWindow
+from s3_servers import FaultyServer
 
-from infra.store import FolderStore, MemoryStore, ObjectStore
+from infra.store import FolderStore, MemoryStore, ObjectStore, S3Store
 from infra.tracking.base import Tracker
 from infra.tracking.memory import MemoryTracker
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(params=["memory", "folder", "s3", "s3-with-faults"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "a store")
+    """An empty store."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "folder":
+        return FolderStore(tmp_path / "a store")
+    place: S3Store = request.getfixturevalue(
+        "s3_store" if request.param == "s3" else "store_with_faults"
+    )
+    return place
+
+
+@pytest.fixture
+def store_with_faults(faulty_store: S3Store, faulty_s3: FaultyServer) -> S3Store:
+    """Every tenth call or so fails, is cut off, or is done and answered as if it had failed."""
+    for seed, fault in enumerate((500, 503, "reset", "truncate", "lost-answer")):
+        faulty_s3.add_fault(fault, rate=0.03, seed=seed)
+    return faulty_store
 
 
 class MemoryWindow:
