@@ -62,12 +62,15 @@ class TrainStep(Step[Training]):
             self.tracker.check_reachable(REACHABLE_S)
 
     def check(self) -> None:
-        """Refuse a network that cannot be built, a tracker that is away, too small a cluster."""
+        """Refuse a network that cannot be built, and a tracker that is away."""
         check_network(self.context.recipe)
         if self.context.recipe.train.sample_log is not None:
             open_store(self.context.recipe.train.sample_log)
         if not self._is_noted():
             self.tracker.check_reachable(REACHABLE_S)
+
+    def check_cluster(self) -> None:
+        """Refuse too small a cluster."""
         self._place()
 
     def find(self) -> Training | None:

@@ -6,7 +6,7 @@ folder. Retry, resume, reuse and concurrency all follow from this one rule.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -67,18 +67,26 @@ class Step(ABC, Generic[Product]):
     def check(self) -> None:
         """Refuse, before any step runs, what could only fail later. Nothing by default."""
 
+    def check_cluster(self) -> None:
+        """Refuse what the cluster cannot hold; may start Ray. Nothing by default."""
+
     def look(self) -> bool:
         """Find the product and keep it; tell whether there is one."""
         self._product = self.find()
         return self._product is not None
 
-    def ensure(self) -> State:
-        """Find the product or make it; only one process makes it, others wait for it."""
+    def ensure(self, before_making: Callable[[], None]) -> State:
+        """Find the product or make it; only one process makes it, others wait for it.
+
+        Args:
+            before_making: called when it is certain that this process makes it.
+        """
         if self.is_done or self.look():
             return "holds"
         with hold_lease(self.folder(), wait_report=lambda _: self._say_waiting()) as self._lease:
             if self.look():
                 return "holds"
+            before_making()
             self._product = self.make()
         return "ran"
 
@@ -100,17 +108,14 @@ class Outcome:
 def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
     """Bring every step to its product, in order."""
     went: list[tuple[Step[Any], State, float]] = []
-    checked = False
+    checks = _Checks(steps)
     for step in steps:
         step.check_early()
-    for number, step in enumerate(steps):
+    for step in steps:
         started_at = time.monotonic()
-        if not checked and not step.look():
-            # Something will run: ask all that is left first, so that nothing fails hours later.
-            for later in steps[number:]:
-                later.check()
-            checked = True
-        state = step.ensure()
+        if not step.look():
+            checks.before_waiting()
+        state = step.ensure(before_making=checks.before_making)
         seconds = time.monotonic() - started_at
         step.context.say(f"{step.name:<9} {state}  {seconds:.1f} s  {step.folder().uri}")
         went.append((step, state, seconds))
@@ -119,6 +124,31 @@ def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
         Outcome(step.name, state, seconds, step.folder().uri, step.fields(step.product))
         for step, state, seconds in went
     ]
+
+
+class _Checks:
+    """Asks every step that is not done what could only fail hours later, so that it fails now.
+
+    The cluster is looked at when something is about to be made and not before: of many processes
+    that run one recipe, those that only wait should not start a Ray each.
+    """
+
+    def __init__(self, steps: Sequence[Step[Any]]) -> None:
+        self._steps = steps
+        self._done: set[str] = set()
+
+    def before_waiting(self) -> None:
+        self._run_once("check")
+
+    def before_making(self) -> None:
+        self._run_once("check_cluster")
+
+    def _run_once(self, name: Literal["check", "check_cluster"]) -> None:
+        if name not in self._done:
+            for step in self._steps:
+                if not step.is_done:
+                    getattr(step, name)()
+        self._done.add(name)
 
 
 def look_at_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:

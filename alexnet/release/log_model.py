@@ -11,7 +11,8 @@ import infra
 import preprocessing
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.package import FILES, write_package
-from alexnet.release.registry import global_tracking, open_client, translated
+from alexnet.release.registry import global_tracking, translated
+from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 
 _NEEDS: Final = (
@@ -43,7 +44,7 @@ def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str) -> str
         ):
             # pyfunc.log_model is this call without `run_id`: it would open a run of its own, and
             # without `model_id` either files the model under experiment 0, in ./mlruns.
-            client = open_client(tracking_uri)
+            client = open_mlflow_client(tracking_uri)
             made = client.create_logged_model(
                 client.get_run(run_id).info.experiment_id, name="model", source_run_id=run_id
             )

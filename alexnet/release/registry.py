@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from infra.errors import TrackingError
+from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import without_credentials
 
@@ -39,7 +40,7 @@ class ModelRegistry:
         self.tracking_uri = tracking_uri
         self.name = name
         with translated(tracking_uri):
-            self._client = open_client(tracking_uri)
+            self._client = open_mlflow_client(tracking_uri)
 
     def champion(self) -> RegisteredVersion | None:
         """Return the version the alias `champion` points to, or None."""
@@ -130,11 +131,6 @@ class ModelRegistry:
         except import_mlflow().exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-
-def open_client(tracking_uri: str) -> Any:  # noqa: ANN401 - MLflow ships no types
-    """Open a client whose runs and models are on the same server."""
-    return import_mlflow().MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
 @contextmanager

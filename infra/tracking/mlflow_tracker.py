@@ -15,6 +15,7 @@ from infra.tracking.base import (
     RUN_KEY_TAG,
     RunStatus,
 )
+from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import TrackingPlace, without_credentials
 from infra.tracking.points import MetricPoint
@@ -147,8 +148,7 @@ class MlflowTracker:
         # Lazy: for a database file, making the client opens it and brings its tables up to date.
         with self._opening:
             if self._opened is None:
-                uri = self._place.uri
-                self._opened = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
+                self._opened = open_mlflow_client(self._place.uri)
             return self._opened
 
     def _find_experiment(self) -> str | None:

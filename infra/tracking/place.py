@@ -59,10 +59,17 @@ def without_credentials(uri: str) -> str:
     return _QUERY.sub(r"\1", _CREDENTIALS.sub("", uri))
 
 
-def _named_place(uri: str) -> TrackingPlace:
+def sqlite_path(uri: str) -> Path | None:
+    """Return the absolute path of a `sqlite:///` URI's file; None for any other URI."""
     if not uri.startswith(_SQLITE):
+        return None
+    return Path(unquote(uri.removeprefix(_SQLITE))).absolute()
+
+
+def _named_place(uri: str) -> TrackingPlace:
+    path = sqlite_path(uri)
+    if path is None:
         return TrackingPlace(uri, None, without_credentials(uri).rstrip("/"))
-    path = Path(unquote(uri.removeprefix(_SQLITE))).absolute()
     return _file_place(path, registry_id=_sqlite_uri(path))
 
 

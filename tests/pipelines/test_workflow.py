@@ -53,6 +53,9 @@ class Note(Step[bytes]):
         if self.refusal is not None:
             raise self.refusal
 
+    def check_cluster(self) -> None:
+        self.diary.append(f"see the cluster for {self.name}")
+
     def fields(self, product: bytes) -> dict[str, Any]:
         return {"said": product.decode()}
 
@@ -119,15 +122,23 @@ def test_all_that_is_left_is_checked_before_the_first_step_runs(
     context: Context, diary: list[str]
 ) -> None:
     run_steps(three_steps(context, diary))
-    assert diary[:4] == ["check first", "check second", "check third", "make first"]
-    assert len(diary) == 6
+    names = ("first", "second", "third")
+    before = [f"{what} {name}" for what in ("check", "see the cluster for") for name in names]
+    assert diary == [*before, *(f"make {name}" for name in names)]
 
 
 def test_what_holds_is_not_checked(context: Context, diary: list[str]) -> None:
     run_steps(three_steps(context, diary)[:1])
     diary.clear()
     run_steps(three_steps(context, diary))
-    assert diary == ["check second", "check third", "make second", "make third"]
+    assert diary == [
+        "check second",
+        "check third",
+        "see the cluster for second",
+        "see the cluster for third",
+        "make second",
+        "make third",
+    ]
     diary.clear()
     run_steps(three_steps(context, diary))
     assert diary == []
@@ -179,7 +190,8 @@ def test_a_step_made_by_another_meanwhile_is_not_made_again(
     waiter.join(WAIT_S)
     assert states(outcomes) == ["holds"]
     assert outcomes[0].fields == {"said": "theirs"}
-    assert "make first" not in diary
+    # Nor was the cluster looked at, for which a Ray would have been started.
+    assert diary == ["check first"]
 
 
 def test_whoever_waits_says_so(context: Context, diary: list[str]) -> None:
