@@ -2,35 +2,62 @@
 
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
-from infra.errors import ProjectError, ServiceError
+from infra.errors import ProjectError, RecipeError, ServiceError
 
-_QUIET: Final = {
+Result = TypeVar("Result")
+
+LOCAL: Final = "local"
+CONNECT_S: Final = 10.0
+NODE_ANSWER_S: Final = 60.0
+
+_SETTINGS: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # A local instance needs no token; a file left by another Ray would switch tokens on.
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # Train's defaults suit clusters of minutes: a lost worker would go unnoticed for seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    # One try to reach a cluster: with Ray's twenty, an address where nobody answers takes minutes.
+    "RAY_gcs_server_port_wait_time_s": "1",
 }
+# A local instance needs no token; a file left by another Ray would switch tokens on.
+_LOCAL_SETTINGS: Final = {"RAY_AUTH_MODE": "disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What one machine of a cluster offers."""
+
+    cpus: float
+    gpus: float
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a cluster has in all."""
+    """What a cluster has."""
 
-    cpus: float
-    gpus: float
+    nodes: tuple[Node, ...]
+    """Those that are alive, with or without CPUs."""
     memory_bytes: float
-    num_nodes: int
+    """Ray's, of all nodes together."""
+
+    @property
+    def cpus(self) -> float:
+        """Of all nodes together."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """Of all nodes together."""
+        return sum(node.gpus for node in self.nodes)
 
 
 @contextmanager
@@ -41,16 +68,57 @@ def ray_session() -> Iterator[Resources]:
     session this changes nothing.
 
     Raises:
-        ServiceError: the cluster at RAY_ADDRESS cannot be joined.
+        RecipeError: RAY_ADDRESS is no address that a program can join a cluster at.
+        ServiceError: the cluster there cannot be joined.
     """
     import ray
 
     if ray.is_initialized():
         yield cluster_resources()
         return
-    for name, value in _QUIET.items():
+    address = cluster_address()
+    settings = _SETTINGS | (_LOCAL_SETTINGS if address == LOCAL else {})
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("RAY_ADDRESS", "local")
+    _start(address)
+    try:
+        yield cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def cluster_address() -> str:
+    """Return what RAY_ADDRESS names, such as 10.0.0.1:6379 or auto; LOCAL when it names nothing.
+
+    Raises:
+        RecipeError: it names Ray Client or the dashboard.
+    """
+    address = os.environ.get("RAY_ADDRESS", LOCAL)
+    if address.startswith("ray://"):
+        raise RecipeError(
+            f"RAY_ADDRESS is {address}: through Ray Client the work would not be where the data is",
+            remedy="submit the command as a job (`ray job submit`), or run it on a node of the"
+            " cluster with RAY_ADDRESS=auto",
+        )
+    if "://" in address:
+        raise RecipeError(
+            f"RAY_ADDRESS is {address}, where jobs are submitted; a cluster is joined elsewhere",
+            remedy=f"RAY_ADDRESS={address} ray job submit --working-dir . -- alexnet …; or unset"
+            " it to run on this machine",
+        )
+    return address
+
+
+def is_submitted_job() -> bool:
+    """Tell whether this process was started by `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _start(address: str) -> None:
+    import ray
+
+    if ":" in address:
+        _check_listening(address)
     try:
         with _signals_kept():
             ray.init(
@@ -58,17 +126,35 @@ def ray_session() -> Iterator[Resources]:
                 log_to_driver=False,
                 logging_level="ERROR",
                 configure_logging=False,
-                **({"include_dashboard": False} if address == "local" else {}),
+                **({"include_dashboard": False} if address == LOCAL else {}),
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reasons = f"{error} {error.__cause__ or ''}"
+        if "AuthToken" in reasons or "Authentication" in reasons:
+            raise ServiceError(
+                f"Ray at {address!r} refuses our token",
+                remedy="set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the"
+                " cluster's",
+            ) from error
         raise ServiceError(
-            f"Ray at {address!r} cannot be reached: {error}",
-            remedy="start it with `ray start --head`, or unset RAY_ADDRESS to run on this machine",
+            f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
         ) from error
+
+
+_REACH_RAY: Final = (
+    "start it with `ray start --head`, mend RAY_ADDRESS, or unset it to run on this machine"
+)
+
+
+def _check_listening(address: str) -> None:
+    """Say at once that nobody listens; Ray by itself takes most of a minute."""
+    host, _, port = address.rpartition(":")
     try:
-        yield cluster_resources()
-    finally:
-        ray.shutdown()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ServiceError(
+            f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
+        ) from error
 
 
 @contextmanager
@@ -87,16 +173,40 @@ def _signals_kept() -> Iterator[None]:
 
 
 def cluster_resources() -> Resources:
-    """Sum what the cluster has now; Ray must be up."""
+    """Look at what the cluster has now; Ray must be up."""
     import ray
 
-    total = ray.cluster_resources()
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(
-        cpus=total.get("CPU", 0.0),
-        gpus=total.get("GPU", 0.0),
-        memory_bytes=total.get("memory", 0.0),
-        num_nodes=sum(1 for node in ray.nodes() if node["Alive"]),
+        nodes=tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive),
+        memory_bytes=ray.cluster_resources().get("memory", 0.0),
     )
+
+
+def on_every_node(work: Callable[..., Result], *arguments: object) -> dict[str, Result | Exception]:
+    """Run a function once on every node of the cluster, all at the same time; no CPU is booked.
+
+    Returns:
+        By the node's address, what it returned there, or the error that came instead.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(work)
+    running = {
+        node["NodeManagerAddress"]: task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    results: dict[str, Result | Exception] = {}
+    for address, reference in running.items():
+        try:
+            results[address] = ray.get(reference, timeout=NODE_ANSWER_S)
+        except ray.exceptions.RayError as error:
+            results[address] = project_error_in(error) or error
+    return results
 
 
 @contextmanager

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Final
 
-from infra.errors import StoreError
+from infra.errors import RecipeError, StoreError
+from infra.nodes import check_nodes_share
 from infra.progress import ProgressReport, StatusLine
-from infra.ray_runtime import Resources, ray_session
+from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_job, ray_session
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
 from infra.tracking.place import TrackingPlace, place_for
@@ -31,9 +33,18 @@ class Context:
 
     @cached_property
     def cluster(self) -> Resources:
-        """Start or join Ray when first asked for; it ends with the context."""
-        self.say("starting Ray")
-        return self._resources.enter_context(ray_session())
+        """Start or join Ray when first asked for; it ends with the context.
+
+        Raises:
+            ServiceError: the cluster cannot be joined, or a node of it cannot do its part.
+        """
+        address = cluster_address()
+        self.say("starting Ray" if address == LOCAL else f"joining Ray at {address}")
+        resources = self._resources.enter_context(ray_session())
+        if address != LOCAL:
+            # Its nodes have other disks, credentials and programs than this process.
+            check_nodes_share(self.workspace)
+        return resources
 
     @contextmanager
     def progress(self, stage: str) -> Iterator[ProgressReport]:
@@ -61,8 +72,11 @@ def open_context(
 
     Raises:
         StoreError: the workspace cannot be written, or its store would lose commits.
-        RecipeError: the two do not go together.
+        RecipeError: the two do not go together, or RAY_ADDRESS names no cluster to join.
     """
+    cluster_address()  # only to refuse a wrong one before anything is written
+    if is_submitted_job():
+        _refuse_a_relative_path(workspace)
     store = open_store(workspace)
     tracking = place_for(store, tracking_uri)
     try:
@@ -73,3 +87,12 @@ def open_context(
             remedy=f"{error.remedy}; or name another with --workspace or $ALEXNET_WORKSPACE",
         ) from error
     return Context(recipe, store, tracking, stream)
+
+
+def _refuse_a_relative_path(workspace: str) -> None:
+    if "://" not in workspace and not Path(workspace).expanduser().is_absolute():
+        raise RecipeError(
+            f"the workspace {workspace!r} is relative: in a job it would lie in the copy of your"
+            " code, which Ray deletes",
+            remedy="name an absolute directory that all nodes share, or s3://bucket/prefix",
+        )

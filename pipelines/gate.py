@@ -10,6 +10,7 @@ from alexnet.evaluate.evaluation import read_evaluation, validation_digest
 from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
 from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt
+from infra.errors import StoreError
 from infra.store import FolderStore, ObjectStore, open_store
 from pipelines.context import Context
 from pipelines.evaluate import EvaluateStep, evaluation_folder, evaluation_key
@@ -18,6 +19,10 @@ from pipelines.workflow import Step
 
 VERSION: Final = 1
 """Raised by hand when the same numbers would be judged differently."""
+
+
+ELSEWHERE_S: Final = 15.0
+"""How long another workspace's store may stay away: what lies there can be made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,30 +135,42 @@ class GateStep(Step[Judged]):
         # By its name in this workspace: the workspace may have been copied since.
         for place in (
             self.context.workspace.child(f"evaluations/{Path(uri).name}"),
-            open_store(uri),
+            open_store(uri).with_deadline(ELSEWHERE_S),
         ):
-            found = read_evaluation(place)
-            ours = validation_digest(self._prepare.product.manifest)
-            if found is not None and found.validation_digest == ours:
+            if self._is_on_our_images(place):
                 return place
         return None
 
+    def _is_on_our_images(self, place: ObjectStore) -> bool:
+        try:
+            found = read_evaluation(place)
+        except StoreError as error:
+            # Another workspace's bucket or disk: gone, or not ours to read.
+            self.context.say(f"gate: the champion's evaluation cannot be read: {error.problem}")
+            return False
+        ours = validation_digest(self._prepare.product.manifest)
+        return found is not None and found.validation_digest == ours
+
     def _evaluate_champion(self, registry: Any, version: str) -> ObjectStore:  # noqa: ANN401
         from alexnet.evaluate.execute import evaluate
-        from alexnet.release.package import open_package
+        from alexnet.release.package import copy_package, open_package
 
         _ = self.context.cluster
         dataset, settings = self._prepare.product, self.context.recipe.evaluate
         self.context.say(f"gate: evaluating champion {version} on these images")
-        with TemporaryDirectory() as directory, self.context.progress(self.name) as progress:
-            trained = open_package(FolderStore(registry.download(version, Path(directory))))
-            key = evaluation_key(
-                model_sha256=trained.weights.item.sha256,
-                dataset=dataset,
-                ten_crop=settings.ten_crop,
+        with TemporaryDirectory() as directory:
+            # Into the workspace, where the workers of all nodes see it.
+            package = copy_package(
+                FolderStore(registry.download(version, Path(directory))),
+                self.context.workspace.child("champions"),
             )
-            place = evaluation_folder(self.context.workspace, key)
-            if read_evaluation(place) is None:
+        trained = open_package(package)
+        key = evaluation_key(
+            model_sha256=trained.weights.item.sha256, dataset=dataset, ten_crop=settings.ten_crop
+        )
+        place = evaluation_folder(self.context.workspace, key)
+        if read_evaluation(place) is None:
+            with self.context.progress(self.name) as progress:
                 evaluate(
                     trained=trained,
                     dataset=dataset.store,

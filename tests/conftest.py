@@ -27,10 +27,15 @@ def _make_importable(name: str) -> None:
     spec.loader.exec_module(module)
 
 
-_make_importable("end_to_end_tools")
-_make_importable("jpeg_archives")
-_make_importable("mlflow_window")
-_make_importable("s3_servers")
+for _helper in (
+    "jpeg_archives",
+    "mlflow_server",
+    "mlflow_window",
+    "s3_servers",
+    "two_nodes",
+    "end_to_end_tools",  # needs those above
+):
+    _make_importable(_helper)
 from s3_servers import (  # noqa: E402 - importable from here on
     MOTO,
     FaultyServer,

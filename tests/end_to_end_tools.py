@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+from mlflow.tracking import MlflowClient
+from mlflow_server import MlflowServer
+from s3_servers import S3Server
+
+from infra.store import S3Store
 
 SMALL = (
     "dataset.drawn.train_per_class=50",
@@ -51,15 +57,19 @@ class Result:
 
 @dataclass
 class Cli:
-    """The installed command on one workspace."""
+    """The installed command on one workspace, a directory or a URI."""
 
-    workspace: Path
+    workspace: Any  # a Path, or a URI's text
     settings: tuple[str, ...] = SMALL
     environment: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    """Words that every command gets, such as --tracking-uri and where that is."""
+    prefix: tuple[str, ...] = ()
+    """Words before the command: what it runs under."""
 
     def start(self, *words: str, settings: Sequence[str] = ()) -> "subprocess.Popen[str]":
-        command = [str(Path(sys.executable).with_name("alexnet")), *words]
-        command += ["--workspace", str(self.workspace), "--json"]
+        command = [*self.prefix, str(Path(sys.executable).with_name("alexnet")), *words]
+        command += ["--workspace", str(self.workspace), *self.options, "--json"]
         for setting in (*self.settings, *settings):
             command += ["--set", setting]
         return subprocess.Popen(
@@ -81,13 +91,24 @@ class Cli:
         return result.document
 
     def kill_when(
-        self, reached: Callable[[], bool], *words: str, settings: Sequence[str] = ()
+        self,
+        reached: Callable[[], bool],
+        *words: str,
+        settings: Sequence[str] = (),
+        children_too: bool = False,
     ) -> None:
-        """Start a command and SIGKILL it, and it alone, as soon as something is reached."""
+        """Start a command and SIGKILL it, and it alone, as soon as something is reached.
+
+        With `children_too` all that it started dies with it, as if the power went.
+        """
         process = self.start(*words, settings=settings)
         wait_until(reached, process)
+        children = psutil.Process(process.pid).children(recursive=True) if children_too else []
         process.send_signal(signal.SIGKILL)
+        for child in children:
+            child.kill()
         process.communicate()
+        psutil.wait_procs(children, timeout=TIMEOUT_S)
 
     def copy(self, workspace: Path) -> "Cli":
         """Return the same command on a copy of what was prepared, and of nothing else."""
@@ -116,6 +137,26 @@ def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") ->
             raise AssertionError(f"ended before it was reached: {process.communicate()[1]}")
         assert time.monotonic() < deadline, "never reached"
         time.sleep(0.005)
+
+
+def check_points(tracking_uri: str, document: dict[str, Any], like: "Reference") -> None:
+    """The run is finished and has every point of the undisturbed one, once."""
+    client = MlflowClient(tracking_uri)
+    run_id = document["mlflow_run_id"]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    expected = MlflowClient(f"sqlite:///{like.cli.workspace}/mlflow.db")
+    for key in ("train/loss", "val/top1"):
+        steps = [point.step for point in client.get_metric_history(run_id, key)]
+        wanted = expected.get_metric_history(like.document["mlflow_run_id"], key)
+        assert sorted(steps) == sorted(point.step for point in wanted), key
+
+
+def check_epochs(log: Path, run_key: str, *, epochs: int = 6, images: int = 500) -> None:
+    """Every image exactly once in every epoch."""
+    rows = effective_rows(log, run_key)
+    counts = Counter(zip(rows["epoch"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
+    assert set(counts.values()) == {1}
+    assert len(counts) == epochs * images
 
 
 def kill_a_train_worker(process: "subprocess.Popen[str]") -> None:
@@ -162,3 +203,16 @@ def weights_of(cli: Cli) -> str:
     (receipt,) = cli.workspace.glob("runs/*/finished.json")
     digest: str = json.loads(receipt.read_text())["model_sha256"]
     return digest
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a team runs: an S3, and an MLflow that keeps its files there."""
+
+    s3: S3Server
+    mlflow: MlflowServer
+
+    def cli(self, workspace: S3Store) -> Cli:
+        """Return the command on a workspace in that S3."""
+        options = ("--tracking-uri", self.mlflow.uri)
+        return Cli(workspace.uri, environment=dict(self.s3.environment), options=options)

@@ -27,6 +27,7 @@ IMPORTERS = {
         "alexnet/data/loader.py",
         "alexnet/evaluate/execute.py",
         "alexnet/train/launch.py",
+        "alexnet/train/process_group.py",
         "alexnet/train/worker.py",
         "infra/ray_runtime.py",
         "infra/tracking/actor.py",

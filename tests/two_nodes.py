@@ -83,6 +83,7 @@ def two_nodes(
     folder: Path,
     *,
     environment: Mapping[str, str] = {},
+    servers: Mapping[str, int] = {},
     hidden: Path | None = None,
     cpus: tuple[float, float] = (1, 1),
 ) -> Iterator[TwoNodes]:
@@ -91,6 +92,8 @@ def two_nodes(
     Args:
         folder: takes the logs.
         environment: for the nodes and for what `run` runs.
+        servers: ports of this host's loopback, by the variables that name the URLs which lead there
+            from both nodes.
         hidden: a directory that the second node sees empty.
         cpus: what each node offers.
 
@@ -101,6 +104,7 @@ def two_nodes(
     with ExitStack() as stack:
         network = stack.enter_context(_network())
         nodes = TwoNodes(network, _environment(environment), stack)
+        nodes.environment.update({name: nodes.forward(port) for name, port in servers.items()})
         for node in (1, 2):
             # Sockets lie below it, and their paths may not be long.
             own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-")))

@@ -40,6 +40,8 @@ class LoaderResources:
     cpus_per_task: float
     num_tasks: int
     """Tasks at once; the cap that keeps the ranks of a node from crowding each other."""
+    at_home: bool
+    """Whether they run on this node only; else anywhere, as Ray Data spreads them."""
 
 
 def load_batches(
@@ -87,6 +89,7 @@ def _execute(
     spec: ShareSpec, stretches: list[Stretch], resources: LoaderResources
 ) -> Iterator[Rows]:
     _configure(spec.crop_px)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     for start in range(0, len(stretches), STRETCHES_PER_EXECUTION):
         part = stretches[start : start + STRETCHES_PER_EXECUTION]
         items = [{"first_step": s.first_step, "stop_step": s.stop_step} for s in part]
@@ -97,6 +100,7 @@ def _execute(
             num_cpus=resources.cpus_per_task,
             compute=TaskPoolStrategy(size=resources.num_tasks),
             fn_kwargs={"spec": spec},
+            label_selector=here if resources.at_home else None,
         )
         for bundle in dataset.iter_internal_ref_bundles():
             for ref in bundle.block_refs:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from alexnet.evaluate.trained import Located, TrainedNetwork
 from alexnet.settings import AugmentSettings, NetworkSettings
-from infra.canonical import canonical_json
+from infra.canonical import canonical_json, sha256_hex
 from infra.commit import Frozen, StoredObject, write_object
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore
@@ -50,6 +50,16 @@ def write_package(trained: TrainedNetwork, folder: Path) -> None:
         classes=write_object(store, CLASSES, trained.classes.read()),
     )
     store.write(MODEL, canonical_json(packaged.model_dump(mode="json")))
+
+
+def copy_package(source: ObjectStore, places: ObjectStore) -> ObjectStore:
+    """Copy what `write_package` wrote to a folder named by its content; return that folder."""
+    model = source.read(MODEL)
+    target = places.child(sha256_hex(model)[:16])
+    for name in (WEIGHTS, STATISTICS, CLASSES):
+        target.write(name, source.read(name))
+    target.write(MODEL, model)
+    return target
 
 
 def open_package(store: ObjectStore) -> TrainedNetwork:

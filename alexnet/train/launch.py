@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import ray
@@ -15,6 +16,7 @@ from ray.train.v2._internal.exceptions import (
 
 from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
+from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
 from infra.errors import ProjectError, ServiceError
 from infra.progress import ProgressReport
@@ -52,13 +54,13 @@ def run_training(
         ProjectError: the one a worker met.
         ServiceError: workers died more than max_failures times, or could not be started.
     """
-    trainer = _trainer(job, placement, sink, max_failures)
-    ended = _Fit(trainer)
-    ended.start()
-    while not ended.wait(POLL_S):
-        position = _ask(sink.position)
-        if position is not None:
-            progress(position[1], num_images)
+    with TemporaryDirectory(prefix="ray-train-") as notes:
+        ended = _Fit(_trainer(job, placement, sink, max_failures, notes))
+        ended.start()
+        while not ended.wait(POLL_S):
+            position = _ask(sink.position)
+            if position is not None:
+                progress(position[1], num_images)
     failure: ProjectError | None = _ask(sink.failure)
     if failure is not None:
         raise failure
@@ -101,7 +103,11 @@ class _Fit(threading.Thread):
 
 
 def _trainer(
-    job: TrainJob, placement: Placement, sink: "ray.ActorHandle[Any]", max_failures: int
+    job: TrainJob,
+    placement: Placement,
+    sink: "ray.ActorHandle[Any]",
+    max_failures: int,
+    notes: str,
 ) -> TorchTrainer:
     resources = {"CPU": placement.cpus_per_worker}
     if placement.use_gpu:
@@ -113,10 +119,14 @@ def _trainer(
             num_workers=placement.workers,
             use_gpu=placement.use_gpu,
             resources_per_worker=resources,
+            placement_strategy=placement.strategy,
         ),
+        torch_config=NodesNetwork(),
         run_config=RunConfig(
-            # Ray's own notes of the run; ours decide where it goes on.
-            storage_path=f"{job.run_uri}/ray",
+            # Ray's own notes of the run, of which it makes none that matter: ours decide where it
+            # goes on. Its controller, on this node, alone looks at the folder; in a store it would
+            # need credentials of its own and wait for minutes when that is away.
+            storage_path=notes,
             failure_config=FailureConfig(
                 max_failures=max_failures, controller_failure_limit=START_RETRIES
             ),

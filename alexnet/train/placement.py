@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from alexnet.settings import WorkerRange
 from infra.errors import ClusterTooSmall
-from infra.ray_runtime import Resources
+from infra.ray_runtime import Node, Resources
 
 MIN_CPU_SHARE: Final = 0.1
 """Below a tenth of a CPU a worker and its loader wait for each other for ever."""
@@ -25,6 +25,11 @@ class Placement:
     threads_per_worker: int
     cpus_per_task: float
     tasks_per_worker: int
+    strategy: Literal["PACK", "SPREAD"]
+    """Close together, for their links; or on as many nodes as there are, for their CPUs."""
+    reads_at_home: bool
+    """Whether a worker's reading tasks stay on its node: decoded pixels are eight times as large as
+    stored ones. Not where nodes without a GPU are there to read for those that have one."""
 
 
 def place_workers(resources: Resources, workers: int | WorkerRange) -> Placement:
@@ -39,7 +44,7 @@ def place_workers(resources: Resources, workers: int | WorkerRange) -> Placement
         raise ClusterTooSmall(
             f"scaling.workers asks for {low} workers; this cluster holds {capacity}"
             f" ({resources.cpus:g} CPUs, {resources.gpus:g} GPUs,"
-            f" {resources.memory_bytes / 2**30:.0f} GiB in {resources.num_nodes} node(s))",
+            f" {resources.memory_bytes / 2**30:.0f} GiB in {len(resources.nodes)} node(s))",
             remedy=f"set scaling.workers to at most {max(capacity, 1)}, or use a larger cluster",
         )
     return _shares(resources, min(high, capacity))
@@ -48,24 +53,47 @@ def place_workers(resources: Resources, workers: int | WorkerRange) -> Placement
 def _capacity(resources: Resources) -> int:
     """Count workers: one a GPU, or at least MIN_CPU_SHARE each of half the CPUs."""
     by_memory = int(resources.memory_bytes // MIN_MEMORY_BYTES)
-    by_cpu = int(resources.cpus / 2 / MIN_CPU_SHARE)
-    return min(by_memory, by_cpu, int(resources.gpus) if resources.gpus >= 1 else by_cpu)
+    if resources.gpus >= 1:
+        by_cpu = int(resources.cpus / 2 / MIN_CPU_SHARE)
+        return min(by_memory, by_cpu, int(resources.gpus))
+    hosts = _hosts(resources)
+    smallest = min((node.cpus for node in hosts), default=0.0)
+    return min(by_memory, len(hosts) * int(smallest / 2 / MIN_CPU_SHARE))
+
+
+def _hosts(resources: Resources) -> list[Node]:
+    """Return the nodes that workers run on."""
+    if resources.gpus >= 1:
+        return [node for node in resources.nodes if node.gpus >= 1]
+    return [node for node in resources.nodes if node.cpus > 0]
 
 
 def _shares(resources: Resources, workers: int) -> Placement:
     use_gpu = resources.gpus >= 1
-    share = _rounded_down(min(1.0 if use_gpu else 0.5, resources.cpus / 2 / workers))
-    left_per_worker = resources.cpus / workers - share
-    tasks = max(1, int(left_per_worker / TASK_CPUS))
+    has_readers = use_gpu and any(node.cpus and not node.gpus for node in resources.nodes)
+    budget = resources.cpus / workers if has_readers else _cpus_at_home(resources, workers)
+    share = _rounded_down(min(1.0 if use_gpu else 0.5, budget / 2))
+    tasks = max(1, int((budget - share) / TASK_CPUS))
     return Placement(
         workers=workers,
         use_gpu=use_gpu,
         cpus_per_worker=share,
-        threads_per_worker=max(1, int(resources.cpus // workers)),
-        cpus_per_task=_rounded_down(min(1.0, left_per_worker / tasks)),
+        threads_per_worker=max(1, int(budget)),
+        cpus_per_task=_rounded_down(min(1.0, (budget - share) / tasks)),
         tasks_per_worker=tasks,
+        strategy="PACK" if use_gpu else "SPREAD",
+        reads_at_home=not has_readers,
     )
 
 
+def _cpus_at_home(resources: Resources, workers: int) -> float:
+    """CPUs of its node that a worker and its reading tasks have to themselves, at the least."""
+    hosts = _hosts(resources)
+    if resources.gpus >= 1:
+        return min(node.cpus / min(workers, int(node.gpus)) for node in hosts)
+    return min(node.cpus for node in hosts) / math.ceil(workers / len(hosts))
+
+
 def _rounded_down(cpus: float) -> float:
-    return math.floor(cpus * 100) / 100
+    # A hair is added: 1.1 / 10 is less than 0.11 in binary.
+    return math.floor(cpus * 100 + 1e-9) / 100

@@ -149,7 +149,11 @@ class _Worker:
         )
 
     def _batches(self) -> Iterator[Batch]:
-        resources = LoaderResources(self._placement.cpus_per_task, self._placement.tasks_per_worker)
+        resources = LoaderResources(
+            self._placement.cpus_per_task,
+            self._placement.tasks_per_worker,
+            at_home=self._placement.reads_at_home,
+        )
         return load_batches(
             self._job.share(self._world.rank, self._world.size),
             self._order,

@@ -11,6 +11,9 @@ _SETTINGS: Final = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Points wait in the journal and are sent again: no call needs four minutes of its own.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    # A server hands out URLs of its S3 as it sees that itself; a client may have no way there, and
+    # then tries for minutes. Through the server every file can be had.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
 _LOUD_LOGGERS: Final = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
 """Each attempt of a retry is a warning there; we report the outage once."""

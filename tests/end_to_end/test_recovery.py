@@ -1,6 +1,5 @@
 """Killed anywhere, the same command ends as if nothing had happened."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ import pytest
 from end_to_end_tools import (
     Cli,
     Reference,
+    check_epochs,
+    check_points,
     effective_rows,
     ids_by_step,
     kill_a_train_worker,
@@ -18,30 +19,15 @@ from mlflow.tracking import MlflowClient
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 
-EPOCHS, IMAGES = 6, 500
-
 
 def check_tracking(cli: Cli, document: dict[str, Any], like: Reference) -> None:
     """One MLflow run, finished, with every point of the undisturbed one, once."""
-    client = MlflowClient(f"sqlite:///{cli.workspace}/mlflow.db")
+    uri = f"sqlite:///{cli.workspace}/mlflow.db"
+    client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_id == document["mlflow_run_id"]
-    assert run.info.status == "FINISHED"
-    expected = MlflowClient(f"sqlite:///{like.cli.workspace}/mlflow.db")
-    for key in ("train/loss", "val/top1"):
-        points = client.get_metric_history(run.info.run_id, key)
-        steps = [point.step for point in points]
-        wanted = expected.get_metric_history(like.document["mlflow_run_id"], key)
-        assert sorted(steps) == sorted(point.step for point in wanted), key
-
-
-def check_epochs(log: Path, run_key: str) -> None:
-    """Every image exactly once in every epoch."""
-    rows = effective_rows(log, run_key)
-    counts = Counter(zip(rows["epoch"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
-    assert set(counts.values()) == {1}
-    assert len(counts) == EPOCHS * IMAGES
+    check_points(uri, document, like)
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context"),
 ]
 
-TWO_TASKS = LoaderResources(cpus_per_task=0.5, num_tasks=2)
+TWO_TASKS = LoaderResources(cpus_per_task=0.5, num_tasks=2, at_home=True)
 
 
 @pytest.fixture

@@ -73,8 +73,8 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
     made: dict[str, Any] = {}
     monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
     job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
-    placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False)
-    launch._trainer(job, placement, None, max_failures=3)
+    placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False, strategy="SPREAD")
+    launch._trainer(job, placement, None, max_failures=3, notes="/notes")
     config = made["run_config"].failure_config
     assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
 

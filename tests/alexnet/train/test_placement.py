@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 from alexnet.settings import WorkerRange
 from alexnet.train.placement import MIN_CPU_SHARE, Placement, place_workers
 from infra.errors import ClusterTooSmall
-from infra.ray_runtime import Resources
+from infra.ray_runtime import Node, Resources
 
 GIB = float(1 << 30)
 
 
 def cluster(cpus: float, gpus: float = 0.0, memory_gib: float = 512, nodes: int = 1) -> Resources:
-    return Resources(cpus=cpus, gpus=gpus, memory_bytes=memory_gib * GIB, num_nodes=nodes)
+    """Nodes that are all alike; cpus and gpus are of all of them."""
+    return Resources((Node(cpus / nodes, gpus / nodes),) * nodes, memory_gib * GIB)
 
 
 def booked(placement: Placement) -> float:
@@ -38,6 +39,8 @@ def test_two_cpus_hold_up_to_ten_workers(
         threads_per_worker=threads,
         cpus_per_task=per_task,
         tasks_per_worker=tasks,
+        strategy="SPREAD",
+        reads_at_home=True,
     )
 
 
@@ -79,6 +82,35 @@ def test_each_worker_needs_a_gibibyte() -> None:
 def test_a_cluster_that_holds_nobody_says_so() -> None:
     with pytest.raises(ClusterTooSmall, match="holds 0"):
         place_workers(cluster(8, memory_gib=0.5), 1)
+
+
+def test_a_worker_and_its_reading_tasks_fit_its_node() -> None:
+    """Else the tasks, which stay there, would wait for ever."""
+    for workers in (1, 2, 3, 10):
+        placement = place_workers(cluster(2, nodes=2), workers)
+        on_one_node = -(-workers // 2)
+        tasks = placement.cpus_per_task * placement.tasks_per_worker
+        assert on_one_node * (placement.cpus_per_worker + tasks) <= 1
+    assert place_workers(cluster(2, nodes=2), 2).threads_per_worker == 1
+    assert place_workers(cluster(32, nodes=2), 2).threads_per_worker == 16
+
+
+def test_workers_without_gpus_spread_and_with_gpus_stay_close() -> None:
+    assert place_workers(cluster(32, nodes=2), 2).strategy == "SPREAD"
+    assert place_workers(cluster(32, gpus=8, nodes=2), 2).strategy == "PACK"
+
+
+def test_a_head_without_cpus_hosts_nobody() -> None:
+    resources = Resources((Node(0, 0), Node(16, 0), Node(16, 0)), 64 * GIB)
+    assert place_workers(resources, 2) == place_workers(cluster(32, nodes=2), 2)
+
+
+def test_nodes_without_a_gpu_read_for_those_that_have_one() -> None:
+    resources = Resources((Node(16, 4), Node(64, 0)), 512 * GIB)
+    placement = place_workers(resources, 4)
+    assert not placement.reads_at_home
+    assert booked(placement) > 60
+    assert place_workers(cluster(32, gpus=8, nodes=2), 8).reads_at_home
 
 
 @given(st.integers(1, 256), st.sampled_from([0, 1, 4, 8]), st.data())
