@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from mlflow_server import MlflowServer
 from s3_servers import S3Server
 
-from infra.store import S3Store
+from infra.store import ObjectStore, S3Store
 
 SMALL = (
     "dataset.drawn.train_per_class=50",
@@ -110,6 +111,10 @@ class Cli:
         process.communicate()
         psutil.wait_procs(children, timeout=TIMEOUT_S)
 
+    def parse(self, out: str) -> dict[str, Any]:
+        """Return the document that a command printed."""
+        return Result(0, out, "").document
+
     def copy(self, workspace: Path) -> "Cli":
         """Return the same command on a copy of what was prepared, and of nothing else."""
         for folder in ("archives", "indexes", "datasets"):
@@ -137,6 +142,13 @@ def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[str]") ->
             raise AssertionError(f"ended before it was reached: {process.communicate()[1]}")
         assert time.monotonic() < deadline, "never reached"
         time.sleep(0.005)
+
+
+def copy_objects(source: ObjectStore, target: ObjectStore) -> None:
+    """Copy every object, as people copy workspaces."""
+    with ThreadPoolExecutor(16) as threads:
+        keys = [info.key for info in source.list()]
+        list(threads.map(lambda key: target.write(key, source.read(key)), keys))
 
 
 def check_points(tracking_uri: str, document: dict[str, Any], like: "Reference") -> None:

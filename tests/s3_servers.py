@@ -51,6 +51,11 @@ class S3Server(ABC):
         """Host and port."""
         return urlsplit(self.environment["AWS_ENDPOINT_URL"]).netloc
 
+    @property
+    def port(self) -> int:
+        """Of this host's loopback."""
+        return int(self.address.rpartition(":")[2])
+
     @abstractmethod
     def stop(self) -> None: ...
 

@@ -73,6 +73,10 @@ class TwoNodes:
         server = self.stack.enter_context(_Forwarder(here, port))
         return f"http://{here}:{server.server_address[1]}"
 
+    def commands(self, node: int) -> list[str]:
+        """Return the command lines of all that runs on a node."""
+        return [" ".join(psutil.Process(pid).cmdline()) for pid in self.network.pids(node)]
+
     def kill(self, node: int) -> None:
         """SIGKILL all that runs on a node, as when its host dies."""
         self.network.kill(node)
@@ -215,14 +219,14 @@ class _Network:
 
     def kill(self, node: int) -> None:
         deadline = time.monotonic() + END_S
-        while pids := self._pids(node):
+        while pids := self.pids(node):
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             assert time.monotonic() < deadline, f"processes that do not end: {pids}"
             time.sleep(0.05)
 
-    def _pids(self, node: int) -> list[int]:
+    def pids(self, node: int) -> list[int]:
         listed = subprocess.run(
             ["ip", "netns", "pids", self.namespace(node)],
             capture_output=True,

@@ -7,12 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from end_to_end_tools import Cli, Reference, Services, check_epochs, check_points
+from end_to_end_tools import (
+    Cli,
+    Reference,
+    Services,
+    check_epochs,
+    check_points,
+    copy_objects,
+)
 from s3_servers import FaultyServer, RealServer
 
 from infra.store import FolderStore, ObjectStore, S3Store
@@ -25,12 +31,6 @@ OUTAGE_S = float(os.environ.get("ALEXNET_TEST_OUTAGE_S", "8"))
 def ends_there(store: ObjectStore, folder: str, ending: str) -> int:
     """Count the objects below a folder whose names end so."""
     return sum(info.key.endswith(ending) for info in store.list(folder))
-
-
-def copy(source: ObjectStore, target: ObjectStore) -> None:
-    with ThreadPoolExecutor(16) as threads:
-        keys = [info.key for info in source.list()]
-        list(threads.map(lambda key: target.write(key, source.read(key)), keys))
 
 
 class Outage(threading.Thread):
@@ -75,7 +75,7 @@ def test_a_gateway_that_dies_in_prepare_and_in_training_changes_nothing(
     assert document["center"] == reference.document["center"]
     assert model_of(s3_store) == reference.weights()
     check_points(services.mlflow.uri, document, reference)
-    copy(s3_store.child("log"), FolderStore(tmp_path / "log"))
+    copy_objects(s3_store.child("log"), FolderStore(tmp_path / "log"))
     check_epochs(tmp_path / "log", document["run_key"])
 
 
@@ -90,7 +90,7 @@ def test_a_workspace_that_was_killed_half_way_goes_on_in_s3(
         "demo",
         children_too=True,
     )
-    copy(FolderStore(killed.workspace), s3_store)
+    copy_objects(FolderStore(killed.workspace), s3_store)
     cli = services.cli(s3_store)
     document = cli.run_well("evaluate", "demo")
     assert document["center"] == reference.document["center"]

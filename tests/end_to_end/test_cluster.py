@@ -1,0 +1,239 @@
+"""On two nodes with addresses of their own: training, evaluation, and jobs that are submitted."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end_tools import (
+    SMALL,
+    Cli,
+    Reference,
+    Services,
+    check_epochs,
+    check_points,
+    copy_objects,
+    effective_rows,
+    ids_by_step,
+)
+from mlflow.tracking import MlflowClient
+from two_nodes import NoNamespacesError, TwoNodes, two_nodes
+
+from infra.store import FolderStore, S3Store
+from infra.store.s3_client import s3_client
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB_S = 240
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that the second node does not see."""
+    return tmp_path_factory.mktemp("private")
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    services: Services, private: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TwoNodes]:
+    """Two nodes of one CPU each; S3's secrets are in the environment that Ray was started from."""
+    ports = {"AWS_ENDPOINT_URL": services.s3.port, "MLFLOW_TRACKING_URI": services.mlflow.port}
+    try:
+        with two_nodes(
+            tmp_path_factory.mktemp("nodes"),
+            environment=services.s3.environment,
+            servers=ports,
+            hidden=private,
+        ) as nodes:
+            yield nodes
+    except NoNamespacesError as error:
+        pytest.skip(f"no two nodes: {error}")
+
+
+@dataclass(frozen=True)
+class OnTheCluster:
+    """A workspace in S3, used from the head's namespace."""
+
+    nodes: TwoNodes
+    store: S3Store
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.nodes.environment["MLFLOW_TRACKING_URI"]
+
+    @property
+    def cli(self) -> Cli:
+        return Cli(
+            self.store.uri,
+            environment={**self.nodes.environment, "RAY_ADDRESS": self.nodes.address},
+            options=("--tracking-uri", self.tracking_uri),
+            prefix=tuple(self.nodes.network.inside(1, [])),
+        )
+
+    @property
+    def on_one_node(self) -> Cli:
+        """The same workspace, from this host and with a Ray of its own."""
+        environment = {k: v for k, v in self.nodes.environment.items() if k.startswith("AWS_")}
+        return Cli(self.store.uri, environment=environment, options=self.cli.options)
+
+    def submit(self, *words: str, settings: tuple[str, ...] = (), options: Any = ()) -> "Job":
+        command = [RAY, "job", "submit", "--address", self.nodes.dashboard, *options]
+        command += ["--working-dir", str(ROOT), "--", "alexnet", *words]
+        command += ["--workspace", self.store.uri, *self.cli.options]
+        for setting in (*SMALL, *settings):
+            command += ["--set", setting]
+        done = subprocess.run(
+            command,
+            env=self.nodes.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=JOB_S,
+        )
+        return Job(done.returncode, done.stdout + done.stderr)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `ray job submit` returned and printed, the job's own log included."""
+
+    code: int
+    log: str
+
+
+@pytest.fixture(scope="module")
+def place(nodes: TwoNodes, services: Services) -> Iterator[OnTheCluster]:
+    """An empty workspace; this process may look at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in services.s3.environment.items():
+            patch.setenv(name, value)
+        s3_client.cache_clear()
+        yield OnTheCluster(nodes, S3Store(services.s3.bucket, f"cluster-{time.time_ns()}"))
+        s3_client.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def two_workers(place: OnTheCluster) -> dict[str, Any]:
+    """A whole run with a worker on each node; where its workers were is checked on the way."""
+    settings = ["scaling.workers=2", f"train.sample_log={place.store.uri}/log"]
+    process = place.cli.start("run", "demo", settings=settings)
+    homes: set[int] = set()
+    while process.poll() is None:
+        for node in (1, 2):
+            if any("RayTrainWorker" in command for command in place.nodes.commands(node)):
+                homes.add(node)
+        time.sleep(0.5)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert homes == {1, 2}
+    document: dict[str, Any] = place.cli.parse(out)
+    return document
+
+
+def test_a_worker_on_each_node_trains_on_the_same_batches_as_one(
+    place: OnTheCluster, two_workers: dict[str, Any], reference: Reference, tmp_path: Path
+) -> None:
+    copy_objects(place.store.child("log"), FolderStore(tmp_path))
+    run_key = two_workers["run_key"]
+    assert run_key == reference.document["run_key"]
+    rows = effective_rows(tmp_path, run_key)
+    assert set(rows["world_size"].to_pylist()) == {2}
+    expected = ids_by_step(effective_rows(reference.log, run_key))
+    assert ids_by_step(rows) == expected
+    check_points(place.tracking_uri, two_workers, reference)
+
+
+def test_evaluation_counts_are_the_same_on_two_nodes_and_on_one(
+    place: OnTheCluster, two_workers: dict[str, Any]
+) -> None:
+    for info in list(place.store.list("evaluations/")):
+        place.store.delete(info.key)
+    again = place.on_one_node.run_well("evaluate", "demo")
+    for view in ("center", "ten_crop"):
+        assert again[view] == two_workers[view]
+
+
+def test_a_jobs_log_tells_how_it_ended(place: OnTheCluster, two_workers: dict[str, Any]) -> None:
+    done = place.submit("run", "demo")
+    assert done.code == 0, done.log
+    assert f"model      {two_workers['model_uri']}" in done.log
+    for setting, code, said in (
+        ("train.epoch=3", 2, "did you mean train.epochs?"),
+        (f"dataset.archives={place.store.uri}/nothing", 3, "holds no ILSVRC2012_img_train.tar"),
+        ("gate.min_top1=1.0", 5, "the gate refused this model"),
+    ):
+        job = place.submit("run", "demo", settings=(setting,))
+        assert job.code == 1
+        assert f"failed with exit code {code}" in job.log
+        assert said in job.log
+        assert "Traceback" not in job.log
+
+
+def test_a_stopped_job_that_is_submitted_again_goes_on(
+    place: OnTheCluster, two_workers: dict[str, Any], reference: Reference, tmp_path: Path
+) -> None:
+    log = place.store.child("log-of-job")
+    settings = ("run.tag=job", f"train.sample_log={log.uri}")
+    name = f"job-{time.time_ns()}"
+    options = ("--no-wait", "--submission-id", name)
+    assert place.submit("train", "demo", settings=settings, options=options).code == 0
+    wait_for_checkpoint(place.store, step=21)
+    stop = [RAY, "job", "stop", "--address", place.nodes.dashboard, name]
+    subprocess.run(stop, env=place.nodes.environment, check=True, capture_output=True)
+    assert status_of_newest_run(place.tracking_uri) == "KILLED"
+
+    done = place.submit("train", "demo", settings=settings)
+    assert done.code == 0, done.log
+    copy_objects(log, FolderStore(tmp_path))
+    (run_key,) = [path.name for path in tmp_path.iterdir()]
+    check_epochs(tmp_path, run_key)
+    rows = effective_rows(tmp_path, run_key)
+    assert len(set(rows["attempt"].to_pylist())) == 2
+    assert status_of_newest_run(place.tracking_uri) == "FINISHED"
+
+
+def test_a_directory_that_another_node_does_not_see_is_refused(
+    place: OnTheCluster, private: Path
+) -> None:
+    cli = Cli(private / "workspace", environment=place.cli.environment, prefix=place.cli.prefix)
+    result = cli.run("run", "demo")
+    assert result.code == 4, result.err
+    assert "does not see" in result.document["error"]["message"]
+    assert place.nodes.network.ip(2) in result.document["error"]["message"]
+    assert "Traceback" not in result.err
+    assert not cli.has("datasets/*/train/*")
+
+
+def test_a_relative_workspace_is_refused_in_a_job(place: OnTheCluster) -> None:
+    command = [RAY, "job", "submit", "--address", place.nodes.dashboard]
+    command += ["--working-dir", str(ROOT), "--", "alexnet", "demo", "--workspace", "here"]
+    done = subprocess.run(
+        command, env=place.nodes.environment, capture_output=True, text=True, check=False
+    )
+    assert "failed with exit code 2" in done.stdout + done.stderr
+    assert "which Ray deletes" in done.stdout + done.stderr
+
+
+def wait_for_checkpoint(store: S3Store, *, step: int) -> None:
+    deadline = time.monotonic() + JOB_S
+    while not any(
+        f"/step-{step:08}-" in info.key and info.key.endswith("receipt.json")
+        for info in store.list("runs/")
+    ):
+        assert time.monotonic() < deadline, "no such checkpoint"
+        time.sleep(0.2)
+
+
+def status_of_newest_run(tracking_uri: str) -> str:
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("demo")
+    (run,) = client.search_runs([experiment.experiment_id], max_results=1)
+    status: str = run.info.status
+    return status
