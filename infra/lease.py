@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -205,6 +205,7 @@ class _Heart:
         self._lease = lease
         self._beat_s = timings.beat_s
         self._count = 0
+        self._is_heard = True
         self._holder = threading.current_thread()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -224,10 +225,8 @@ class _Heart:
             self._look()
 
     def _look(self) -> None:
-        try:
+        with suppress(StoreError):  # said by `_write`: it meets the same outage
             self._lease.lost = _newest_number(self._store) > self._lease.number
-        except StoreError as error:
-            log.warning("lease_unreadable store=%s problem=%s", self._store.uri, error)
         if self._lease.lost and not self._stopped.is_set():
             log.warning("lease_lost store=%s number=%d", self._store.uri, self._lease.number)
             self._interrupt()
@@ -238,7 +237,13 @@ class _Heart:
         try:
             self._store.write(_beat_key(self._lease.number), canonical_json(beat.model_dump()))
         except StoreError as error:
-            log.warning("lease_beat_failed store=%s problem=%s", self._store.uri, error)
+            if self._is_heard:
+                log.warning("lease_beats_fail store=%s problem=%s", self._store.uri, error)
+            self._is_heard = False
+        else:
+            if not self._is_heard:
+                log.warning("lease_beats_again store=%s", self._store.uri)
+            self._is_heard = True
 
     def _interrupt(self) -> None:
         # Not _thread.interrupt_main(): that sets a flag, but wakes no main thread that sleeps.

@@ -5,11 +5,14 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+WARN_S: Final = 10.0
+"""How long a call must have failed before anyone is told; told again at twice that, and so on."""
 
 
 class Clock(Protocol):
@@ -53,7 +56,7 @@ class RetryPolicy:
             is_transient: tells an error that may pass from one that will not.
             clock: measures and waits.
         """
-        started_at, wait_s, failures = clock.monotonic(), self.first_wait_s, 0
+        started_at, wait_s, failures, warn_at_s = clock.monotonic(), self.first_wait_s, 0, WARN_S
         while True:
             try:
                 result = work()
@@ -63,14 +66,28 @@ class RetryPolicy:
                 if not is_transient(error) or elapsed_s + pause_s > self.deadline_s:
                     raise
                 failures += 1
-                level = logging.INFO if failures == 1 else logging.WARNING
-                log.log(level, "call_failed what=%r try=%d problem=%s", what, failures, error)
+                # A blip is nothing to look at; an outage is, now and then.
+                level = logging.WARNING if elapsed_s >= warn_at_s else logging.INFO
+                warn_at_s = 2 * warn_at_s if elapsed_s >= warn_at_s else warn_at_s
+                log.log(
+                    level,
+                    "call_failed what=%r tries=%d elapsed_s=%.0f problem=%s",
+                    what,
+                    failures,
+                    elapsed_s,
+                    error,
+                )
                 clock.sleep(pause_s)
                 wait_s = min(2 * wait_s, self.longest_wait_s)
             else:
                 if failures:
-                    waited_s = clock.monotonic() - started_at
-                    log.info(
-                        "call_succeeded what=%r retries=%d elapsed_s=%.1f", what, failures, waited_s
+                    elapsed_s = clock.monotonic() - started_at
+                    level = logging.WARNING if warn_at_s > WARN_S else logging.INFO
+                    log.log(
+                        level,
+                        "call_succeeded what=%r tries=%d elapsed_s=%.1f",
+                        what,
+                        failures + 1,
+                        elapsed_s,
                     )
                 return result

@@ -75,8 +75,8 @@ def open_context(
         RecipeError: the two do not go together, or RAY_ADDRESS names no cluster to join.
     """
     cluster_address()  # only to refuse a wrong one before anything is written
-    if is_submitted_job():
-        _refuse_a_relative_path(workspace)
+    refuse_relative_in_a_job("the workspace", workspace)
+    refuse_relative_in_a_job("the tracking URI", (tracking_uri or "").removeprefix("sqlite:///"))
     store = open_store(workspace)
     tracking = place_for(store, tracking_uri)
     try:
@@ -89,10 +89,16 @@ def open_context(
     return Context(recipe, store, tracking, stream)
 
 
-def _refuse_a_relative_path(workspace: str) -> None:
-    if "://" not in workspace and not Path(workspace).expanduser().is_absolute():
+def refuse_relative_in_a_job(what: str, path: str) -> None:
+    """Refuse a relative path in a command that was submitted to a cluster.
+
+    Raises:
+        RecipeError: names what the path is of, and what to write instead.
+    """
+    relative = path and "://" not in path and not Path(path).expanduser().is_absolute()
+    if relative and is_submitted_job():
         raise RecipeError(
-            f"the workspace {workspace!r} is relative: in a job it would lie in the copy of your"
-            " code, which Ray deletes",
+            f"{what} {path!r} is relative: in a job it would lie in the copy of your code, which"
+            " Ray deletes",
             remedy="name an absolute directory that all nodes share, or s3://bucket/prefix",
         )

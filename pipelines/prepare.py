@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.workflow import Step
 from preprocessing.commit import read_rejects
@@ -35,6 +36,11 @@ class PrepareStep(Step[Dataset]):
         recipe = self.context.recipe
         key = dataset_key(self._index, recipe.prepare)
         return self.context.workspace.child(dataset_folder(recipe.dataset.name, key))
+
+    def check_cluster(self) -> None:
+        """Refuse a cluster whose nodes do not all see the archives."""
+        if len(self.context.cluster.nodes) > 1:
+            check_nodes_see(self._index.store, self._index.sources[0].name)
 
     def find(self) -> Dataset | None:
         """Find the committed dataset; its bytes are compared if the archives look changed."""

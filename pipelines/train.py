@@ -17,7 +17,7 @@ from infra.tracking.actor import start_metrics_actor
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.run_note import open_run, read_notes
-from pipelines.context import Context
+from pipelines.context import Context, refuse_relative_in_a_job
 from pipelines.prepare import Dataset, PrepareStep
 from pipelines.recipe import check_network
 from pipelines.tracked import deliver_journal, finished_run
@@ -65,6 +65,7 @@ class TrainStep(Step[Training]):
         """Refuse a network that cannot be built, and a tracker that is away."""
         check_network(self.context.recipe)
         if self.context.recipe.train.sample_log is not None:
+            refuse_relative_in_a_job("train.sample_log", self.context.recipe.train.sample_log)
             open_store(self.context.recipe.train.sample_log)
         if not self._is_noted():
             self.tracker.check_reachable(REACHABLE_S)

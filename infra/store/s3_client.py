@@ -4,6 +4,7 @@ The standard environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFI
 machine or pod; AWS_ENDPOINT_URL for a store that is not Amazon's; AWS_REGION.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -76,7 +77,8 @@ def s3_client(secret_key: str | None = None) -> Client:
     import boto3
 
     try:
-        session = boto3.session.Session()
+        # boto3 itself reads AWS_DEFAULT_REGION alone.
+        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
         other: dict[str, str] = {}
         if secret_key is not None and (found := session.get_credentials()) is not None:
             other = {"aws_access_key_id": found.access_key, "aws_secret_access_key": secret_key}

@@ -42,7 +42,8 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
     if "://" in workspace.uri:
         raise RecipeError(
             f"{workspace.uri} is no directory, so runs cannot be tracked in it",
-            remedy="name an MLflow server as the tracking URI",
+            remedy="name an MLflow server with --tracking-uri (or $MLFLOW_TRACKING_URI where the"
+            " recipe takes it), or a database file: sqlite:////home/you/mlflow.db",
         )
     folder = Path(workspace.uri)
     try:

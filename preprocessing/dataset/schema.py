@@ -88,9 +88,12 @@ class ShardReader:
         with _corruption_named(self._where):
             if self._remote is not None:
                 self._remote.fetch(self._bytes_of(group) for group in groups)
-            return self._file.read_row_groups(
+            table = self._file.read_row_groups(
                 list(groups), columns=list(_COLUMNS_READ), use_threads=False
             )
+            if self._remote is not None:
+                self._remote.fetch(())  # many shards are open: each would hold its last groups
+            return table
 
     def _open(self, store: ObjectStore) -> pa.NativeFile:
         if not is_remote(store):

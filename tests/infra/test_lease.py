@@ -153,6 +153,19 @@ def test_a_claim_without_any_heartbeat_is_taken_over_when_stale() -> None:
         assert time.monotonic() - started_at >= QUICK.stale_s
 
 
+def test_a_store_that_was_away_makes_nobody_silent() -> None:
+    """Its owner could not be heard: a look that took a minute counts for a beat, not for twelve."""
+    store = MemoryStore()
+    claim_as(store, 1, elsewhere())
+    beat_as(store, 1, 1)
+    looks = [0.0, 0.0, *(60.0 + second for second in range(100))]
+    times = iter(looks)
+    left = LeaseTimings(poll_s=0.001)
+    with hold_lease(store, timings=left, clock=lambda: next(times)):
+        taken_over_at = looks[len(looks) - len(list(times)) - 1]
+    assert taken_over_at == 60.0 + left.stale_s - left.beat_s
+
+
 def test_silence_is_measured_by_our_own_clock() -> None:
     store = MemoryStore()
     claim_as(store, 1, elsewhere())
@@ -259,7 +272,7 @@ def test_the_heart_outlives_a_store_that_fails_for_a_while(
     with hold_lease(store, timings=QUICK) as lease:
         folder.rename(tmp_path / "aside")
         folder.write_bytes(b"")  # a file where the folder was: nothing can be written
-        while "lease_beat_failed" not in caplog.text:
+        while "lease_beats_fail" not in caplog.text:
             time.sleep(0.01)
         folder.unlink()
         (tmp_path / "aside").rename(folder)
