@@ -9,6 +9,7 @@
     ├── ServiceError       4   a place or a service is missing, refuses or stayed away
     │   ├── StoreError         a workspace or an archive's place
     │   ├── TrackingError      MLflow
+    │   ├── NoRoomForWorkers   the cluster has lost a part since the workers were placed
     │   └── LeaseLost          another process took this piece of work over
     ├── GateRefused        5   the gate said no: a result, not a fault
     └── Interrupted      130   stopped by Ctrl-C or SIGTERM; run again to go on
@@ -84,6 +85,10 @@ class StoreError(ServiceError):
 
 class TrackingError(ServiceError):
     """MLflow cannot be reached, or refuses."""
+
+
+class NoRoomForWorkers(ServiceError):
+    """The cluster has lost a part since it was shared out, so the workers do not fit any more."""
 
 
 class LeaseLost(ServiceError):

@@ -183,6 +183,15 @@ def cluster_resources() -> Resources:
     )
 
 
+def this_nodes_cpus() -> float:
+    """Return the CPUs that the node of this task or actor offers in all."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    found = [node["Resources"] for node in ray.nodes() if node["NodeID"] == here]
+    return float(found[0].get("CPU", 0.0)) if found else 0.0
+
+
 def on_every_node(work: Callable[..., Result], *arguments: object) -> dict[str, Result | Exception]:
     """Run a function once on every node of the cluster, all at the same time; no CPU is booked.
 

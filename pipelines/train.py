@@ -1,5 +1,6 @@
 """Stage 7: a dataset becomes a trained network's last checkpoint, shown as one MLflow run."""
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
@@ -11,7 +12,14 @@ from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
 from alexnet.train.job import TrainJob, run_key
 from alexnet.train.placement import Placement, place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
-from infra.errors import DataError, ProjectError, ServiceError
+from infra.errors import (
+    ClusterTooSmall,
+    DataError,
+    NoRoomForWorkers,
+    ProjectError,
+    ServiceError,
+)
+from infra.ray_runtime import cluster_resources
 from infra.store import ObjectStore, open_store
 from infra.tracking.actor import start_metrics_actor
 from infra.tracking.base import RunStatus
@@ -27,6 +35,8 @@ REACHABLE_S: Final = 15.0
 """How long a new run waits for MLflow: with the imports, told within half a minute."""
 DRAIN_S: Final = 60.0
 DRAIN_AFTER_FAILURE_S: Final = 5.0
+LOST_NODE_S: Final = 60.0
+"""How long to wait for Ray to notice that a node is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +175,40 @@ class TrainStep(Step[Training]):
 
     def _train(self, run_id: str) -> None:
         job = self._job()
-        order = job.order(self._dataset.manifest)
-        total_steps = self._total_steps
         found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
-        if found is not None and found.step == total_steps:
+        if found is not None and found.step == self._total_steps:
             deliver_journal(self.tracker, self.folder(), run_id)
             return
-        from alexnet.train.launch import run_training
-
         placement = self._place()
+        while True:
+            try:
+                self._train_on(placement, job, run_id)
+            except NoRoomForWorkers as error:
+                placement = self._placed_anew(placement, error)
+            else:
+                return
+
+    def _placed_anew(self, before: Placement, error: NoRoomForWorkers) -> Placement:
+        """Place the workers on what is left of the cluster; the error, where that will not do."""
+        deadline = time.monotonic() + LOST_NODE_S
+        while True:
+            try:
+                left = place_workers(cluster_resources(), self.context.recipe.scaling.workers)
+            except ClusterTooSmall:
+                raise error from None
+            if left != before:
+                self.context.say(f"train: {error.problem}; going on with {left.workers} worker(s)")
+                return left
+            # A node that died is still listed for some seconds.
+            if time.monotonic() > deadline:
+                raise error
+            time.sleep(1)
+
+    def _train_on(self, placement: Placement, job: TrainJob, run_id: str) -> None:
+        from alexnet.train.launch import START_RETRIES, START_RETRIES_OF_A_RANGE, run_training
+
+        scaling, order = self.context.recipe.scaling, job.order(self._dataset.manifest)
+        found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
         sink = start_metrics_actor(
             self.folder().uri,
             self.context.tracking,
@@ -181,18 +216,20 @@ class TrainStep(Step[Training]):
             experiment=self.context.recipe.tracking.experiment,
         )
         self.context.say(
-            f"train: {total_steps:,} steps, from step {found.step if found else 0}, on"
+            f"train: {self._total_steps:,} steps, from step {found.step if found else 0}, on"
             f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
         )
         drain_s = DRAIN_AFTER_FAILURE_S
+        is_range = not isinstance(scaling.workers, int)
         try:
             with self.context.progress(self.name) as progress:
                 run_training(
                     job,
                     placement,
                     sink,
-                    max_failures=self.context.recipe.scaling.max_failures,
-                    num_images=order.rows_before(total_steps),
+                    max_failures=scaling.max_failures,
+                    start_retries=START_RETRIES_OF_A_RANGE if is_range else START_RETRIES,
+                    num_images=order.rows_before(self._total_steps),
                     progress=progress,
                 )
             drain_s = DRAIN_S

@@ -18,7 +18,7 @@ from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
-from infra.errors import ProjectError, ServiceError
+from infra.errors import NoRoomForWorkers, ProjectError, ServiceError
 from infra.progress import ProgressReport
 from infra.ray_runtime import project_error_in
 
@@ -29,6 +29,8 @@ POLL_S: Final = 0.5
 START_RETRIES: Final = 5
 """Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
 group that fits nowhere (a GPU taken, a node gone for good) would hang instead of ending."""
+START_RETRIES_OF_A_RANGE: Final = 1
+"""Where fewer workers will do, there is no point in waiting long for a lost node."""
 
 
 def run_training(
@@ -37,6 +39,7 @@ def run_training(
     sink: "ray.ActorHandle[Any]",
     *,
     max_failures: int,
+    start_retries: int = START_RETRIES,
     num_images: int,
     progress: ProgressReport,
 ) -> None:
@@ -47,15 +50,17 @@ def run_training(
         placement: how many workers, and what each may use.
         sink: the metrics actor beside this process.
         max_failures: restarts before giving up.
+        start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
         progress: called twice a second or so.
 
     Raises:
         ProjectError: the one a worker met.
-        ServiceError: workers died more than max_failures times, or could not be started.
+        NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
+        ServiceError: workers died more than max_failures times.
     """
     with TemporaryDirectory(prefix="ray-train-") as notes:
-        ended = _Fit(_trainer(job, placement, sink, max_failures, notes))
+        ended = _Fit(_trainer(job, placement, sink, (max_failures, start_retries), notes))
         ended.start()
         while not ended.wait(POLL_S):
             position = _ask(sink.position)
@@ -106,7 +111,7 @@ def _trainer(
     job: TrainJob,
     placement: Placement,
     sink: "ray.ActorHandle[Any]",
-    max_failures: int,
+    failures: tuple[int, int],
     notes: str,
 ) -> TorchTrainer:
     resources = {"CPU": placement.cpus_per_worker}
@@ -128,7 +133,7 @@ def _trainer(
             # need credentials of its own and wait for minutes when that is away.
             storage_path=notes,
             failure_config=FailureConfig(
-                max_failures=max_failures, controller_failure_limit=START_RETRIES
+                max_failures=failures[0], controller_failure_limit=failures[1]
             ),
         ),
     )
@@ -139,7 +144,7 @@ def _explained(error: Exception, max_failures: int) -> Exception:
     if ours is not None:
         return ours
     if isinstance(error, ControllerError):
-        return ServiceError(
+        return NoRoomForWorkers(
             f"the workers could not be started: {error.controller_failure}",
             remedy="see whether the cluster has room for them (ray status), then run again: it"
             " goes on from the last checkpoint",

@@ -50,6 +50,18 @@ def place_workers(resources: Resources, workers: int | WorkerRange) -> Placement
     return _shares(resources, min(high, capacity))
 
 
+def has_room(placement: Placement, *, workers_here: int, node_cpus: float) -> bool:
+    """Tell whether so many workers of a placement fit a node with a reading task each.
+
+    They may not when a node was lost and its workers came to another: then their tasks, which stay
+    with them, would wait for ever.
+    """
+    if not placement.reads_at_home:
+        return True
+    needed = workers_here * (placement.cpus_per_worker + placement.cpus_per_task)
+    return needed <= node_cpus + 1e-6
+
+
 def _capacity(resources: Resources) -> int:
     """Count workers: one a GPU, or at least MIN_CPU_SHARE each of half the CPUs."""
     by_memory = int(resources.memory_bytes // MIN_MEMORY_BYTES)

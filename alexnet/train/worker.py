@@ -32,10 +32,11 @@ from alexnet.train.checkpoint import (
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
-from alexnet.train.placement import Placement
+from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
 from alexnet.train.world import World
-from infra.errors import ProjectError
+from infra.errors import NoRoomForWorkers, ProjectError
+from infra.ray_runtime import this_nodes_cpus
 from infra.store import ObjectStore, open_store
 from infra.tracking.points import MetricPoint
 from preprocessing.dataset.manifest import Manifest, open_dataset
@@ -80,6 +81,7 @@ class _Worker:
         self._total_steps = job.train.epochs * self._order.steps_per_epoch
 
     def run(self) -> None:
+        self._check_room()
         self._attempt, self._start_step, checkpoint = self._agree_on_start()
         network = self._build_network()
         self._optimizer = build_optimizer(network, self._job.train.optimizer)
@@ -96,6 +98,15 @@ class _Worker:
             report=self._report,
             save=self._save,
         )
+
+    def _check_room(self) -> None:
+        here = ray.train.get_context().get_local_world_size()
+        if not has_room(self._placement, workers_here=here, node_cpus=this_nodes_cpus()):
+            raise NoRoomForWorkers(
+                f"{here} workers came to one node, which has CPUs for fewer: others are gone",
+                remedy="bring the nodes back, or set scaling.workers to {min, max}; then run again:"
+                " it goes on from the last checkpoint",
+            )
 
     def _agree_on_start(self) -> tuple[int, int, str | None]:
         """Let rank 0 decide which attempt this is, at which step it starts, from what."""

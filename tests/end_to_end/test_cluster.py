@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,25 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("private")
 
 
+@contextmanager
+def a_cluster(services: Services, folder: Path, hidden: Path | None = None) -> Iterator[TwoNodes]:
+    """Two nodes of one CPU each; S3's secrets are in the environment that Ray was started from."""
+    ports = {"AWS_ENDPOINT_URL": services.s3.port, "MLFLOW_TRACKING_URI": services.mlflow.port}
+    environment = services.s3.environment
+    try:
+        with two_nodes(folder, environment=environment, servers=ports, hidden=hidden) as nodes:
+            yield nodes
+    except NoNamespacesError as error:
+        pytest.skip(f"no two nodes: {error}")
+
+
 @pytest.fixture(scope="module")
 def nodes(
     services: Services, private: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TwoNodes]:
-    """Two nodes of one CPU each; S3's secrets are in the environment that Ray was started from."""
-    ports = {"AWS_ENDPOINT_URL": services.s3.port, "MLFLOW_TRACKING_URI": services.mlflow.port}
-    try:
-        with two_nodes(
-            tmp_path_factory.mktemp("nodes"),
-            environment=services.s3.environment,
-            servers=ports,
-            hidden=private,
-        ) as nodes:
-            yield nodes
-    except NoNamespacesError as error:
-        pytest.skip(f"no two nodes: {error}")
+    """A cluster that nothing happens to."""
+    with a_cluster(services, tmp_path_factory.mktemp("nodes"), hidden=private) as nodes:
+        yield nodes
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,20 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def place(nodes: TwoNodes, services: Services) -> Iterator[OnTheCluster]:
-    """An empty workspace; this process may look at it."""
+def bucket(services: Services) -> Iterator[S3Store]:
+    """The services' S3, which this process may look at."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in services.s3.environment.items():
             patch.setenv(name, value)
         s3_client.cache_clear()
-        yield OnTheCluster(nodes, S3Store(services.s3.bucket, f"cluster-{time.time_ns()}"))
+        yield S3Store(services.s3.bucket)
         s3_client.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def place(nodes: TwoNodes, bucket: S3Store) -> OnTheCluster:
+    """An empty workspace."""
+    return OnTheCluster(nodes, bucket.child(f"cluster-{time.time_ns()}"))
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +207,26 @@ def test_a_stopped_job_that_is_submitted_again_goes_on(
     rows = effective_rows(tmp_path, run_key)
     assert len(set(rows["attempt"].to_pylist())) == 2
     assert status_of_newest_run(place.tracking_uri) == "FINISHED"
+
+
+def test_training_goes_on_when_a_node_dies(
+    services: Services, bucket: S3Store, reference: Reference, tmp_path: Path
+) -> None:
+    with a_cluster(services, tmp_path / "nodes") as nodes:
+        place = OnTheCluster(nodes, bucket.child(f"dying-{time.time_ns()}"))
+        settings = ["scaling.workers={min: 1, max: 2}", f"train.sample_log={place.store.uri}/log"]
+        process = place.cli.start("train", "demo", settings=settings)
+        wait_for_checkpoint(place.store, step=21)
+        nodes.kill(2)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "going on with" in err
+    document = place.cli.parse(out)
+    assert document["attempts"] == 2
+    copy_objects(place.store.child("log"), FolderStore(tmp_path / "log"))
+    check_epochs(tmp_path / "log", document["run_key"])
+    expected = ids_by_step(effective_rows(reference.log, document["run_key"]))
+    assert ids_by_step(effective_rows(tmp_path / "log", document["run_key"])) == expected
 
 
 def test_a_directory_that_another_node_does_not_see_is_refused(

@@ -15,7 +15,7 @@ from ray.train.v2._internal.exceptions import (
 
 from alexnet.train import launch
 from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
-from infra.errors import ObjectCorrupt, ServiceError
+from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError
 
 GLOO = RuntimeError("Connection closed by peer")
 
@@ -64,7 +64,7 @@ def test_a_projects_error_goes_before_lost_workers() -> None:
 def test_workers_that_could_not_be_started_are_a_service_error() -> None:
     error: TrainingFailedError = ControllerError(WorkerGroupStartupTimeoutError(num_workers=8))
     explained = _explained(error, max_failures=3)
-    assert isinstance(explained, ServiceError)
+    assert isinstance(explained, NoRoomForWorkers)
     assert explained.problem.startswith("the workers could not be started: ")
     assert "8 workers" in explained.problem
 
@@ -74,7 +74,7 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
     job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
     placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False, strategy="SPREAD")
-    launch._trainer(job, placement, None, max_failures=3, notes="/notes")
+    launch._trainer(job, placement, None, (3, START_RETRIES), notes="/notes")
     config = made["run_config"].failure_config
     assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
 

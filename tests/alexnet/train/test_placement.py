@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet.settings import WorkerRange
-from alexnet.train.placement import MIN_CPU_SHARE, Placement, place_workers
+from alexnet.train.placement import MIN_CPU_SHARE, Placement, has_room, place_workers
 from infra.errors import ClusterTooSmall
 from infra.ray_runtime import Node, Resources
 
@@ -93,6 +93,15 @@ def test_a_worker_and_its_reading_tasks_fit_its_node() -> None:
         assert on_one_node * (placement.cpus_per_worker + tasks) <= 1
     assert place_workers(cluster(2, nodes=2), 2).threads_per_worker == 1
     assert place_workers(cluster(32, nodes=2), 2).threads_per_worker == 16
+
+
+def test_workers_of_a_lost_node_have_no_room_on_another() -> None:
+    placement = place_workers(cluster(2, nodes=2), 2)
+    assert has_room(placement, workers_here=1, node_cpus=1)
+    assert not has_room(placement, workers_here=2, node_cpus=1)
+    # Whatever was placed on one node fits it, down to the last hundredth.
+    for workers in range(1, 11):
+        assert has_room(place_workers(cluster(2), workers), workers_here=workers, node_cpus=2)
 
 
 def test_workers_without_gpus_spread_and_with_gpus_stay_close() -> None:
