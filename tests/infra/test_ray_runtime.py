@@ -1,0 +1,95 @@
+import os
+
+import pytest
+
+from alexnet.train.process_group import use_the_nodes_interface
+from infra.errors import ObjectCorrupt, RecipeError, ServiceError, StoreError
+from infra.nodes import check_nodes_see, check_nodes_share
+from infra.ray_runtime import (
+    LOCAL,
+    Resources,
+    _start,
+    cluster_address,
+    on_every_node,
+    this_nodes_cpus,
+)
+from infra.store import FolderStore
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head.example.org:6379"])
+def test_an_address_to_join_is_taken_as_it_is(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cluster_address() == address
+
+
+def test_without_an_address_ray_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert cluster_address() == LOCAL
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "https://head"])
+def test_an_address_for_clients_and_jobs_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(RecipeError, match=address) as caught:
+        cluster_address()
+    assert "ray job submit" in caught.value.remedy
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:http", "no-such-host.invalid:1"])
+def test_an_address_where_nobody_listens_is_told_at_once(address: str) -> None:
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        _start(address)
+
+
+def _greet(name: str) -> str:
+    return f"hello {name}"
+
+
+def _fail_on_purpose() -> None:
+    raise ObjectCorrupt("bytes are others", remedy="restore them")
+
+
+def _fail() -> None:
+    raise KeyError("a bug")
+
+
+def test_every_node_does_the_work(ray_local: Resources) -> None:
+    assert list(on_every_node(_greet, "node").values()) == ["hello node"] * len(ray_local.nodes)
+
+
+def test_what_goes_wrong_on_a_node_is_told_and_ours_as_it_was(ray_local: Resources) -> None:
+    (ours,) = on_every_node(_fail_on_purpose).values()
+    assert isinstance(ours, ObjectCorrupt)
+    assert ours.remedy == "restore them"
+    (other,) = on_every_node(_fail).values()
+    assert isinstance(other, KeyError)
+
+
+def test_a_node_knows_its_cpus(ray_local: Resources) -> None:
+    assert on_every_node(this_nodes_cpus).popitem()[1] == ray_local.nodes[0].cpus
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_nodes_that_see_the_workspace_pass_and_leave_no_trace(workspace: FolderStore) -> None:
+    check_nodes_share(workspace)
+    assert list(workspace.list()) == []
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_node_that_does_not_see_an_object_is_named(workspace: FolderStore) -> None:
+    with pytest.raises(StoreError, match=r"node [\d.]+ does not see .*/archive\.tar"):
+        check_nodes_see(workspace, "archive.tar")
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_workers_use_the_interface_of_their_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")  # what is set stays
+    use_the_nodes_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"]
+    assert os.environ["NCCL_SOCKET_IFNAME"] == "ib0"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
