@@ -220,9 +220,13 @@ class _Heart:
 
     def _run(self) -> None:
         while not self._stopped.is_set() and not self._lease.lost:
-            self._write(released=False)
-            self._stopped.wait(self._beat_s)
-            self._look()
+            try:
+                self._write(released=False)
+                self._stopped.wait(self._beat_s)
+                self._look()
+            except Exception:  # a heart that stands still would cost the lease hours later
+                log.exception("lease_beat_failed store=%s", self._store.uri)
+                self._stopped.wait(self._beat_s)
 
     def _look(self) -> None:
         with suppress(StoreError):  # said by `_write`: it meets the same outage

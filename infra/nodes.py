@@ -1,28 +1,33 @@
 """Whether every node of a cluster can work: it has our code, and sees what the others see."""
 
 import secrets
+import shutil
 
 from infra.errors import ProjectError, ServiceError, StoreError
 from infra.ray_runtime import on_every_node
-from infra.store import ObjectStore, is_remote, open_store
+from infra.store import FolderStore, ObjectStore, open_store
 
 ANSWER_S = 15.0
 """How long a node tries to read a store."""
 
 
 def check_nodes_share(workspace: ObjectStore) -> None:
-    """Write an object in a workspace and have it read back on every node; Ray must be up.
+    """Have every node read back an object of the workspace, and write one; Ray must be up.
 
     Raises:
-        StoreError: a node does not see it: another disk, no credentials, no way to the store.
-        ServiceError: a node cannot run our code.
+        StoreError: a node cannot: another disk, no credentials, no way to the store.
+        ServiceError: a node does not answer, or cannot run our code.
     """
-    key, token = f"node-check-{secrets.token_hex(4)}", secrets.token_hex(16).encode()
-    workspace.write(key, token)
+    place = workspace.child(f"node-check-{secrets.token_hex(4)}")
+    token = secrets.token_hex(16).encode()
+    place.write("token", token)
     try:
-        check_nodes_see(workspace, key)
+        _refuse_unless_all(on_every_node(_shares, place.uri, token), f"{place.uri}/token")
     finally:
-        workspace.delete(key)
+        for info in list(place.list()):
+            place.delete(info.key)
+        if isinstance(place, FolderStore):
+            shutil.rmtree(place.uri, ignore_errors=True)
 
 
 def check_nodes_see(store: ObjectStore, key: str) -> None:
@@ -31,9 +36,18 @@ def check_nodes_see(store: ObjectStore, key: str) -> None:
     Raises:
         StoreError, ServiceError: as `check_nodes_share`.
     """
-    for address, found in on_every_node(_sees, store.uri, key).items():
+    _refuse_unless_all(on_every_node(_sees, store.uri, key), f"{store.uri}/{key}")
+
+
+def _refuse_unless_all(answers: list[tuple[str, bool | Exception]], what: str) -> None:
+    for address, found in answers:
         if isinstance(found, ProjectError):
             raise StoreError(f"node {address}: {found.problem}", remedy=found.remedy) from found
+        if isinstance(found, TimeoutError):
+            raise ServiceError(
+                f"node {address} does not answer: {found}",
+                remedy="see whether it is alive and has memory left (`ray status`)",
+            ) from found
         if isinstance(found, Exception):
             raise ServiceError(
                 f"node {address} cannot run our code: {_last_line(found)}",
@@ -42,11 +56,22 @@ def check_nodes_see(store: ObjectStore, key: str) -> None:
             ) from found
         if not found:
             raise StoreError(
-                f"node {address} does not see {store.uri}/{key}, which this one sees",
-                remedy="name a directory that all nodes share, or a place in S3 (s3://…)"
-                if not is_remote(store)
-                else "check AWS_ENDPOINT_URL there: the nodes ask different stores",
+                f"node {address} does not see {what}, which this one sees",
+                remedy="check AWS_ENDPOINT_URL there: the nodes ask different stores"
+                if "://" in what
+                else "name a directory that all nodes share, or a place in S3 (s3://…)",
             )
+
+
+def _shares(uri: str, token: bytes) -> bool:
+    place = open_store(uri).with_deadline(ANSWER_S)
+    try:
+        found = place.read("token")
+    except FileNotFoundError:
+        return False
+    if found == token:
+        place.write(secrets.token_hex(8), b"")
+    return found == token
 
 
 def _sees(uri: str, key: str) -> bool:

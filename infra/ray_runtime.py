@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 LOCAL: Final = "local"
 CONNECT_S: Final = 10.0
-NODE_ANSWER_S: Final = 60.0
+NODE_ANSWER_S: Final = 45.0
 
 _SETTINGS: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,11 +25,12 @@ _SETTINGS: Final = {
     # Train's defaults suit clusters of minutes: a lost worker would go unnoticed for seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-    # One try to reach a cluster: with Ray's twenty, an address where nobody answers takes minutes.
-    "RAY_gcs_server_port_wait_time_s": "1",
 }
 # A local instance needs no token; a file left by another Ray would switch tokens on.
 _LOCAL_SETTINGS: Final = {"RAY_AUTH_MODE": "disabled"}
+# One try to reach a cluster: with Ray's twenty, an address where nobody answers takes minutes. Not
+# for a local start, where the same setting is the time that a new server has to come up.
+_CLUSTER_SETTINGS: Final = {"RAY_gcs_server_port_wait_time_s": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def ray_session() -> Iterator[Resources]:
         yield cluster_resources()
         return
     address = cluster_address()
-    settings = _SETTINGS | (_LOCAL_SETTINGS if address == LOCAL else {})
+    settings = _SETTINGS | (_LOCAL_SETTINGS if address == LOCAL else _CLUSTER_SETTINGS)
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     _start(address)
@@ -93,7 +94,7 @@ def cluster_address() -> str:
     Raises:
         RecipeError: it names Ray Client or the dashboard.
     """
-    address = os.environ.get("RAY_ADDRESS", LOCAL)
+    address = os.environ.get("RAY_ADDRESS") or LOCAL
     if address.startswith("ray://"):
         raise RecipeError(
             f"RAY_ADDRESS is {address}: through Ray Client the work would not be where the data is",
@@ -192,29 +193,40 @@ def this_nodes_cpus() -> float:
     return float(found[0].get("CPU", 0.0)) if found else 0.0
 
 
-def on_every_node(work: Callable[..., Result], *arguments: object) -> dict[str, Result | Exception]:
+def on_every_node(
+    work: Callable[..., Result], *arguments: object, timeout_s: float = NODE_ANSWER_S
+) -> list[tuple[str, Result | Exception]]:
     """Run a function once on every node of the cluster, all at the same time; no CPU is booked.
 
     Returns:
-        By the node's address, what it returned there, or the error that came instead.
+        For each node its address, and what the function returned there or the error that came
+        instead: ours as it was, a TimeoutError for a node that did not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(work)
-    running = {
-        node["NodeManagerAddress"]: task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(*arguments)
+    running = [
+        (
+            node["NodeManagerAddress"],
+            task.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(*arguments),
+        )
         for node in ray.nodes()
         if node["Alive"]
-    }
-    results: dict[str, Result | Exception] = {}
-    for address, reference in running.items():
+    ]
+    references = [reference for _, reference in running]
+    answered, _ = ray.wait(references, num_returns=len(references), timeout=timeout_s)
+    results: list[tuple[str, Result | Exception]] = []
+    for address, reference in running:
+        if reference not in answered:
+            results.append((address, TimeoutError(f"no answer within {timeout_s:g} s")))
+            continue
         try:
-            results[address] = ray.get(reference, timeout=NODE_ANSWER_S)
+            results.append((address, ray.get(reference)))
         except ray.exceptions.RayError as error:
-            results[address] = project_error_in(error) or error
+            results.append((address, project_error_in(error) or error))
     return results
 
 

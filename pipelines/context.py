@@ -15,6 +15,7 @@ from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_jo
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
 from infra.tracking.place import TrackingPlace, place_for
+from infra.tracking.rehome import rehome_artifacts
 from pipelines.recipe import Recipe
 
 FIRST_CONTACT_S: Final = 15.0
@@ -76,7 +77,8 @@ def open_context(
     """
     cluster_address()  # only to refuse a wrong one before anything is written
     refuse_relative_in_a_job("the workspace", workspace)
-    refuse_relative_in_a_job("the tracking URI", (tracking_uri or "").removeprefix("sqlite:///"))
+    if tracking_uri is not None and tracking_uri.startswith("sqlite:///"):
+        refuse_relative_in_a_job("the tracking URI", tracking_uri.removeprefix("sqlite:///"))
     store = open_store(workspace)
     tracking = place_for(store, tracking_uri)
     try:
@@ -86,6 +88,9 @@ def open_context(
             f"the workspace {store.uri} cannot be used: {error.problem}",
             remedy=f"{error.remedy}; or name another with --workspace or $ALEXNET_WORKSPACE",
         ) from error
+    if tracking_uri is None and tracking.artifact_location is not None:
+        # It may be a copy, whose MLflow still names the place of the original.
+        rehome_artifacts(Path(store.uri) / "mlflow.db", tracking.artifact_location)
     return Context(recipe, store, tracking, stream)
 
 
@@ -95,7 +100,7 @@ def refuse_relative_in_a_job(what: str, path: str) -> None:
     Raises:
         RecipeError: names what the path is of, and what to write instead.
     """
-    relative = path and "://" not in path and not Path(path).expanduser().is_absolute()
+    relative = "://" not in path and not Path(path).expanduser().is_absolute()
     if relative and is_submitted_job():
         raise RecipeError(
             f"{what} {path!r} is relative: in a job it would lie in the copy of your code, which"

@@ -133,13 +133,11 @@ class GateStep(Step[Judged]):
         if uri is None:
             return None
         # By its name in this workspace: the workspace may have been copied since.
-        for place in (
-            self.context.workspace.child(f"evaluations/{Path(uri).name}"),
-            open_store(uri).with_deadline(ELSEWHERE_S),
-        ):
-            if self._is_on_our_images(place):
-                return place
-        return None
+        here = self.context.workspace.child(f"evaluations/{Path(uri).name}")
+        if self._is_on_our_images(here):
+            return here
+        elsewhere = open_store(uri).with_deadline(ELSEWHERE_S)
+        return elsewhere if self._is_on_our_images(elsewhere) else None
 
     def _is_on_our_images(self, place: ObjectStore) -> bool:
         try:

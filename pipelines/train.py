@@ -180,13 +180,14 @@ class TrainStep(Step[Training]):
             deliver_journal(self.tracker, self.folder(), run_id)
             return
         placement = self._place()
-        while True:
+        for _ in range(self.context.recipe.scaling.max_failures):
             try:
                 self._train_on(placement, job, run_id)
             except NoRoomForWorkers as error:
                 placement = self._placed_anew(placement, error)
             else:
                 return
+        self._train_on(placement, job, run_id)
 
     def _placed_anew(self, before: Placement, error: NoRoomForWorkers) -> Placement:
         """Place the workers on what is left of the cluster; the error, where that will not do."""
@@ -196,6 +197,9 @@ class TrainStep(Step[Training]):
                 left = place_workers(cluster_resources(), self.context.recipe.scaling.workers)
             except ClusterTooSmall:
                 raise error from None
+            if left.use_gpu != before.use_gpu:
+                # Days at a hundredth of the speed are no help; nodes with GPUs may come back.
+                raise error
             if left != before:
                 self.context.say(f"train: {error.problem}; going on with {left.workers} worker(s)")
                 return left

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra.commit import StoredObject, commit_receipt, read_object, write_object
+from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import (
     CLASSES,
@@ -113,7 +113,7 @@ def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
 
 def read_rejects(store: ObjectStore, manifest: Manifest) -> list[Reject]:
     """Read the rejects of a committed dataset."""
-    table = pq.read_table(pa.BufferReader(read_object(store, manifest.rejects)))
+    table = read_parquet(read_object(store, manifest.rejects))
     return [Reject(**row) for row in table.to_pylist()]
 
 
@@ -148,9 +148,7 @@ def _members_table(members: Members, start: int, digests: npt.NDArray[np.uint8])
 
 
 def _write_table(store: ObjectStore, path: str, table: pa.Table) -> StoredObject:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return write_object(store, path, sink.getvalue().to_pybytes())
+    return write_object(store, path, parquet_bytes(table))
 
 
 def _publish(store: ObjectStore, manifest: Manifest) -> Manifest:

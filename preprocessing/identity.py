@@ -8,11 +8,11 @@ import hashlib
 import logging
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra.canonical import canonical_json
 from infra.commit import read_object
 from infra.errors import DataError
+from infra.parquet import read_parquet
 from infra.progress import ProgressReport
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
@@ -46,7 +46,7 @@ def check_source(
     if store.stat(_path(index)) is not None:
         return
     log.info("archives_compared uri=%s reason=not_seen_before", index.store.uri)
-    table = pq.read_table(pa.BufferReader(read_object(store, manifest.members)))
+    table = read_parquet(read_object(store, manifest.members))
     # In the order of their bytes, so that a disk reads straight on.
     table = table.sort_by([("archive", "ascending"), ("start", "ascending")])
     columns = {name: table["member" if name == "name" else name] for name in Member.__slots__}

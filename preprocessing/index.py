@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from infra.canonical import digest_of
@@ -22,6 +21,7 @@ from infra.commit import (
     read_receipt,
     write_object,
 )
+from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore, is_remote
 from preprocessing.archives import SourceFile, TarMember, walk_tar
 from preprocessing.errors import ArchiveCorrupt
@@ -127,12 +127,10 @@ def _kept_index(folder: ObjectStore) -> pa.Table | None:
     except ValidationError:
         log.warning("index_not_understood uri=%s; the archive is read again", folder.uri)
         return None
-    return pq.read_table(pa.BufferReader(read_object(folder, receipt.table)))
+    return read_parquet(read_object(folder, receipt.table))
 
 
 def _keep(folder: ObjectStore, uri: str, source: SourceFile, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    written = write_object(folder, "index.parquet", sink.getvalue().to_pybytes())
+    written = write_object(folder, "index.parquet", parquet_bytes(table))
     receipt = IndexReceipt(uri=uri, source=source, num_members=table.num_rows, table=written)
     commit_receipt(folder, "index.json", receipt.model_dump_json().encode())

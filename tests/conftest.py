@@ -10,7 +10,7 @@ import pytest
 
 from infra.ray_runtime import Resources, ray_session
 from infra.store import FolderStore, S3Store
-from infra.store.s3_client import s3_client
+from infra.store.s3_client import forget_clients
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 
@@ -140,9 +140,9 @@ def _use_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Sto
     """Give this process the server's settings, and the test a place of its own."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    s3_client.cache_clear()
+    forget_clients()
     yield S3Store(server.bucket, f"tests/{secrets.token_hex(8)}")
-    s3_client.cache_clear()
+    forget_clients()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from werkzeug.wrappers import Request, Response
 
 CHANGES = ("slow", "ignore-conditions")
 """Faults that change how a request is served."""
-ENDS = ("reset", "lost-answer", "truncate")
+ENDS = ("reset", "lost-answer", "truncate", "proxy-404")
 """Those that decide how it ends, as does any status from 400 on."""
 CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 AUTHORIZATION = re.compile(
@@ -134,6 +134,8 @@ class FaultyS3:
                 case "lost-answer":
                     self._ask_moto(environ)
                     return error_response(500)
+                case "proxy-404":
+                    return Response("404 page not found", 404, mimetype="text/plain")
                 case "truncate":
                     return cut_in_half(self._ask_moto(environ))
                 case int(status):

@@ -190,8 +190,9 @@ class FaultyServer(S3Server):
 
         Args:
             fault: a status from 400 on, "reset" (of the connection), "truncate" (the answer's
-                body), "lost-answer" (done, but answered with 500), "slow" (by `seconds`) or
-                "ignore-conditions" (of a conditional PUT). The last two let later rules apply.
+                body), "lost-answer" (done, but answered with 500), "proxy-404" (a page of text, as
+                from a proxy whose store restarts), "slow" (by `seconds`) or "ignore-conditions"
+                (of a conditional PUT). The last two let later rules apply.
             path: a pattern searched for in "/bucket/key".
             query: one searched for in the query: "^$" a whole PUT, "partNumber=" a part.
         """

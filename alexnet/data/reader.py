@@ -27,6 +27,9 @@ BLOCK_ROWS: Final = 256
 STRETCH_ROWS: Final = 1024
 """Rows a task reads at least, so that it lasts several times the executor's tick of 0.1 s."""
 
+_SHARDS_AT_ONCE: Final = 4
+"""Of a remote store; each asks for several groups at once (`RangeFile.fetch`)."""
+
 GroupKey = tuple[int, int]
 
 
@@ -100,7 +103,7 @@ class ShareReader:
         ]
         groups: dict[GroupKey, _Group] = {}
         # One shard after the other, a remote store's answers would be waited for in turn.
-        with ThreadPoolExecutor(max_workers=8 if is_remote(self._store) else 1) as threads:
+        with ThreadPoolExecutor(_SHARDS_AT_ONCE if is_remote(self._store) else 1) as threads:
             for part in threads.map(lambda part: self._read_shard(*part), parts):
                 groups |= part
         return groups

@@ -6,10 +6,10 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from alexnet.evaluate.counts import Counts
-from alexnet.evaluate.tables import read_table
 from infra.canonical import canonical_json, digest_of
 from infra.commit import Frozen, Sha256, StoredObject, check_listing, read_object, read_receipt
 from infra.errors import DataError
+from infra.parquet import read_parquet
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
 
@@ -116,4 +116,4 @@ def read_predictions(
     store: ObjectStore, evaluation: Evaluation, columns: list[str] | None = None
 ) -> pa.Table:
     """Read what was kept of each image, digest checked; columns as `tables.predictions_table`."""
-    return read_table(read_object(store, evaluation.predictions), columns)
+    return read_parquet(read_object(store, evaluation.predictions), columns)

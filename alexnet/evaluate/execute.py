@@ -22,13 +22,13 @@ from alexnet.evaluate.tables import (
     PER_CLASS,
     PREDICTIONS,
     confusion_table,
-    parquet_bytes,
     per_class_table,
     predictions_table,
 )
 from alexnet.evaluate.trained import TrainedNetwork
 from infra.commit import commit_receipt, write_object
 from infra.errors import DataError, RecipeError
+from infra.parquet import parquet_bytes
 from infra.progress import ProgressReport, no_progress
 from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore

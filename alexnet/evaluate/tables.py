@@ -1,12 +1,10 @@
 """An evaluation's tables: what is kept per image, per class, and per pair of classes."""
 
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alexnet.evaluate.counts import Counts
 from alexnet.evaluate.rows import BlockResult, View
@@ -56,17 +54,3 @@ def confusion_table(counts: Mapping[View, Counts]) -> pa.Table:
     for view, sums in counts.items():
         columns[f"{view}_count"] = sums.confusion[true, predicted]
     return pa.table(columns)
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Write a table as Parquet with page checksums."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
-
-
-def read_table(body: bytes, columns: list[str] | None = None) -> pa.Table:
-    """Read a table, or some of its columns, with page checksums verified."""
-    return pq.read_table(
-        pa.BufferReader(body), columns=columns, page_checksum_verification=True, use_threads=False
-    )

@@ -59,8 +59,18 @@ def run_training(
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
         ServiceError: workers died more than max_failures times.
     """
-    with TemporaryDirectory(prefix="ray-train-") as notes:
-        ended = _Fit(_trainer(job, placement, sink, (max_failures, start_retries), notes))
+    # The controller may write a last note while it is removed.
+    with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as notes:
+        ended = _Fit(
+            _trainer(
+                job,
+                placement,
+                sink,
+                max_failures=max_failures,
+                start_retries=start_retries,
+                notes=notes,
+            )
+        )
         ended.start()
         while not ended.wait(POLL_S):
             position = _ask(sink.position)
@@ -111,7 +121,9 @@ def _trainer(
     job: TrainJob,
     placement: Placement,
     sink: "ray.ActorHandle[Any]",
-    failures: tuple[int, int],
+    *,
+    max_failures: int,
+    start_retries: int,
     notes: str,
 ) -> TorchTrainer:
     resources = {"CPU": placement.cpus_per_worker}
@@ -133,7 +145,7 @@ def _trainer(
             # need credentials of its own and wait for minutes when that is away.
             storage_path=notes,
             failure_config=FailureConfig(
-                max_failures=failures[0], controller_failure_limit=failures[1]
+                max_failures=max_failures, controller_failure_limit=start_retries
             ),
         ),
     )

@@ -11,6 +11,10 @@ from infra.ray_runtime import Node, Resources
 MIN_CPU_SHARE: Final = 0.1
 """Below a tenth of a CPU a worker and its loader wait for each other for ever."""
 MIN_MEMORY_BYTES: Final = 1 << 30
+READERS_SHARE: Final = 0.33
+"""Part of a cluster's CPUs on nodes without a GPU from which on those are there to read. A small
+head is not; to send all pixels from anywhere to anywhere for its sake would cost more than it has.
+"""
 TASK_CPUS: Final = 0.66
 """What a reading task books: it idles between ticks, so that more than one fits a core."""
 
@@ -82,7 +86,7 @@ def _hosts(resources: Resources) -> list[Node]:
 
 def _shares(resources: Resources, workers: int) -> Placement:
     use_gpu = resources.gpus >= 1
-    has_readers = use_gpu and any(node.cpus and not node.gpus for node in resources.nodes)
+    has_readers = use_gpu and _cpus_without_gpu(resources) >= READERS_SHARE * resources.cpus
     budget = resources.cpus / workers if has_readers else _cpus_at_home(resources, workers)
     share = _rounded_down(min(1.0 if use_gpu else 0.5, budget / 2))
     tasks = max(1, int((budget - share) / TASK_CPUS))
@@ -96,6 +100,10 @@ def _shares(resources: Resources, workers: int) -> Placement:
         strategy="PACK" if use_gpu else "SPREAD",
         reads_at_home=not has_readers,
     )
+
+
+def _cpus_without_gpu(resources: Resources) -> float:
+    return sum(node.cpus for node in resources.nodes if node.gpus < 1)
 
 
 def _cpus_at_home(resources: Resources, workers: int) -> float:

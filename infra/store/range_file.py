@@ -65,7 +65,7 @@ class RangeFile(io.RawIOBase):
         return self._position
 
     def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Read some ranges (start, stop) of the file at once, and keep them until the next call.
+        """Read some ranges (start, stop) of the file at once, and keep them until `forget`.
 
         Reads that lie in one of them need no request.
         """
@@ -73,6 +73,10 @@ class RangeFile(io.RawIOBase):
         with ThreadPoolExecutor(max_workers=min(_REQUESTS_AT_ONCE, len(wanted) or 1)) as threads:
             bodies = threads.map(lambda part: self._read_range(*part), wanted)
             self._fetched = {part[0]: body for part, body in zip(wanted, bodies, strict=True)}
+
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        self._fetched = {}
 
     def readinto(self, target: "WriteableBuffer") -> int:
         """Fill a buffer from the position on."""

@@ -18,12 +18,15 @@ from infra.errors import RecipeError
 from infra.retry import RetryPolicy
 from infra.store.base import ObjectInfo
 from infra.store.range_file import RangeFile
-from infra.store.s3_client import TAKEN, WRITER, Client, call_s3, error_code, writer_of
+from infra.store.s3_client import WRITER, Client, call_s3, look, writer_of
+from infra.store.s3_client import get as get_object
+from infra.store.s3_errors import S3_ERRORS, error_code, is_transient
 from infra.store.s3_upload import PART_BYTES, MultipartUpload, content_md5
 
 Result = TypeVar("Result")
 
 _CHUNK_BYTES: Final = 1 << 20
+_TAKEN: Final = ("412", "PreconditionFailed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,11 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         """Return a whole object; what broke off is read on from there."""
-        read = _ResumedRead(self.bucket, self._full(key))
-        return self._call(f"read {key}", read.go_on)
+        reading = _ResumedRead(self.bucket, self._full(key))
+        # Each call ends with more of it, so a long object has the deadline for each piece.
+        while not self._call(f"read {key}", reading.go_on):
+            pass
+        return reading.body()
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes start to stop."""
@@ -63,11 +69,11 @@ class S3Store:
         request = {"Bucket": self.bucket, "Key": self._full(key)}
         request["Range"] = f"bytes={start}-{stop - 1}"
 
-        def get(client: Client) -> bytes:
-            answer = _get(client, **request)
+        def get_range(client: Client) -> bytes:
+            answer = get_object(client, **request)
             return b"" if answer is None else answer["Body"].read()
 
-        return self._call(f"read {key}", get)
+        return self._call(f"read {key}", get_range)
 
     def open_input(self, key: str) -> pa.NativeFile:
         """Open an object for random reads, a request each."""
@@ -123,22 +129,12 @@ class S3Store:
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Describe one object."""
-
-        # Not HEAD: its answer has no body, so a missing bucket would look like a missing object.
-        def look(client: Client) -> ObjectInfo:
-            name = self._full(key)
-            answer = _get(client, Bucket=self.bucket, Key=name, Range="bytes=0-0")
-            if answer is None:  # there is no first byte
-                empty = client.head_object(Bucket=self.bucket, Key=name)
-                return self._info(name, empty["ContentLength"], empty["ETag"])
-            answer["Body"].read()
-            size = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
-            return self._info(name, int(size), answer["ETag"])
-
+        target = {"Bucket": self.bucket, "Key": self._full(key)}
         try:
-            return self._call(f"look at {key}", look)
+            found = self._call(f"look at {key}", lambda client: look(client, target))
         except FileNotFoundError:
             return None
+        return self._info(target["Key"], found["ContentLength"], found["ETag"])
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -164,10 +160,10 @@ def parse_s3_uri(uri: str) -> S3Store:
     Raises:
         RecipeError: there is no bucket in it.
     """
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    if not bucket or any(part in ("", ".", "..") for part in prefix.strip("/").split("/")[1:]):
+    bucket, _, prefix = uri.removeprefix("s3://").removesuffix("/").partition("/")
+    if not bucket or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
         raise RecipeError(f"{uri} names no place in S3", remedy="write s3://BUCKET/PREFIX")
-    return S3Store(bucket, prefix.strip("/"))
+    return S3Store(bucket, prefix)
 
 
 class _Creation:
@@ -189,7 +185,7 @@ class _Creation:
         try:
             client.put_object(**self._request)
         except ClientError as error:
-            if error_code(error) not in TAKEN:
+            if error_code(error) not in _TAKEN:
                 raise
             return writer_of(client, self._target) == self._token
         return True
@@ -203,28 +199,29 @@ class _ResumedRead:
         self._read = bytearray()
         self._etag: str | None = None
 
-    def go_on(self, client: Client) -> bytes:
+    def body(self) -> bytes:
+        """Return what was read."""
+        return bytes(self._read)
+
+    def go_on(self, client: Client) -> bool:
+        """Read on; say whether that was all of it. Raises only when not a byte came."""
         extra = {"Range": f"bytes={len(self._read)}-"} if self._read else {}
-        answer = _get(client, **self._request, **extra)
+        answer = get_object(client, **self._request, **extra)
         if self._read and (answer is None or answer["ETag"] != self._etag):
             # Written anew meanwhile: what was read belongs to another object.
             self._read.clear()
-            answer = _get(client, **self._request)
-        if answer is not None:
-            self._etag = answer["ETag"]
+            answer = get_object(client, **self._request)
+        if answer is None:
+            return True
+        self._etag, had = answer["ETag"], len(self._read)
+        try:
             while chunk := answer["Body"].read(_CHUNK_BYTES):
                 self._read += chunk
-        return bytes(self._read)
-
-
-def _get(client: Client, **request: Any) -> Any | None:  # noqa: ANN401 - see Client
-    """Get an object or a range of it; None for a range past its end."""
-    try:
-        return client.get_object(**request)
-    except ClientError as error:
-        if error_code(error) in ("416", "InvalidRange"):
-            return None
-        raise
+        except S3_ERRORS as error:
+            if len(self._read) == had or not is_transient(error):
+                raise
+            return False
+        return True
 
 
 def _put_request(bucket: str, name: str, body: bytes) -> dict[str, Any]:

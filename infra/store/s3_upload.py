@@ -82,13 +82,7 @@ class MultipartUpload(io.RawIOBase):
         while self._in_flight:
             self._parts.append(self._in_flight.popleft().result())
         self._threads.shutdown()
-        try:
-            self._call("complete", self._put_together)
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{self._place}: the upload of {self._target['Key']} is gone",
-                remedy="somebody aborted it (a rule of the bucket, perhaps): run again",
-            ) from error
+        self._call("complete", self._put_together)
 
     def abort(self) -> None:
         """Have the store forget what was sent; it may be away, so this is no promise."""

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import Any, Final
 
 from infra.canonical import canonical_json, digest_of
@@ -30,11 +31,9 @@ class Journal:
         self._segments: list[tuple[MetricPoint, ...]] = []
         self._known: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
-        keys = [
-            key
-            for number, key in enumerate(_segments_in(store), start=1)
-            if key == _segment_key(number)
-        ]
+        numbered = enumerate(_segments_in(store), start=1)
+        # Up to the first gap: what lies beyond it was written against a rule of ours.
+        keys = [key for _, key in takewhile(lambda n: n[1] == _segment_key(n[0]), numbered)]
         # A long training has thousands of them, and in a remote store each is a request.
         with ThreadPoolExecutor(max_workers=16 if is_remote(store) else 1) as threads:
             for key, body in zip(keys, threads.map(store.read, keys), strict=True):

@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 from infra.errors import RecipeError, StoreError
 from infra.store import ObjectStore
-from infra.tracking.rehome import rehome_artifacts
 
 # Up to the last @: a password may hold any of `/@?`. A file's URI (`:///`) has no credentials.
 _CREDENTIALS: Final = re.compile(r"(?<=://)(?!/)\S*@")
@@ -53,9 +52,7 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
             f"{folder} cannot be made: {error.strerror}",
             remedy="name a workspace in a directory that you may write",
         ) from error
-    place = _file_place(folder / "mlflow.db", registry_id="workspace")
-    rehome_artifacts(folder / "mlflow.db", place.artifact_location or "")
-    return place
+    return _file_place(folder / "mlflow.db", registry_id="workspace")
 
 
 def without_credentials(uri: str) -> str:

@@ -6,9 +6,11 @@ copied workspace would read and write files in the old place.
 
 import logging
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Final
+
+from infra.errors import TrackingError
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +30,30 @@ def rehome_artifacts(database: Path, artifacts_uri: str) -> None:
     Args:
         database: the file; nothing is done when it has no tables yet.
         artifacts_uri: the folder `mlartifacts` beside it.
+
+    Raises:
+        TrackingError: the file is no database, or cannot be written.
     """
     if not database.exists():
         return
-    with (
-        closing(sqlite3.connect(database, timeout=60)) as connection,
-        connection,
-        # No tables: another process is just making them, here and now.
-        suppress(sqlite3.OperationalError),
-    ):
-        for old in _homes(connection):
-            if old != artifacts_uri:
-                log.info("artifacts_rehomed from=%s to=%s", old, artifacts_uri)
-                _replace(connection, old, artifacts_uri)
+    try:
+        # The inner one is the transaction: all of it or nothing.
+        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+            if _has_tables(connection):
+                for old in _homes(connection):
+                    if old != artifacts_uri:
+                        log.info("artifacts_rehomed from=%s to=%s", old, artifacts_uri)
+                        _replace(connection, old, artifacts_uri)
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"{database} cannot be used: {error}",
+            remedy="restore it from a copy, make it writable, or name another --tracking-uri",
+        ) from error
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {table for table, _ in _LOCATIONS} <= {name for (name,) in rows}
 
 
 def _homes(connection: sqlite3.Connection) -> list[str]:

@@ -6,7 +6,8 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
@@ -85,15 +86,22 @@ class ShardReader:
         Raises:
             ShardCorrupt: the bytes are damaged.
         """
-        with _corruption_named(self._where):
-            if self._remote is not None:
-                self._remote.fetch(self._bytes_of(group) for group in groups)
-            table = self._file.read_row_groups(
+        with _corruption_named(self._where), self._fetched(groups):
+            return self._file.read_row_groups(
                 list(groups), columns=list(_COLUMNS_READ), use_threads=False
             )
-            if self._remote is not None:
-                self._remote.fetch(())  # many shards are open: each would hold its last groups
-            return table
+
+    @contextmanager
+    def _fetched(self, groups: Sequence[int]) -> Iterator[None]:
+        """Have a remote shard's groups at hand for a moment: many shards are open at once."""
+        if self._remote is None:
+            yield
+            return
+        self._remote.fetch(self._bytes_of(group) for group in groups)
+        try:
+            yield
+        finally:
+            self._remote.forget()
 
     def _open(self, store: ObjectStore) -> pa.NativeFile:
         if not is_remote(store):

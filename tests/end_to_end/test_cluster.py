@@ -25,7 +25,7 @@ from mlflow.tracking import MlflowClient
 from two_nodes import NoNamespacesError, TwoNodes, two_nodes
 
 from infra.store import FolderStore, S3Store
-from infra.store.s3_client import s3_client
+from infra.store.s3_client import forget_clients
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -118,9 +118,9 @@ def bucket(services: Services) -> Iterator[S3Store]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in services.s3.environment.items():
             patch.setenv(name, value)
-        s3_client.cache_clear()
+        forget_clients()
         yield S3Store(services.s3.bucket)
-        s3_client.cache_clear()
+        forget_clients()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
 import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,8 @@ def test_an_address_to_join_is_taken_as_it_is(
 def test_without_an_address_ray_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert cluster_address() == LOCAL
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert cluster_address() == LOCAL
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "https://head"])
@@ -49,6 +53,10 @@ def _greet(name: str) -> str:
     return f"hello {name}"
 
 
+def _stay_away() -> None:
+    time.sleep(5)
+
+
 def _fail_on_purpose() -> None:
     raise ObjectCorrupt("bytes are others", remedy="restore them")
 
@@ -58,25 +66,32 @@ def _fail() -> None:
 
 
 def test_every_node_does_the_work(ray_local: Resources) -> None:
-    assert list(on_every_node(_greet, "node").values()) == ["hello node"] * len(ray_local.nodes)
+    answers = [answer for _, answer in on_every_node(_greet, "node")]
+    assert answers == ["hello node"] * len(ray_local.nodes)
 
 
 def test_what_goes_wrong_on_a_node_is_told_and_ours_as_it_was(ray_local: Resources) -> None:
-    (ours,) = on_every_node(_fail_on_purpose).values()
+    ((_, ours),) = on_every_node(_fail_on_purpose)
     assert isinstance(ours, ObjectCorrupt)
     assert ours.remedy == "restore them"
-    (other,) = on_every_node(_fail).values()
+    ((_, other),) = on_every_node(_fail)
     assert isinstance(other, KeyError)
 
 
 def test_a_node_knows_its_cpus(ray_local: Resources) -> None:
-    assert on_every_node(this_nodes_cpus).popitem()[1] == ray_local.nodes[0].cpus
+    assert on_every_node(this_nodes_cpus)[0][1] == ray_local.nodes[0].cpus
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for_long(ray_local: Resources) -> None:
+    ((_, silent),) = on_every_node(_stay_away, timeout_s=0.5)
+    assert isinstance(silent, TimeoutError)
+    assert "0.5 s" in str(silent)
 
 
 @pytest.mark.usefixtures("ray_local")
 def test_nodes_that_see_the_workspace_pass_and_leave_no_trace(workspace: FolderStore) -> None:
     check_nodes_share(workspace)
-    assert list(workspace.list()) == []
+    assert list(Path(workspace.uri).iterdir()) == []
 
 
 @pytest.mark.usefixtures("ray_local")

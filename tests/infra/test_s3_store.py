@@ -10,7 +10,7 @@ from s3_servers import FaultyServer, RealServer
 
 from infra.errors import RecipeError, StoreError
 from infra.store import RangeFile, S3Store, open_store
-from infra.store.s3_client import s3_client
+from infra.store.s3_client import forget_clients, s3_client
 from infra.store.s3_upload import PART_BYTES
 
 
@@ -25,7 +25,10 @@ def test_a_uri_opens_the_same_place(s3_store: S3Store) -> None:
     assert [info.key for info in s3_store.child("a b").list()] == ["ü%+.json"]
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://bucket/a/../b", "s3://bucket/a//b"])
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://", "s3:///x", "s3://b/a/../b", "s3://b/a//b", "s3://b/../x", "s3://b/./x", "s3://b//x"],
+)
 def test_a_uri_without_a_place_is_refused(uri: str) -> None:
     with pytest.raises(RecipeError, match="names no place"):
         open_store(uri)
@@ -129,7 +132,7 @@ def test_a_secret_that_is_wrong_is_refused_at_once(
     s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the secret")
-    s3_client.cache_clear()
+    forget_clients()
     with pytest.raises(StoreError, match="SignatureDoesNotMatch") as caught:
         s3_store.write("a", b"")
     assert "AWS_SECRET_ACCESS_KEY" in caught.value.remedy
@@ -154,10 +157,12 @@ def test_an_endpoint_where_nobody_listens_ends_in_time(monkeypatch: pytest.Monke
     for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3_client.cache_clear()
+    forget_clients()
+    started = time.monotonic()
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9 stayed away"):
         impatient(S3Store("bucket")).read("a")
-    s3_client.cache_clear()
+    assert time.monotonic() - started < 5
+    forget_clients()
 
 
 def test_without_credentials_the_error_says_so(
@@ -168,7 +173,7 @@ def test_without_credentials_the_error_says_so(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    s3_client.cache_clear()
+    forget_clients()
     with pytest.raises(StoreError, match="no credentials"):
         s3_store.read("a")
 
@@ -177,7 +182,7 @@ def test_a_profile_that_is_not_there_is_named(
     s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobodys")
-    s3_client.cache_clear()
+    forget_clients()
     with pytest.raises(StoreError, match="nobodys"):
         s3_store.read("a")
 
@@ -208,3 +213,69 @@ def test_a_range_file_reads_what_it_fetched_without_a_request(
     assert faulty_s3.hits() == [0]
     file.seek(60_000)
     assert file.read(100_000) == body[60_000:]
+
+
+def test_a_proxys_404_is_an_outage_and_no_missing_object(
+    faulty_store: S3Store, faulty_s3: FaultyServer
+) -> None:
+    faulty_store.write("a", b"1")
+    faulty_s3.add_fault("proxy-404", count=2)
+    assert faulty_store.read("a") == b"1"
+    faulty_s3.add_fault("proxy-404", count=2)
+    assert faulty_store.stat("a") is not None
+    faulty_s3.add_fault("proxy-404")
+    for call in (
+        lambda: impatient(faulty_store).read("a"),
+        lambda: impatient(faulty_store).write("a", b""),
+        lambda: impatient(faulty_store).create("b", b""),
+        lambda: list(impatient(faulty_store).list()),
+    ):
+        with pytest.raises(StoreError, match="stayed away"):
+            call()
+
+
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_store_that_asks_for_patience_gets_it(
+    faulty_store: S3Store, faulty_s3: FaultyServer, status: int
+) -> None:
+    faulty_s3.add_fault(status, count=2)
+    faulty_store.write("a", b"1")
+    assert faulty_s3.hits() == [2]
+
+
+def test_a_call_that_hangs_waits_no_longer_than_its_deadline(
+    faulty_store: S3Store, faulty_s3: FaultyServer
+) -> None:
+    """A heartbeat that hung for half a minute would cost its owner the lease."""
+    faulty_s3.add_fault("slow", seconds=12, count=1)
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="stayed away"):
+        impatient(faulty_store).write("beat", b"1")
+    assert time.monotonic() - started < 6
+
+
+def test_a_read_that_breaks_off_again_and_again_is_read_to_its_end(
+    faulty_store: S3Store, faulty_s3: FaultyServer
+) -> None:
+    """Every piece has the deadline for itself: here each try is cut, and the last one is short."""
+    body = os.urandom(3 << 20)
+    faulty_store.write("a", body)
+    faulty_s3.add_fault("truncate", method="GET", count=15)
+    assert faulty_store.with_deadline(0).read("a") == body
+
+
+def test_credentials_that_were_renewed_meanwhile_are_taken(
+    s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "an old one")
+    forget_clients()
+    s3_client()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    s3_store.write("a", b"1")
+
+
+def test_threads_that_ask_at_once_share_one_client(s3_store: S3Store) -> None:
+    forget_clients()
+    with ThreadPoolExecutor(16) as threads:
+        assert len(set(threads.map(lambda _: id(s3_client()), range(16)))) == 1

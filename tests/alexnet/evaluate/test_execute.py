@@ -17,9 +17,9 @@ from alexnet.evaluate.evaluation import (
 from alexnet.evaluate.execute import _share, evaluate
 from alexnet.evaluate.rows import join_results
 from alexnet.evaluate.settings import EvaluateSettings
-from alexnet.evaluate.tables import read_table
 from infra.commit import read_object
 from infra.errors import DataError, ObjectCorrupt, RecipeError
+from infra.parquet import read_parquet
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.labels import make_classes
 from preprocessing.errors import ShardCorrupt
@@ -70,8 +70,8 @@ def test_the_shares_of_all_workers_fit_on_whole_slots(
 def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_training: Any) -> None:
     evaluation = open_evaluation(evaluated)
     rows = read_predictions(evaluated, evaluation)
-    per_class = read_table(read_object(evaluated, evaluation.per_class))
-    confusion = read_table(read_object(evaluated, evaluation.confusion))
+    per_class = read_parquet(read_object(evaluated, evaluation.per_class))
+    confusion = read_parquet(read_object(evaluated, evaluation.confusion))
     assert evaluation.count == rows.num_rows == 150
     assert evaluation.validation_digest == validation_digest(tiny_training.manifest)
     assert rows["sample_id"].to_pylist() == [i for i in range(152) if i not in (3, 40)]

@@ -74,7 +74,9 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
     job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
     placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False, strategy="SPREAD")
-    launch._trainer(job, placement, None, (3, START_RETRIES), notes="/notes")
+    launch._trainer(
+        job, placement, None, max_failures=3, start_retries=START_RETRIES, notes="/notes"
+    )
     config = made["run_config"].failure_config
     assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
 
@@ -101,7 +103,7 @@ def dead_sink(ray_local: Any) -> Any:
 
 def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> None:
     monkeypatch.setattr(launch, "POLL_S", 0.05)
-    monkeypatch.setattr(launch, "_trainer", lambda *_: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
     run_training(
         nothing, nothing, sink, max_failures=3, num_images=1, progress=lambda done, total: None

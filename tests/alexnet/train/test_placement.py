@@ -120,6 +120,8 @@ def test_nodes_without_a_gpu_read_for_those_that_have_one() -> None:
     assert not placement.reads_at_home
     assert booked(placement) > 60
     assert place_workers(cluster(32, gpus=8, nodes=2), 8).reads_at_home
+    a_small_head = Resources((Node(8, 0), *(Node(96, 8),) * 8), 4096 * GIB)
+    assert place_workers(a_small_head, 64).reads_at_home
 
 
 @given(st.integers(1, 256), st.sampled_from([0, 1, 4, 8]), st.data())

@@ -1,11 +1,14 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from mlflow.tracking import MlflowClient
 
+from infra.errors import TrackingError
 from infra.store import FolderStore
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
+from infra.tracking.rehome import rehome_artifacts
 
 
 def locations(place: TrackingPlace, run_id: str) -> list[str]:
@@ -29,11 +32,19 @@ def test_a_moved_database_names_its_files_where_they_are(
     shutil.copytree(old, new)
     moved = place_for(FolderStore(new), None)
     expected = (new / "mlartifacts").as_uri()
+    for _ in range(2):
+        rehome_artifacts(new / "mlflow.db", expected)
     assert locations(moved, run_id) == [expected, f"{expected}/{run_id}/artifacts"]
     # The original is as it was.
     assert all(location.startswith(home) for location in locations(place, run_id))
 
 
-def test_a_place_without_a_database_stays_without_one(tmp_path: Path) -> None:
-    place_for(FolderStore(tmp_path), None)
+def test_without_a_database_nothing_is_made(tmp_path: Path) -> None:
+    rehome_artifacts(tmp_path / "mlflow.db", "file:///mlartifacts")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("nothing of the kind, and long enough to see it" * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be used"):
+        rehome_artifacts(tmp_path / "mlflow.db", "file:///mlartifacts")
