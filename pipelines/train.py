@@ -1,31 +1,21 @@
 """Stage 7: a dataset becomes a trained network's last checkpoint, shown as one MLflow run."""
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
-import yaml
-
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
 from alexnet.train.job import TrainJob, run_key
-from alexnet.train.placement import Placement, place_workers
+from alexnet.train.placement import place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
-from infra.errors import (
-    ClusterTooSmall,
-    DataError,
-    NoRoomForWorkers,
-    ProjectError,
-    ServiceError,
-)
-from infra.ray_runtime import cluster_resources
+from infra.errors import DataError, ProjectError, ServiceError
 from infra.store import ObjectStore, open_store
-from infra.tracking.actor import start_metrics_actor
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.run_note import open_run, read_notes
 from pipelines.context import Context, refuse_relative_in_a_job
+from pipelines.parameters import flat_parameters
 from pipelines.prepare import Dataset, PrepareStep
 from pipelines.recipe import check_network
 from pipelines.tracked import deliver_journal, finished_run
@@ -33,10 +23,6 @@ from pipelines.workflow import Step
 
 REACHABLE_S: Final = 15.0
 """How long a new run waits for MLflow: with the imports, told within half a minute."""
-DRAIN_S: Final = 60.0
-DRAIN_AFTER_FAILURE_S: Final = 5.0
-LOST_NODE_S: Final = 60.0
-"""How long to wait for Ray to notice that a node is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +68,7 @@ class TrainStep(Step[Training]):
 
     def check_cluster(self) -> None:
         """Refuse too small a cluster."""
-        self._place()
+        place_workers(self.context.cluster, self.context.recipe.scaling.workers)
 
     def find(self) -> Training | None:
         """Find a finished training."""
@@ -149,9 +135,6 @@ class TrainStep(Step[Training]):
             return False
         return any(note.server == self.tracker.server for note in read_notes(self.folder()))
 
-    def _place(self) -> Placement:
-        return place_workers(self.context.cluster, self.context.recipe.scaling.workers)
-
     def _open_run(self) -> str:
         run = self.folder()
         run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
@@ -179,78 +162,16 @@ class TrainStep(Step[Training]):
         if found is not None and found.step == self._total_steps:
             deliver_journal(self.tracker, self.folder(), run_id)
             return
-        placement = self._place()
-        for _ in range(self.context.recipe.scaling.max_failures):
-            try:
-                self._train_on(placement, job, run_id)
-            except NoRoomForWorkers as error:
-                placement = self._placed_anew(placement, error)
-            else:
-                return
-        self._train_on(placement, job, run_id)
+        from pipelines.train_on_cluster import ClusterTraining
 
-    def _placed_anew(self, before: Placement, error: NoRoomForWorkers) -> Placement:
-        """Place the workers on what is left of the cluster; the error, where that will not do."""
-        deadline = time.monotonic() + LOST_NODE_S
-        while True:
-            try:
-                left = place_workers(cluster_resources(), self.context.recipe.scaling.workers)
-            except ClusterTooSmall:
-                raise error from None
-            if left.use_gpu != before.use_gpu:
-                # Days at a hundredth of the speed are no help; nodes with GPUs may come back.
-                raise error
-            if left != before:
-                self.context.say(f"train: {error.problem}; going on with {left.workers} worker(s)")
-                return left
-            # A node that died is still listed for some seconds.
-            if time.monotonic() > deadline:
-                raise error
-            time.sleep(1)
-
-    def _train_on(self, placement: Placement, job: TrainJob, run_id: str) -> None:
-        from alexnet.train.launch import START_RETRIES, START_RETRIES_OF_A_RANGE, run_training
-
-        scaling, order = self.context.recipe.scaling, job.order(self._dataset.manifest)
-        found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
-        sink = start_metrics_actor(
-            self.folder().uri,
-            self.context.tracking,
+        order = job.order(self._dataset.manifest)
+        ClusterTraining(
+            self.context,
+            job,
             run_id,
-            experiment=self.context.recipe.tracking.experiment,
-        )
-        self.context.say(
-            f"train: {self._total_steps:,} steps, from step {found.step if found else 0}, on"
-            f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
-        )
-        drain_s = DRAIN_AFTER_FAILURE_S
-        is_range = not isinstance(scaling.workers, int)
-        try:
-            with self.context.progress(self.name) as progress:
-                run_training(
-                    job,
-                    placement,
-                    sink,
-                    max_failures=scaling.max_failures,
-                    start_retries=START_RETRIES_OF_A_RANGE if is_range else START_RETRIES,
-                    num_images=order.rows_before(self._total_steps),
-                    progress=progress,
-                )
-            drain_s = DRAIN_S
-        finally:
-            self._finish(sink, drain_s)
-
-    def _finish(self, sink: Any, drain_s: float) -> None:  # noqa: ANN401 - a Ray handle
-        from alexnet.train.launch import finish_metrics
-
-        try:
-            sent = finish_metrics(sink, drain_s)
-        except ServiceError as error:
-            # Said, not raised: an error of the training itself must not be hidden by it.
-            self.context.say(f"train: the last points were not kept: {error.problem}")
-        else:
-            if not sent:
-                self.context.say("train: MLflow is away; its curves follow when it is back")
+            total_steps=self._total_steps,
+            num_images=order.rows_before(self._total_steps),
+        ).run()
 
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset
@@ -307,21 +228,3 @@ def training_fields(
         "checkpoint": run.child(receipt.checkpoint).uri,
         "attempts": len(read_attempts(run)),
     }
-
-
-def flat_parameters(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten a resolved recipe to dotted keys, as MLflow compares parameters."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flat_parameters(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = (
-                value
-                if isinstance(value, str)
-                else yaml.safe_dump(value, default_flow_style=True)
-                .strip()
-                .removesuffix("...")
-                .strip()
-            )
-    return flat
