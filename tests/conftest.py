@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.ray_runtime import Resources, ray_session
-from infra.store import FolderStore, S3Store
+from infra.store import FolderStore
+from infra.store.s3 import S3Store
 from infra.store.s3_client import forget_clients
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for

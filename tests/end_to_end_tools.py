@@ -22,7 +22,8 @@ from mlflow.tracking import MlflowClient
 from mlflow_server import MlflowServer
 from s3_servers import S3Server
 
-from infra.store import ObjectStore, S3Store
+from infra.store import ObjectStore
+from infra.store.s3 import S3Store
 
 SMALL = (
     "dataset.drawn.train_per_class=50",

@@ -187,6 +187,18 @@ def test_help_and_recipes_load_nothing_heavy(words: list[str]) -> None:
     assert not set(HEAVY) & set(found["modules"])
 
 
+def test_what_a_registered_model_loads_is_what_it_requires() -> None:
+    """Where it answers there is neither a client of S3 nor a Ray."""
+    modules = "alexnet.release.package, alexnet.release.predictor, infra.store"
+    script = f"import {modules}, sys; print(*sorted(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not {"boto3", "botocore", "ray", "filelock", "psutil", "yaml"} & set(
+        result.stdout.split()
+    )
+
+
 def test_help_comes_at_once() -> None:
     command = [str(Path(sys.executable).with_name("alexnet")), "--help"]
     best_s = float("inf")

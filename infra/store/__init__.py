@@ -1,11 +1,14 @@
-"""Where objects live: one interface, one implementation a place."""
+"""Where objects live: one interface, one implementation a place.
+
+That of S3 is imported when it is asked for: a registered model brings this code along, and needs no
+client of S3 where it answers.
+"""
 
 from infra.store.base import ObjectInfo, ObjectStore, is_remote
 from infra.store.folder import FolderStore
 from infra.store.memory import MemoryStore
 from infra.store.open import open_store
 from infra.store.range_file import RangeFile
-from infra.store.s3 import S3Store
 
 __all__ = [
     "FolderStore",
@@ -13,7 +16,6 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "RangeFile",
-    "S3Store",
     "is_remote",
     "open_store",
 ]

@@ -6,7 +6,6 @@ from urllib.parse import unquote, urlsplit
 from infra.errors import RecipeError
 from infra.store.base import ObjectStore
 from infra.store.folder import FolderStore
-from infra.store.s3 import parse_s3_uri
 
 
 def open_store(uri: str) -> ObjectStore:
@@ -22,6 +21,8 @@ def open_store(uri: str) -> ObjectStore:
     if scheme == "file":
         return FolderStore(Path(unquote(urlsplit(uri).path)))
     if scheme == "s3":
+        from infra.store.s3 import parse_s3_uri
+
         return parse_s3_uri(uri)
     raise RecipeError(
         f"{uri}: no store for {scheme}://", remedy="name a directory, s3://… or file://…"

@@ -18,8 +18,7 @@ from infra.errors import RecipeError
 from infra.retry import RetryPolicy
 from infra.store.base import ObjectInfo
 from infra.store.range_file import RangeFile
-from infra.store.s3_client import WRITER, Client, call_s3, look, writer_of
-from infra.store.s3_client import get as get_object
+from infra.store.s3_client import WRITER, Client, call_s3, get_object, look, writer_of
 from infra.store.s3_errors import S3_ERRORS, error_code, is_transient
 from infra.store.s3_upload import PART_BYTES, MultipartUpload, content_md5
 

@@ -153,7 +153,7 @@ def look(client: Client, target: Mapping[str, str]) -> Mapping[str, Any]:
     Not by HEAD: its answer has no body, so a missing bucket, or a proxy whose store is away, would
     look like a missing object.
     """
-    answer = get(client, **target, Range="bytes=0-0")
+    answer = get_object(client, **target, Range="bytes=0-0")
     if answer is None:  # there is no first byte
         empty: Mapping[str, Any] = client.head_object(**target)
         return empty
@@ -162,7 +162,7 @@ def look(client: Client, target: Mapping[str, str]) -> Mapping[str, Any]:
     return {**answer, "ContentLength": int(size)}
 
 
-def get(client: Client, **request: Any) -> Any | None:  # noqa: ANN401 - see Client
+def get_object(client: Client, **request: Any) -> Any | None:  # noqa: ANN401 - see Client
     """Get an object or a range of it; None for a range past its end."""
     try:
         return client.get_object(**request)

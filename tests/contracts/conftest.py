@@ -7,7 +7,8 @@ import pytest
 from mlflow_window import MlflowWindow
 from s3_servers import FaultyServer
 
-from infra.store import FolderStore, MemoryStore, ObjectStore, S3Store
+from infra.store import FolderStore, MemoryStore, ObjectStore
+from infra.store.s3 import S3Store
 from infra.tracking.base import Tracker
 from infra.tracking.memory import MemoryTracker
 from infra.tracking.mlflow_tracker import MlflowTracker

@@ -24,7 +24,8 @@ from end_to_end_tools import (
 from mlflow.tracking import MlflowClient
 from two_nodes import NoNamespacesError, TwoNodes, two_nodes
 
-from infra.store import FolderStore, S3Store
+from infra.store import FolderStore
+from infra.store.s3 import S3Store
 from infra.store.s3_client import forget_clients
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -21,7 +21,8 @@ from end_to_end_tools import (
 )
 from s3_servers import FaultyServer, RealServer
 
-from infra.store import FolderStore, ObjectStore, S3Store
+from infra.store import FolderStore, ObjectStore
+from infra.store.s3 import S3Store
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -9,7 +9,8 @@ import pytest
 from s3_servers import FaultyServer, RealServer
 
 from infra.errors import RecipeError, StoreError
-from infra.store import RangeFile, S3Store, open_store
+from infra.store import RangeFile, open_store
+from infra.store.s3 import S3Store
 from infra.store.s3_client import forget_clients, s3_client
 from infra.store.s3_upload import PART_BYTES
 

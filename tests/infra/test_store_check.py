@@ -4,8 +4,9 @@ import pytest
 from s3_servers import FaultyServer
 
 from infra.errors import StoreError
-from infra.store import FolderStore, S3Store
+from infra.store import FolderStore
 from infra.store.check import check_store, open_workspace, refuse_unless_kept
+from infra.store.s3 import S3Store
 
 
 def test_the_real_store_keeps_every_promise(s3_store: S3Store) -> None:
