@@ -1,13 +1,14 @@
 """Whether every node of a cluster can work: it has our code, and sees what the others see."""
 
 import secrets
-import shutil
+from typing import Final
 
 from infra.errors import ProjectError, ServiceError, StoreError
 from infra.ray_runtime import on_every_node
-from infra.store import FolderStore, ObjectStore, open_store
+from infra.store import ObjectStore, open_store
+from infra.store.scratch import scratch_place
 
-ANSWER_S = 15.0
+ANSWER_S: Final = 15.0
 """How long a node tries to read a store."""
 
 
@@ -18,16 +19,10 @@ def check_nodes_share(workspace: ObjectStore) -> None:
         StoreError: a node cannot: another disk, no credentials, no way to the store.
         ServiceError: a node does not answer, or cannot run our code.
     """
-    place = workspace.child(f"node-check-{secrets.token_hex(4)}")
     token = secrets.token_hex(16).encode()
-    place.write("token", token)
-    try:
+    with scratch_place(workspace, "node-check") as place:
+        place.write("token", token)
         _refuse_unless_all(on_every_node(_shares, place.uri, token), f"{place.uri}/token")
-    finally:
-        for info in list(place.list()):
-            place.delete(info.key)
-        if isinstance(place, FolderStore):
-            shutil.rmtree(place.uri, ignore_errors=True)
 
 
 def check_nodes_see(store: ObjectStore, key: str) -> None:

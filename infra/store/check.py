@@ -5,8 +5,6 @@ Two of three small S3 servers that were tried would have lost commits without a 
 
 import hashlib
 import logging
-import secrets
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
@@ -15,7 +13,6 @@ from infra.canonical import canonical_json, digest_of
 from infra.commit import read_receipt
 from infra.errors import StoreError
 from infra.store.base import ObjectStore, is_remote
-from infra.store.folder import FolderStore
 from infra.store.s3 import S3Store
 from infra.store.s3_check import (
     answers_a_wrong_secret,
@@ -23,6 +20,7 @@ from infra.store.s3_check import (
     pyarrow_reads_what_we_write,
 )
 from infra.store.s3_upload import PART_BYTES
+from infra.store.scratch import scratch_place
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +52,12 @@ def check_store(store: ObjectStore, *, thorough: bool = True) -> list[Finding]:
     Raises:
         StoreError: the store refuses, or stayed away.
     """
-    place = store.child(f"storage-check-{secrets.token_hex(4)}")
     probes = _PROBES | (_THOROUGH_PROBES if thorough else {})
-    try:
+    with scratch_place(store, "storage-check") as place:
         findings = [Finding(promise, probe(place)) for promise, probe in probes.items()]
         if thorough and isinstance(place, S3Store):
             findings += [Finding(promise, probe(place)) for promise, probe in _S3_PROBES.items()]
         return findings
-    finally:
-        _empty(place)
 
 
 def refuse_unless_kept(store: ObjectStore, findings: list[Finding]) -> None:
@@ -95,13 +90,6 @@ def open_workspace(store: ObjectStore) -> None:
     # The one promise that breaks without a word, at every start: servers change behind a name.
     if store.create(_MARK, mark):
         refuse_unless_kept(store, [Finding(CONDITIONAL_PUT, "it overwrites an object")])
-
-
-def _empty(place: ObjectStore) -> None:
-    with ThreadPoolExecutor(WRITERS) as threads:
-        list(threads.map(lambda info: place.delete(info.key), list(place.list())))
-    if isinstance(place, FolderStore):
-        shutil.rmtree(place.uri, ignore_errors=True)
 
 
 def _place_digest(store: ObjectStore) -> str:
