@@ -21,6 +21,8 @@ class NetworkSettings(Frozen):
     """Share of hidden units silenced in training."""
     init: Literal["release", "fan-in"] | None = None
     """Initial spread of alexnet-2012: as released (none), or scaled up for narrow layers."""
+    variant: Literal["nvcaffe", "small-images"] | None = None
+    """Which alexnet-bn: the published one (none), or one for about 64 to 160 pixels."""
 
     def build(self, num_classes: int, image_size: int) -> "nn.Module":
         """Build the network with fresh weights from torch's global generator.
@@ -31,9 +33,18 @@ class NetworkSettings(Frozen):
         from alexnet.model import create_model
 
         options: dict[str, Any] = {"width": self.width, "dropout": self.dropout}
-        if self.init is not None:
-            options["init"] = self.init
+        own = {"init": self.init, "variant": self.variant}
+        options |= {name: value for name, value in own.items() if value is not None}
         return create_model(self.name, num_classes=num_classes, image_size=image_size, **options)
+
+
+class ResizedCrop(Frozen):
+    """A part of the image, of random size, shape and place, scaled to the crop's side."""
+
+    min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Least share of the image's area; the most is all of it."""
+    max_aspect: Annotated[float, Field(ge=1)] = 4 / 3
+    """Greatest ratio of the part's longer to its shorter side."""
 
 
 class AugmentSettings(Frozen):
@@ -47,6 +58,10 @@ class AugmentSettings(Frozen):
     """Colour noise in training, in standard deviations of the pixels along each principal axis."""
     crop_sharing: Annotated[int, Field(ge=1)] = 1
     """How many neighbours of the global batch share a crop and a flip; 32 in the release."""
+    resized_crop: ResizedCrop | None = None
+    """Train on random parts scaled to crop_px; none cuts crop_px as it is, as in 2012."""
+    view_px: Annotated[int, Field(ge=1)] | None = None
+    """Side to which stored images are scaled before test views are cut; none leaves them."""
     normalise: Literal["mean-image", "channels"] = "mean-image"
     """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
 
@@ -56,8 +71,10 @@ class OptimizerSettings(Frozen):
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Part of the velocity that is left after a step."""
+    nesterov: bool = False
+    """Look ahead along the velocity, as Nesterov does; not so in 2012."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0005
-    """Multiplies the rate and the weight; biases are not decayed."""
+    """Multiplies the rate and the weight; biases and scales of norms are not decayed."""
 
 
 class WorkerRange(Frozen):

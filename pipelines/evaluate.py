@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from alexnet.evaluate.evaluation import Accuracy, Evaluation, open_evaluation, read_evaluation
+from alexnet.settings import AugmentSettings
 from infra.canonical import digest_of
 from infra.store import ObjectStore
 from pipelines.context import Context
@@ -71,6 +72,7 @@ class EvaluateStep(Step[Evaluated]):
         return evaluation_key(
             model_sha256=self._training.receipt.model_sha256,
             dataset=self._dataset,
+            augment=self.context.recipe.train.augment,
             ten_crop=self.context.recipe.evaluate.ten_crop,
         )
 
@@ -113,14 +115,18 @@ class EvaluateStep(Step[Evaluated]):
             self.context.say("evaluate: MLflow is away; the results follow when it is back")
 
 
-def evaluation_key(*, model_sha256: str, dataset: Dataset, ten_crop: bool) -> str:
+def evaluation_key(
+    *, model_sha256: str, dataset: Dataset, augment: AugmentSettings, ten_crop: bool
+) -> str:
     """Hex SHA-256 of what decides an evaluation: weights, images, views."""
+    views = augment.model_dump(mode="json", include={"crop_px", "view_px", "normalise"})
     return digest_of(
         {
             "step": "evaluate",
             "version": VERSION,
             "model": model_sha256,
             "dataset": dataset.manifest.fingerprint,
+            "views": views,
             "ten_crop": ten_crop,
         }
     )

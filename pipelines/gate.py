@@ -164,7 +164,10 @@ class GateStep(Step[Judged]):
             )
         trained = open_package(package)
         key = evaluation_key(
-            model_sha256=trained.weights.item.sha256, dataset=dataset, ten_crop=settings.ten_crop
+            model_sha256=trained.weights.item.sha256,
+            dataset=dataset,
+            augment=trained.augment,
+            ten_crop=settings.ten_crop,
         )
         place = evaluation_folder(self.context.workspace, key)
         if read_evaluation(place) is None:

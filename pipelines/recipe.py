@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.release.settings import GateSettings, RegisterSettings
-from alexnet.settings import NetworkSettings
+from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.schedule import last_phase_start
 from alexnet.train.settings import CheckpointSettings, ScalingSettings, TrainSettings
 from infra.canonical import digest_of
@@ -81,6 +81,7 @@ def check_recipe(recipe: Recipe) -> None:
             f"train.augment.crop_px is {crop_px}, but images are stored at {stored_px} px",
             f"set it to at most {stored_px}, or raise prepare.stored_px",
         )
+    _check_augment(recipe.train.augment, stored_px)
     workers = recipe.scaling.workers
     low, high = (workers, workers) if isinstance(workers, int) else (workers.min, workers.max)
     if low > high:
@@ -96,6 +97,28 @@ def check_recipe(recipe: Recipe) -> None:
             f"train.schedule.phases: the last phase starts at epoch {start}, after the last"
             f" (train.epochs is {epochs})",
             f"set train.epochs to at least {start}, or remove the phases after epoch {epochs}",
+        )
+
+
+def _check_augment(augment: AugmentSettings, stored_px: int) -> None:
+    view_px = augment.view_px
+    if view_px is not None and not augment.crop_px <= view_px <= stored_px:
+        _refuse(
+            f"train.augment.view_px is {view_px}, not between crop_px ({augment.crop_px})"
+            f" and prepare.stored_px ({stored_px})",
+            "set it between the two, or to null",
+        )
+    if augment.resized_crop is None:
+        return
+    if augment.crop_sharing > 1:
+        _refuse(
+            "train.augment.crop_sharing shares crops of one size, and resized_crop has none",
+            "set one of them to its default: crop_sharing to 1, or resized_crop to null",
+        )
+    if augment.normalise == "mean-image":
+        _refuse(
+            "train.augment.normalise is mean-image, which does not fit parts of another scale",
+            "set train.augment.normalise to channels, or resized_crop to null",
         )
 
 

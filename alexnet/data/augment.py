@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from alexnet.counter_rng import Keys, keys_of, stream_key
 from alexnet.counter_rng_torch import draw_normal
@@ -70,6 +71,7 @@ class Augment:
         device: torch.device | str = "cpu",
     ) -> None:
         self._color_noise = settings.color_noise
+        self._view_px = settings.view_px
         # The central part for every crop, wherever it was taken, and never mirrored: so in 2012.
         mean = _central(statistics.mean_image, settings.crop_px)
         std = None
@@ -113,6 +115,25 @@ class Augment:
             noise = (draw_normal(noise_keys, 3)[:, None, :] * self._color_axes).sum(dim=2)
             pixels.add_(noise[:, None, None, :], alpha=c).div_(1 + c)
         return self._to_nchw(pixels)
+
+    def test_images(self, images: Tensor) -> Tensor:
+        """Scale stored images for the test views, if the settings say so.
+
+        Args:
+            images: (n, height, width, 3) uint8.
+
+        Returns:
+            (n, view_px, view_px, 3) uint8, by antialiased bilinear interpolation; or the same.
+        """
+        if self._view_px is None:
+            return images
+        scaled = interpolate(
+            images.permute(0, 3, 1, 2).float(),
+            size=(self._view_px, self._view_px),
+            mode="bilinear",
+            antialias=True,
+        )
+        return scaled.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
     def evaluation_inputs(self, images: Tensor) -> Tensor:
         """Subtract the mean, and nothing random: (n, crop, crop, 3) uint8 to NCHW float32."""

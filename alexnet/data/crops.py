@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet.counter_rng import Keys, draw_uniform, keys_of, stream_key
+from alexnet.settings import ResizedCrop
 from infra.errors import RecipeError
 
 Ids = npt.NDArray[np.int64]
+Boxes = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -36,6 +38,49 @@ def draw_crops(
     """
     keys = keys_of(stream_key(seed, "crop", epoch), sample_ids)
     return _offsets(keys, stored_px, crop_px)
+
+
+def draw_resized_crops(
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: Ids,
+    stored_px: tuple[int, int],
+    resized: ResizedCrop,
+) -> Boxes:
+    """Draw one part for each image, to be scaled to the crop's side.
+
+    The area is uniform, the logarithm of width over height uniform among the shapes of that area
+    which fit, the place uniform. (The common way draws a shape from the whole range, and again if
+    it does not fit: ours makes large parts less seldom, and needs no retries.)
+
+    Args:
+        seed: the run's.
+        epoch: 0-based.
+        sample_ids: (n,).
+        stored_px: (height, width) of the stored images.
+        resized: the range of areas and shapes.
+
+    Returns:
+        Boxes (top, left, height, width) in pixels, float64 (n, 4), inside the image.
+
+    Source:
+        Szegedy et al., arXiv 1409.4842, section 6.
+    """
+    keys = keys_of(stream_key(seed, "resized crop", epoch), sample_ids)
+    area, shape, y, x = draw_uniform(keys, 4).T
+    height_px, width_px = stored_px
+    area = resized.min_area + area * (1 - resized.min_area)
+    # Relative to the image's own shape: a part of share a fits when this lies in [a, 1 / a].
+    own = width_px / height_px
+    low = np.log(np.maximum(1 / resized.max_aspect / own, area))
+    high = np.log(np.minimum(resized.max_aspect / own, 1 / area))
+    # An image longer than max_aspect has no such large part: the nearest shape that fits.
+    low, high = np.minimum(low, -np.log(area)), np.maximum(high, np.log(area))
+    aspect = np.exp(low + shape * np.maximum(high - low, 0))
+    heights = np.minimum(np.sqrt(area / aspect), 1) * height_px
+    widths = np.minimum(np.sqrt(area * aspect), 1) * width_px
+    return np.stack([y * (height_px - heights), x * (width_px - widths), heights, widths], axis=1)
 
 
 def draw_flips(*, seed: int, epoch: int, sample_ids: Ids) -> Flags:

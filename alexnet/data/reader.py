@@ -4,7 +4,7 @@ What to read is a `Stretch`, some steps in a row; everything else (which groups,
 crops) is computed here from the order, so that a plan of millions of images is a few numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,13 +13,15 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from alexnet.data.batches import Ints, Rows
-from alexnet.data.crops import draw_crops, draw_shared_crops
+from alexnet.data.crops import Boxes, draw_crops, draw_resized_crops, draw_shared_crops
 from alexnet.data.order import Layout, Order, OrderKind
+from alexnet.settings import ResizedCrop
 from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
-from preprocessing.dataset.pixels import decode_stored
+from preprocessing.dataset.pixels import Pixels, decode_stored
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 
 BLOCK_ROWS: Final = 256
@@ -53,6 +55,7 @@ class ShareSpec:
     crop_sharing: int
     rank: int
     world_size: int
+    resized_crop: ResizedCrop | None = None
 
 
 class ShareReader:
@@ -129,11 +132,20 @@ class ShareReader:
         ids = np.array([group.sample_ids[i] for group, i in cells], np.int64)
         positions = np.arange(place, place + len(cells), dtype=np.int64)
         crops = self._crops(epoch, global_step, ids, positions)
-        for (group, i), (y, x), position in zip(cells, crops, positions, strict=True):
-            yield _Row(group, i, int(y), int(x), int(position), global_step)
+        for (group, i), crop, position in zip(cells, crops.tolist(), positions, strict=True):
+            yield _Row(group, i, crop, int(position), global_step)
 
-    def _crops(self, epoch: int, step: int, sample_ids: Ints, positions: Ints) -> Ints:
+    def _crops(self, epoch: int, step: int, sample_ids: Ints, positions: Ints) -> Ints | Boxes:
+        """Draw a crop's offsets (y, x) for each image, or a box where it is to be scaled."""
         spec, stored_px = self._spec, (self._manifest.height_px, self._manifest.width_px)
+        if spec.resized_crop is not None:
+            return draw_resized_crops(
+                seed=spec.seed,
+                epoch=epoch,
+                sample_ids=sample_ids,
+                stored_px=stored_px,
+                resized=spec.resized_crop,
+            )
         if spec.crop_sharing > 1:
             return draw_shared_crops(
                 seed=spec.seed,
@@ -152,10 +164,9 @@ class ShareReader:
         )
 
     def _decode(self, rows: list["_Row"]) -> Rows:
-        images, side = self._images[: len(rows)], self._spec.crop_px
+        images, cut = self._images[: len(rows)], self._cut
         for image, row in zip(images, rows, strict=True):
-            stored = decode_stored(row.group.jpegs[row.index], into=self._decoded)
-            image[:] = stored[row.y : row.y + side, row.x : row.x + side]
+            image[:] = cut(decode_stored(row.group.jpegs[row.index], into=self._decoded), row.crop)
         return Rows(
             images=images,
             labels=np.array([row.group.labels[row.index] for row in rows], np.int64),
@@ -163,6 +174,16 @@ class ShareReader:
             positions=np.array([row.position for row in rows], np.int64),
             steps=np.array([row.step for row in rows], np.int64),
         )
+
+    def _cut(self, stored: Pixels, crop: Sequence[float]) -> Pixels:
+        side = self._spec.crop_px
+        if self._spec.resized_crop is None:
+            y, x = map(int, crop)
+            return stored[y : y + side, x : x + side]
+        top, left, height, width = crop
+        part = (left, top, left + width, top + height)
+        scaled = Image.fromarray(stored).resize((side, side), Image.Resampling.BILINEAR, box=part)
+        return np.asarray(scaled)
 
     def _open(self, shard: int) -> ShardReader:
         return ShardReader(self._store, self._manifest.train.shards[shard])
@@ -191,8 +212,7 @@ class _Row:
 
     group: _Group
     index: int
-    y: int
-    x: int
+    crop: Sequence[float]
     position: int
     step: int
 

@@ -1,9 +1,11 @@
 """The networks: images and sample keys in, logits out. No files, clocks or network connections."""
 
 from alexnet.model.alexnet_2012 import AlexNet2012
+from alexnet.model.alexnet_bn import AlexNetBn, BatchNormVariant
 from alexnet.model.alexnet_torchvision import AlexNetTorchvision
 from alexnet.model.dropout import KeyedDropout
 from alexnet.model.errors import ModelError
+from alexnet.model.global_batch_norm import GlobalBatchNorm
 from alexnet.model.init import InitRule
 from alexnet.model.local_response_norm import (
     LocalResponseNorm,
@@ -15,7 +17,10 @@ from alexnet.model.registry import Network, create_model, list_models
 
 __all__ = [
     "AlexNet2012",
+    "AlexNetBn",
     "AlexNetTorchvision",
+    "BatchNormVariant",
+    "GlobalBatchNorm",
     "InitRule",
     "KeyedDropout",
     "LocalResponseNorm",

@@ -6,14 +6,16 @@ from difflib import get_close_matches
 from typing import Final
 
 from alexnet.model.alexnet_2012 import AlexNet2012
+from alexnet.model.alexnet_bn import AlexNetBn
 from alexnet.model.alexnet_torchvision import AlexNetTorchvision
 from alexnet.model.errors import ModelError
 
-Network = AlexNet2012 | AlexNetTorchvision
+Network = AlexNet2012 | AlexNetBn | AlexNetTorchvision
 """Any network listed here: `forward(images, sample_keys=None)`, `num_classes`, `image_size`."""
 
 _NETWORKS: Final[Mapping[str, Callable[..., Network]]] = {
     "alexnet-2012": AlexNet2012,
+    "alexnet-bn": AlexNetBn,
     "alexnet-torchvision": AlexNetTorchvision,
 }
 

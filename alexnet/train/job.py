@@ -37,6 +37,7 @@ class TrainJob(Frozen):
             order_kind=self.train.order,
             crop_px=self.train.augment.crop_px,
             crop_sharing=self.train.augment.crop_sharing,
+            resized_crop=self.train.augment.resized_crop,
             rank=rank,
             world_size=world_size,
         )

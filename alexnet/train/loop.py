@@ -43,6 +43,7 @@ class LoopPlan:
     log_every_steps: int
     save_every_steps: int | None
     save_every_epochs: int | None
+    label_smoothing: float = 0.0
     autocast_dtype: torch.dtype | None = None
 
     def saves_after(self, step: int) -> bool:
@@ -146,6 +147,7 @@ def _step(learner: Learner, batch: Batch, plan: LoopPlan, world: World, rates: R
         keys_to_tensor(dropout, device),
         world_size=world.size,
         batch_rows=batch.batch_rows,
+        label_smoothing=plan.label_smoothing,
         autocast_dtype=plan.autocast_dtype,
     )
 

@@ -1,7 +1,7 @@
 """Momentum and weight decay exactly as the 2012 program updates them.
 
     V <- momentum * V + rate * G - weight_decay * rate * W      G: the ascent direction, -gradient
-    W <- W + V
+    W <- W + V                      with nesterov: W <- W + momentum * V + (what was added to V)
 
 The rate stands inside the velocity, so after a drop of the rate the old velocity keeps its size
 and fades with the momentum; `torch.optim.SGD` shrinks it at once. With a constant rate both agree.
@@ -48,11 +48,12 @@ class MomentumSgd2012(torch.optim.Optimizer):
                 "name": f"{layer}/{kind}",
                 "layer": layer,
                 "kind": kind,
-                "weight_decay": settings.weight_decay if kind == "weight" else 0.0,
+                "weight_decay": settings.weight_decay if _decays(kind, pairs) else 0.0,
             }
             for (layer, kind), pairs in members.items()
         ]
-        super().__init__(groups, {"momentum": settings.momentum, "rate": None})
+        defaults = {"momentum": settings.momentum, "nesterov": settings.nesterov, "rate": None}
+        super().__init__(groups, defaults)
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["velocity"] = torch.zeros_like(parameter)
@@ -68,7 +69,12 @@ class MomentumSgd2012(torch.optim.Optimizer):
                 torch._foreach_add_(velocities, gradients, alpha=-rate)
                 if weight_decay:
                     torch._foreach_add_(velocities, weights, alpha=-rate * weight_decay)
-                torch._foreach_add_(weights, velocities)
+                if self.defaults["nesterov"]:
+                    torch._foreach_mul_(weights, 1 - rate * weight_decay)
+                    torch._foreach_add_(weights, gradients, alpha=-rate)
+                    torch._foreach_add_(weights, velocities, alpha=momentum)
+                else:
+                    torch._foreach_add_(weights, velocities)
 
     def _moving(self) -> dict[tuple[float, float], list[Tensor]]:
         """Parameters that move, by rate and decay: two lists in most steps, whatever the depth."""
@@ -106,6 +112,11 @@ def layer_of(parameter_name: str) -> str:
 def kind_of(parameter_name: str) -> Kind:
     """Tell a bias, by the last component of its name, from everything else, a weight."""
     return "bias" if parameter_name.rpartition(".")[2] == "bias" else "weight"
+
+
+def _decays(kind: Kind, members: list[tuple[str, nn.Parameter]]) -> bool:
+    """Tell whether a group is decayed: biases are not, nor the scales of norms."""
+    return kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
 
 
 def layer_names(optimizer: MomentumSgd2012) -> frozenset[str]:

@@ -22,6 +22,8 @@ class TrainSettings(Frozen):
     """Another order every epoch, or one order for all, as the 2012 program did."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the forward and backward pass; weights and updates are always fp32."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over all classes."""
     augment: AugmentSettings = AugmentSettings()
     """What is done to an image before the network sees it."""
     optimizer: OptimizerSettings = OptimizerSettings()

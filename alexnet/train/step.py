@@ -14,6 +14,7 @@ def train_step(
     *,
     world_size: int,
     batch_rows: int,
+    label_smoothing: float = 0.0,
     autocast_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Take one step along the mean gradient of the global batch; return the loss of the own rows.
@@ -30,12 +31,14 @@ def train_step(
         sample_keys: (n,) int64, what dropout masks are drawn from.
         world_size: ranks that DDP averages over; 1 without DDP.
         batch_rows: rows of the global batch, at least 1; the last one of an epoch is smaller.
+        label_smoothing: share of the target that is spread evenly over all classes, in [0, 1]
+            (Szegedy et al., arXiv 1512.00567); the loss is then the cross entropy with that.
         autocast_dtype: runs the forward pass in this type, bfloat16 say; none is float32.
             Not float16: its gradients need a scaler.
 
     Returns:
-        Sum of -ln p(label) over the own rows, natural logarithm: float32, 0-dim, detached, and
-        still on the device, so that nothing waits for it.
+        Sum of -ln p(label) over the own rows, natural logarithm (smoothed like the target):
+        float32, 0-dim, detached, and still on the device, so that nothing waits for it.
     """
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(
@@ -44,7 +47,9 @@ def train_step(
         logits = model(images, sample_keys)
     # The sum runs in float32 at least: a softmax in bfloat16 keeps two digits.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss_sum = functional.cross_entropy(logits, labels, reduction="sum")
+    loss_sum = functional.cross_entropy(
+        logits, labels, reduction="sum", label_smoothing=label_smoothing
+    )
     loss = loss_sum * (world_size / batch_rows)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimizer.step()

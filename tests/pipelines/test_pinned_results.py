@@ -23,6 +23,7 @@ from alexnet.evaluate.evaluation import Accuracy, Evaluation
 from alexnet.evaluate.rows import join_results
 from alexnet.release.gate import Contender, judge
 from alexnet.release.settings import GateSettings
+from alexnet.settings import AugmentSettings
 from infra.canonical import sha256_hex
 from infra.commit import StoredObject
 from infra.store import FolderStore
@@ -118,12 +119,18 @@ def register_step(context: Context, judged: Judged, *settings: str) -> RegisterS
 
 def test_an_evaluations_key(workspace: FolderStore) -> None:
     dataset = Dataset(workspace, manifest())
+    plain, scaled = AugmentSettings(crop_px=40), AugmentSettings(crop_px=40, view_px=44)
     keys = [
-        evaluation_key(model_sha256=digit * 64, dataset=dataset, ten_crop=ten_crop)
-        for digit, ten_crop in (("e", True), ("e", False), ("f", True))
+        evaluation_key(model_sha256=digit * 64, dataset=dataset, augment=augment, ten_crop=ten_crop)
+        for digit, augment, ten_crop in (
+            ("e", plain, True),
+            ("e", plain, False),
+            ("f", plain, True),
+            ("e", scaled, True),  # the training is the same, and so may the weights be
+        )
     ]
-    assert keys[0] == "d11efc68ed7402e3cd085561f7f4f20d2ebb733162bb861ffa676301caaba4a5"
-    assert len(set(keys)) == 3
+    assert keys[0] == "1ab163b2d2a99c6e43f3d5f934651cdcee7024b69b5d2a25663f199451f62097"
+    assert len(set(keys)) == 4
     folder = evaluation_folder(workspace, keys[0]).uri
     assert folder == f"{workspace.uri}/evaluations/{keys[0][:16]}"
 

@@ -46,6 +46,24 @@ def refusal(name: str, *overrides: str) -> RecipeError:
             "(train.epochs is 78)",
             "set train.epochs to at least 79, or remove the phases after epoch 78",
         ),
+        (
+            "imagenette-cpu",
+            ["train.augment.view_px=100"],
+            "train.augment.view_px is 100, not between crop_px (112) and prepare.stored_px (160)",
+            "set it between the two, or to null",
+        ),
+        (
+            "imagenette-cpu",
+            ["train.augment.crop_sharing=32"],
+            "train.augment.crop_sharing shares crops of one size, and resized_crop has none",
+            "set one of them to its default: crop_sharing to 1, or resized_crop to null",
+        ),
+        (
+            "imagenette-cpu",
+            ["train.augment.normalise=mean-image"],
+            "train.augment.normalise is mean-image, which does not fit parts of another scale",
+            "set train.augment.normalise to channels, or resized_crop to null",
+        ),
     ],
 )
 def test_what_cannot_work_together_is_refused_when_it_is_read(

@@ -2,6 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -155,6 +156,20 @@ def test_ten_views_are_four_corners_and_the_centre_then_their_mirrors() -> None:
     for plain, mirrored in zip(views[:5], views[5:], strict=True):
         assert torch.equal(mirrored, plain.flip(2))
     assert torch.equal(center_view(stored, 224), views[2])
+
+
+def test_test_images_are_scaled_only_if_the_settings_say_so() -> None:
+    images = _images(3, 12, 12)
+    images[0] = 200
+    plain = Augment(AugmentSettings(crop_px=8), _statistics())
+    assert plain.test_images(images) is images
+    scaled = Augment(AugmentSettings(crop_px=8, view_px=9), _statistics()).test_images(images)
+    assert scaled.shape == (3, 9, 9, 3)
+    assert scaled.dtype == torch.uint8
+    assert (scaled[0] == 200).all()
+    expected = Image.fromarray(images[1].numpy()).resize((9, 9), Image.Resampling.BILINEAR)
+    difference = np.abs(scaled[1].numpy().astype(int) - np.asarray(expected, int))
+    assert difference.max() <= 1
 
 
 def test_views_of_images_that_are_not_square() -> None:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.data.crops import draw_crops, draw_flips, draw_shared_crops, draw_shared_flips
+from alexnet.data.crops import (
+    draw_crops,
+    draw_flips,
+    draw_resized_crops,
+    draw_shared_crops,
+    draw_shared_flips,
+)
+from alexnet.settings import ResizedCrop
 from infra.errors import RecipeError
 
 Ids = npt.NDArray[np.int64]
@@ -112,3 +119,42 @@ def test_a_crop_larger_than_the_image_is_refused() -> None:
             stored_px=(300, 256),
             crop_px=257,
         )
+
+
+@given(
+    st.tuples(st.integers(8, 300), st.integers(8, 300)),
+    st.floats(0.05, 1),
+    st.floats(1, 3),
+    st.integers(0, 5),
+)
+def test_resized_crops_lie_inside_with_the_area_and_shape_asked_for(
+    stored_px: tuple[int, int], min_area: float, max_aspect: float, epoch: int
+) -> None:
+    resized = ResizedCrop(min_area=min_area, max_aspect=max_aspect)
+    ids = np.arange(50, dtype=np.int64)
+    boxes = draw_resized_crops(
+        seed=0, epoch=epoch, sample_ids=ids, stored_px=stored_px, resized=resized
+    )
+    top, left, height, width = boxes.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= stored_px[0] + 1e-6).all()
+    assert (left + width <= stored_px[1] + 1e-6).all()
+    area = height * width / (stored_px[0] * stored_px[1])
+    assert (area >= min_area - 1e-6).all()
+    assert (area <= 1 + 1e-6).all()
+    aspect = np.maximum(height / width, width / height)
+    own = max(stored_px) / min(stored_px)
+    assert (aspect <= max(max_aspect, own) + 1e-6).all()
+
+
+def test_resized_crops_are_uniform_in_area_and_depend_on_the_sample_alone() -> None:
+    resized = ResizedCrop(min_area=0.35)
+    ids = np.arange(20_000, dtype=np.int64)
+    size = {"stored_px": (160, 160), "resized": resized}
+    boxes = draw_resized_crops(seed=0, epoch=3, sample_ids=ids, **size)
+    area = np.sort(boxes[:, 2] * boxes[:, 3] / 160**2)
+    assert float(np.abs(area - np.linspace(0.35, 1, len(area))).max()) < 0.01
+    assert float(np.log(boxes[:, 2] / boxes[:, 3]).mean()) == pytest.approx(0, abs=0.01)
+    some = draw_resized_crops(seed=0, epoch=3, sample_ids=ids[77:80], **size)
+    np.testing.assert_array_equal(some, boxes[77:80])

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from alexnet.data.batches import Batch
-from alexnet.data.crops import draw_crops, draw_shared_crops
+from alexnet.data.crops import draw_crops, draw_resized_crops, draw_shared_crops
 from alexnet.data.in_process import read_batches
 from alexnet.data.order import Layout, Order
 from alexnet.data.reader import (
@@ -24,6 +25,7 @@ from alexnet.data.reader import (
     order_of,
     plan_stretches,
 )
+from alexnet.settings import ResizedCrop
 from infra.store import FolderStore
 from preprocessing.dataset.pixels import decode_stored
 from preprocessing.errors import ShardCorrupt
@@ -110,6 +112,32 @@ def test_images_are_the_drawn_crops_of_what_is_stored(
         for image, sample_id, (y, x) in zip(rows.images, rows.sample_ids, crops, strict=True):
             whole = stored[int(sample_id)][1]
             np.testing.assert_array_equal(image, whole[y : y + SIDE_PX, x : x + SIDE_PX])
+
+
+def test_resized_crops_are_the_drawn_parts_scaled(spec: ShareSpec, stored: Any) -> None:
+    resized = ResizedCrop(min_area=0.3)
+    for batch in read(replace(spec, resized_crop=resized), 61, 65):
+        rows = batch.rows
+        parts = draw_resized_crops(
+            seed=4,
+            epoch=batch.epoch,
+            sample_ids=rows.sample_ids,
+            stored_px=(48, 48),
+            resized=resized,
+        )
+        for image, sample_id, (top, left, height, width) in zip(
+            rows.images, rows.sample_ids, parts, strict=True
+        ):
+            whole = Image.fromarray(stored[int(sample_id)][1])
+            expected = whole.transform(
+                (SIDE_PX, SIDE_PX),
+                Image.Transform.EXTENT,
+                (left, top, left + width, top + height),
+                Image.Resampling.BILINEAR,
+            )
+            # Without antialiasing, so only about the same.
+            difference = np.abs(np.asarray(expected, int) - image.astype(int))
+            assert difference[2:-2, 2:-2].mean() < 6
 
 
 def test_resuming_anywhere_gives_the_rest_of_the_whole(spec: ShareSpec) -> None:

@@ -17,7 +17,7 @@ from alexnet.model import (
 
 
 def test_every_listed_model_can_be_created() -> None:
-    assert list_models() == ("alexnet-2012", "alexnet-torchvision")
+    assert list_models() == ("alexnet-2012", "alexnet-bn", "alexnet-torchvision")
     for name in list_models():
         network = create_model(name, 12, image_size=64, width=0.1, dropout=0.2)
         assert network.num_classes == 12

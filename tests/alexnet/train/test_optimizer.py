@@ -183,6 +183,24 @@ def test_stepping_without_rates_is_refused() -> None:
         optimizer.step()
 
 
+def test_nesterov_matches_torchs_at_a_constant_rate() -> None:
+    model, optimizer = _build(nesterov=True)
+    set_rates(optimizer, _rates(0.1, 0.1))
+    other = TwoLayers().double()
+    other.load_state_dict(model.state_dict())
+    groups = [
+        {"params": [p for p in other.parameters() if p.dim() > 1], "weight_decay": 0.0005},
+        {"params": [p for p in other.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    for value in (1.0, -2.0, 0.5, 0.25):
+        for network, own in ((model, optimizer), (other, theirs)):
+            _set_gradients(network, value)
+            own.step()
+    for name, weight in _weights(other).items():
+        torch.testing.assert_close(_weights(model)[name], weight, rtol=1e-10, atol=1e-12)
+
+
 def test_rates_of_an_unknown_layer_are_refused() -> None:
     _, optimizer = _build()
     with pytest.raises(RecipeError, match="conv11") as refused:

@@ -154,3 +154,22 @@ def test_autocast_runs_the_forward_pass_in_bfloat16_and_keeps_weights_in_float32
     assert seen == [torch.bfloat16]
     assert loss_sum.dtype == torch.float32
     assert model.fc2.weight.dtype == torch.float32
+
+
+def test_label_smoothing_spreads_a_share_of_the_target() -> None:
+    model, (images, labels, keys) = _model(), _batch(3)
+    expected = 0.0
+    for logits, label in zip(model(images, keys).detach(), labels, strict=True):
+        log_p = torch.log_softmax(logits, 0)
+        expected -= float(0.9 * log_p[label] + 0.1 * log_p.mean())
+    loss_sum = train_step(
+        model,
+        _optimizer(model, rate=0.0),
+        images,
+        labels,
+        keys,
+        world_size=1,
+        batch_rows=3,
+        label_smoothing=0.1,
+    )
+    assert float(loss_sum) == pytest.approx(expected, rel=1e-6)
