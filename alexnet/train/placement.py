@@ -16,7 +16,7 @@ READERS_SHARE: Final = 0.33
 head is not; to send all pixels from anywhere to anywhere for its sake would cost more than it has.
 """
 TASK_CPUS: Final = 0.66
-"""What a reading task books: it idles between ticks, so that more than one fits a core."""
+"""What a reading task books at most: idle between ticks, more than one of them fits a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ def _shares(resources: Resources, workers: int) -> Placement:
     has_readers = use_gpu and _cpus_without_gpu(resources) >= READERS_SHARE * resources.cpus
     budget = resources.cpus / workers if has_readers else _cpus_at_home(resources, workers)
     share = _rounded_down(min(1.0 if use_gpu else 0.5, budget / 2))
-    tasks = max(1, int((budget - share) / TASK_CPUS))
+    # Rounded up: a slot idles a part of the time whatever it books.
+    tasks = max(1, math.ceil((budget - share) / TASK_CPUS))
     return Placement(
         workers=workers,
         use_gpu=use_gpu,

@@ -23,7 +23,7 @@ def booked(placement: Placement) -> float:
 @pytest.mark.parametrize(
     ("workers", "per_worker", "threads", "per_task", "tasks"),
     [
-        (1, 0.5, 2, 0.75, 2),
+        (1, 0.5, 2, 0.5, 3),
         (2, 0.5, 1, 0.5, 1),
         (3, 0.33, 1, 0.33, 1),
         (10, 0.1, 1, 0.1, 1),
@@ -58,7 +58,7 @@ def test_a_worker_has_a_gpu_to_itself() -> None:
     assert placement.use_gpu
     assert placement.workers == 8
     assert placement.cpus_per_worker == 1.0
-    assert placement.tasks_per_worker == 10
+    assert placement.tasks_per_worker == 11
     with pytest.raises(ClusterTooSmall, match="holds 8"):
         place_workers(cluster(64, gpus=8), 9)
 
