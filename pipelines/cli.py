@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from infra.errors import GateRefused, Interrupted, ProjectError
+from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 
 app = typer.Typer(
     name="alexnet",
@@ -20,6 +23,9 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=False)
 app.add_typer(recipes_app, name="recipes")
+
+runs_app = typer.Typer(help="The trainings of a workspace.", no_args_is_help=False)
+app.add_typer(runs_app, name="runs")
 
 storage_app = typer.Typer(help="Places that hold a workspace.", no_args_is_help=True)
 app.add_typer(storage_app, name="storage")
@@ -51,6 +57,14 @@ TrackingOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.")
 ]
+FolderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from-folder",
+        metavar="DIR",
+        help="Take a folder per class, below train/ and val/ or neither, instead of the archives.",
+    ),
+]
 
 
 @app.command()
@@ -61,7 +75,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on small drawn archives, in minutes."""
-    _run("demo", "register", overrides, workspace, tracking_uri, as_json=as_json, whole=True)
+    _run("demo", "report", overrides, workspace, tracking_uri, as_json=as_json, whole=True)
 
 
 @app.command()
@@ -71,6 +85,7 @@ def run(
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
+    from_folder: FolderOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which steps hold and which would run.")
     ] = False,
@@ -78,8 +93,8 @@ def run(
     """Run the whole workflow; what already holds is not done again."""
     _run(
         recipe,
-        "register",
-        overrides,
+        "report",
+        [*folder_overrides(from_folder), *overrides],
         workspace,
         tracking_uri,
         as_json=as_json,
@@ -97,18 +112,10 @@ def prepare(
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
-    from_folder: Annotated[
-        str | None,
-        typer.Option(
-            "--from-folder",
-            metavar="DIR",
-            help="Take a folder per class, under train/ and val/, instead of the archives.",
-        ),
-    ] = None,
+    from_folder: FolderOption = None,
 ) -> None:
     """Turn the archives into a dataset."""
-    if from_folder is not None:
-        overrides = [*_folder_overrides(from_folder), *overrides]
+    overrides = [*folder_overrides(from_folder), *overrides]
     _run(recipe, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
 
 
@@ -131,6 +138,7 @@ _add_step_command("train", "Train to the recipe's end, from where the run stands
 _add_step_command("evaluate", "Count what the trained network gets right in validation.")
 _add_step_command("gate", "Judge it by thresholds and champion; refusal ends with 5.")
 _add_step_command("register", "Publish it as challenger; as champion if the gate passed it.")
+_add_step_command("report", "Write a page about it all, with pictures; MLflow gets a copy.")
 
 
 @app.command()
@@ -141,12 +149,82 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a dataset, run, checkpoint, evaluation or model is."""
-    from pipelines.inspection import inspect_uri
+    from pipelines import api
     from pipelines.output import print_fields
 
-    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    found = inspect_uri(uri, workspace=_workspace(workspace), tracking_uri=tracking_uri)
+    found = api.inspect(uri, workspace=workspace, tracking_uri=tracking_uri)
     print_fields(found, as_json=as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
+    ] = None,
+    ten_crop: Annotated[
+        bool, typer.Option("--ten-crop", help="Average over ten crops: slower, and better.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a trained network name what images show."""
+    from pipelines import api
+    from pipelines.output import print_predictions
+
+    with _interruptible("nothing was written"):
+        found = api.predictions(
+            model,
+            images,
+            ten_crop=ten_crop,
+            output=output,
+            workspace=workspace,
+            tracking_uri=tracking_uri,
+        )
+    print_predictions(found.fields(), as_json=as_json)
+
+
+@runs_app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False
+) -> None:
+    """List the trainings of a workspace, newest first."""
+    from pipelines import api
+    from pipelines.output import print_runs
+
+    if context.invoked_subcommand is None:
+        print_runs(api.list_runs(workspace=workspace), as_json=as_json)
+
+
+@runs_app.command("compare")
+def compare(
+    context: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUNS", help="Names, their beginnings, folders or MLflow's ids."),
+    ],
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where trainings differ, what came of it, and MLflow's page of it."""
+    from pipelines import api
+    from pipelines.output import print_comparison
+
+    # They may stand before the word `compare` too.
+    before = context.parent.params if context.parent else {}
+    found = api.compare_runs(
+        names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
+    )
+    print_comparison(found, as_json=as_json or bool(before.get("as_json")))
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -215,38 +293,27 @@ def _run(
     from pipelines.command import run_command
 
     if tracking_uri is None and recipe.tracking.use_environment:
-        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
-    try:
+        tracking_uri = tracking_or_environment(None)
+    with _interruptible(
+        "all that was finished is kept", "run the same command again: it goes on from there"
+    ):
         run_command(
             recipe,
             until,
-            workspace=_workspace(workspace),
+            workspace=workspace_or_default(workspace),
             tracking_uri=tracking_uri,
             as_json=as_json,
             whole=whole,
             dry_run=dry_run,
         )
+
+
+@contextmanager
+def _interruptible(what_is_left: str, remedy: str = "run the same command again") -> Iterator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted; all that was finished is kept",
-            remedy="run the same command again: it goes on from there",
-        ) from None
-
-
-def _workspace(given: str | None) -> str:
-    import platformdirs
-
-    return given or os.environ.get("ALEXNET_WORKSPACE") or platformdirs.user_data_dir("alexnet")
-
-
-def _folder_overrides(folder: str) -> list[str]:
-    from pipelines.recipe_yaml import slug_of
-
-    return [
-        "dataset.archives=null",
-        f"dataset.folder={folder!r}",
-        f"dataset.name={slug_of(folder)}",
-    ]
+        raise Interrupted(f"interrupted; {what_is_left}", remedy=remedy) from None
 
 
 def _configure_process() -> None:

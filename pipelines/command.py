@@ -1,15 +1,18 @@
 """One command: open the context, bring the steps to their products, say what came of it."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 from infra.errors import GateRefused
-from pipelines.context import open_context
+from infra.tracking.place import TrackingPlace
+from pipelines.context import Context, open_context
 from pipelines.output import print_run, print_step
 from pipelines.recipe import Recipe
-from pipelines.steps import build_steps
-from pipelines.workflow import Outcome, look_at_steps, run_steps
+from pipelines.steps import build_steps, run_folder
+from pipelines.timeline import how_it_ended, write_note
+from pipelines.workflow import Outcome, Step, look_at_steps, run_steps
 
 
 def run_command(
@@ -28,6 +31,24 @@ def run_command(
         GateRefused: the gate said no; all else was done and printed before.
         ProjectError: any other deliberate failure.
     """
+    outcomes, tracking = bring_about(
+        recipe, until, workspace=workspace, tracking_uri=tracking_uri, dry_run=dry_run
+    )
+    if whole:
+        print_run(outcomes, tracking, as_json=as_json)
+    else:
+        print_step(outcomes[-1], as_json=as_json)
+    _raise_if_refused(outcomes)
+
+
+def bring_about(
+    recipe: Recipe, until: str, *, workspace: str, tracking_uri: str | None, dry_run: bool
+) -> tuple[list[Outcome], TrackingPlace]:
+    """Run the workflow up to a step, or only look at it; return how each step went, and where.
+
+    Raises:
+        ProjectError: any deliberate failure; a refusal by the gate is an outcome.
+    """
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with redirect_stdout(sys.stderr):
         context = open_context(
@@ -35,14 +56,29 @@ def run_command(
         )
         try:
             steps = build_steps(context, until=until)
-            outcomes = look_at_steps(steps) if dry_run else run_steps(steps)
+            if dry_run:
+                outcomes = look_at_steps(steps)
+            else:
+                with _noted(context, steps):
+                    outcomes = run_steps(steps)
         finally:
             context.close()
-    if whole:
-        print_run(outcomes, context.tracking, as_json=as_json)
-    else:
-        print_step(outcomes[-1], as_json=as_json)
-    _raise_if_refused(outcomes)
+    return outcomes, context.tracking
+
+
+@contextmanager
+def _noted(context: Context, steps: Sequence[Step[Any]]) -> Iterator[None]:
+    """Leave a note of the command in the run's folder, however it ends."""
+    raised: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        raised = error
+        raise
+    finally:
+        run = run_folder(context, steps)
+        if run is not None:
+            write_note(run, context.timeline.note(how_it_ended(raised), sys.argv))
 
 
 def _raise_if_refused(outcomes: Sequence[Outcome]) -> None:

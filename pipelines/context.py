@@ -17,6 +17,7 @@ from infra.store.check import open_workspace
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.recipe import Recipe
+from pipelines.timeline import Timeline
 
 FIRST_CONTACT_S: Final = 15.0
 """How long a store may stay away when a command starts; later it may for minutes."""
@@ -30,6 +31,7 @@ class Context:
     workspace: ObjectStore
     tracking: TrackingPlace
     stream: IO[str] = field(default_factory=lambda: sys.stderr)
+    timeline: Timeline = field(default_factory=Timeline)
     _resources: ExitStack = field(default_factory=ExitStack)
 
     @cached_property

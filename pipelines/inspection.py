@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from infra.commit import read_receipt
 from infra.errors import DataError
 from infra.store import ObjectStore, open_store
 
-_MODELS: Final = "models:/"
+if TYPE_CHECKING:
+    from alexnet.release.registry import ModelRegistry, RegisteredVersion
+
+MODELS: Final = "models:/"
 _MODEL_URI: Final = re.compile(
-    rf"{_MODELS}(?P<name>[^/@:]+)(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
+    rf"{MODELS}(?P<name>[^/@:]+)(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
 )
 
 
@@ -26,14 +29,14 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
         DataError: there is nothing of ours.
         TrackingError: MLflow is away, or knows no such model.
     """
-    if uri.startswith(_MODELS):
+    if uri.startswith(MODELS):
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
     store = open_store(uri)
     for receipt, describe in _KINDS.items():
         if store.stat(receipt) is not None:
             return describe(store)
     raise DataError(
-        f"{store.uri} is no dataset, run, checkpoint, evaluation, verdict or registration",
+        f"{store.uri} is no dataset, run, checkpoint, evaluation, verdict, registration or report",
         remedy="name the `uri` that a step printed, or models:/NAME@champion",
     )
 
@@ -121,7 +124,21 @@ def _registration(store: ObjectStore) -> dict[str, Any]:
     return {"kind": "registration", **registration_fields(registration)}
 
 
-def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, Any]:
+def _report(store: ObjectStore) -> dict[str, Any]:
+    from pipelines.report import report_fields
+
+    return {"kind": "report", **report_fields(store)}
+
+
+def find_version(
+    uri: str, *, workspace: str, tracking_uri: str | None
+) -> tuple["ModelRegistry", "RegisteredVersion"]:
+    """Look up `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        DataError: there is no such version.
+        TrackingError: MLflow is away.
+    """
     from alexnet.release.registry import ModelRegistry
     from infra.tracking.place import place_for
 
@@ -135,9 +152,14 @@ def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, A
             remedy="name models:/NAME/VERSION or models:/NAME@ALIAS, and the --workspace or"
             " --tracking-uri it was registered with",
         )
+    return registry, found
+
+
+def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, Any]:
+    registry, found = find_version(uri, workspace=workspace, tracking_uri=tracking_uri)
     return {
         "kind": "model",
-        "model_uri": f"models:/{name}/{found.version}",
+        "model_uri": f"{MODELS}{registry.name}/{found.version}",
         "version": found.version,
         "aliases": list(registry.aliases(found.version)),
         "mlflow_run_id": found.run_id,
@@ -163,5 +185,6 @@ _KINDS: Final = {
     "evaluation.json": _evaluation,
     "verdict-0001.json": _verdict,
     "registration.json": _registration,
+    "report.json": _report,
 }
 """What the folder of each kind holds when it exists."""

@@ -1,18 +1,18 @@
 """What commands print: results on standard output, everything else on standard error."""
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from infra.errors import ProjectError
-from infra.tracking.place import TrackingPlace, without_credentials
+from infra.tracking.place import TrackingPlace
+from pipelines.links import look_command, run_link
 from pipelines.recipe import Recipe
 from pipelines.recipe_yaml import recipe_text, shipped_recipes
+from pipelines.tables import comparison_text, predictions_text, rejected_text, runs_text
 from pipelines.workflow import Outcome
 
 
@@ -51,6 +51,32 @@ def print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
         _print_text(_as_yaml(fields))
 
 
+def print_predictions(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what was predicted; for people, what is no image comes last, on standard error."""
+    if as_json:
+        _print_json(fields)
+        return
+    _print_text(predictions_text(fields))
+    if rejected := rejected_text(fields):
+        sys.stderr.write(f"{rejected}\n")
+
+
+def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """List trainings."""
+    if as_json:
+        _print_json({"runs": list(runs)})
+    else:
+        _print_text(runs_text(runs))
+
+
+def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print trainings side by side, and where MLflow shows them so."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(comparison_text(fields))
+
+
 def print_recipes(*, as_json: bool) -> None:
     """List the shipped recipes with the first sentence of their headers."""
     found = {name: _first_sentence(recipe_text(name)) for name in shipped_recipes()}
@@ -87,18 +113,12 @@ def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:
         + f", on {fields['count']:,} validation images",
         f"gate       {fields['verdict']}: {'; '.join(fields['reasons'])}",
         f"model      {fields['model_uri']}  ({', '.join(fields['aliases']) or 'no alias'})",
-        f"run        {_run_link(fields['mlflow_run_id'], tracking)}",
+        f"report     {fields['report']}",
+        f"run        {run_link(fields['mlflow_run_id'], tracking)}",
     ]
-    if tracking.uri.startswith("sqlite:"):
-        mlflow = shlex.quote(str(Path(sys.executable).with_name("mlflow")))
-        lines.append(f"look       {mlflow} ui --backend-store-uri {shlex.quote(tracking.uri)}")
+    if look := look_command(tracking):
+        lines.append(f"look       {look}")
     return "\n".join(lines)
-
-
-def _run_link(run_id: str | None, tracking: TrackingPlace) -> str:
-    server = without_credentials(tracking.uri).rstrip("/")
-    base = server if server.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/runs/{run_id}"
 
 
 def _first_sentence(text: str) -> str:

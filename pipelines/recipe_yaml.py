@@ -55,8 +55,9 @@ def shipped_recipes() -> list[str]:
 
 
 def slug_of(folder: str) -> str:
-    """Return a name for the dataset of a folder: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", Path(folder).name.lower()).strip("-") or "images"
+    """Return a name for the dataset of a folder: small letters, digits and hyphens, at most 64."""
+    slug = re.sub(r"[^a-z0-9]+", "-", Path(folder).name.lower()).strip("-")
+    return slug[:64].strip("-") or "images"
 
 
 def recipe_text(name_or_file: str) -> str:

@@ -15,6 +15,7 @@ from infra.store import ObjectStore
 from pipelines.context import Context
 
 Product = TypeVar("Product")
+Done = Literal["holds", "ran"]
 State = Literal["holds", "ran", "would-run"]
 
 
@@ -75,7 +76,7 @@ class Step(ABC, Generic[Product]):
         self._product = self.find()
         return self._product is not None
 
-    def ensure(self, before_making: Callable[[], None]) -> State:
+    def ensure(self, before_making: Callable[[], None]) -> Done:
         """Find the product or make it; only one process makes it, others wait for it.
 
         Args:
@@ -107,18 +108,17 @@ class Outcome:
 
 def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
     """Bring every step to its product, in order."""
-    went: list[tuple[Step[Any], State, float]] = []
+    went: list[tuple[Step[Any], Done, float]] = []
     checks = _Checks(steps)
     for step in steps:
         step.check_early()
     for step in steps:
-        started_at = time.monotonic()
-        if not step.look():
-            checks.before_waiting()
-        state = step.ensure(before_making=checks.before_making)
-        seconds = time.monotonic() - started_at
-        step.context.say(f"{step.name:<9} {state}  {seconds:.1f} s  {step.folder().uri}")
-        went.append((step, state, seconds))
+        with step.context.timeline.entry(step.name) as entry:
+            if not step.look():
+                checks.before_waiting()
+            entry.state = state = step.ensure(before_making=checks.before_making)
+        step.context.say(f"{step.name:<9} {state}  {entry.seconds:.1f} s  {step.folder().uri}")
+        went.append((step, state, entry.seconds))
     # Described at the end: a later step may have had an earlier one's product renewed.
     return [
         Outcome(step.name, state, seconds, step.folder().uri, step.fields(step.product))

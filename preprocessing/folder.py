@@ -9,11 +9,12 @@ Names that begin with a dot are passed over.
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pyarrow as pa
 
 from infra.errors import DataError
-from infra.store import ObjectInfo, ObjectStore
+from infra.store import FolderStore, ObjectInfo, ObjectStore
 from preprocessing.archives import SourceFile
 from preprocessing.errors import ArchiveMissing
 from preprocessing.members import Member, Members, SplitName
@@ -27,12 +28,12 @@ def index_folder(
     """List a folder per class: its members by split and name, and the files they are.
 
     Raises:
-        ArchiveMissing: there are no files.
+        ArchiveMissing: there is no such folder, or it holds no files.
         DataError: a file is in no class's folder, or val has a class that train has not.
     """
     infos = {info.key: info for info in store.list() if not _hidden(info.key)}
     if not infos:
-        raise ArchiveMissing(f"{store.uri} holds no files", remedy=_LAYOUT)
+        raise ArchiveMissing(f"{store.uri} {_what_is_wrong_with(store)}", remedy=_LAYOUT)
     members = sorted(_members(store, infos, seed, val_fraction), key=lambda m: (m.split, m.name))
     _check_classes(store, members)
     columns = {name: [getattr(m, name) for m in members] for name in Member.__slots__}
@@ -104,6 +105,17 @@ def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:
             f"{store.uri}: class {unknown[0]!r} of val/ is not in train/",
             remedy="give it training images, or take it out of val/",
         )
+
+
+def _what_is_wrong_with(store: ObjectStore) -> str:
+    """Say why a folder has no files; of S3, which has no folders, that is all one can say."""
+    if isinstance(store, FolderStore):
+        path = Path(store.uri)
+        if not path.exists():
+            return "does not exist"
+        if not path.is_dir():
+            return "is no folder"
+    return "holds no files"
 
 
 def _hidden(key: str) -> bool:

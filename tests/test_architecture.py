@@ -26,6 +26,7 @@ IMPORTERS = {
     "ray": {
         "alexnet/data/loader.py",
         "alexnet/evaluate/execute.py",
+        "alexnet/release/predict_many.py",
         "alexnet/train/launch.py",
         "alexnet/train/process_group.py",
         "alexnet/train/worker.py",
@@ -45,20 +46,34 @@ IMPORTERS = {
 _EVERYWHERE = {"--set", "--workspace", "--tracking-uri", "--json"}
 COMMANDS = {
     "demo": _EVERYWHERE,
-    "run": _EVERYWHERE | {"RECIPE", "--dry-run"},
+    "run": _EVERYWHERE | {"RECIPE", "--from-folder", "--dry-run"},
     "prepare": _EVERYWHERE | {"[RECIPE]", "--from-folder"},
     "train": _EVERYWHERE | {"RECIPE"},
     "evaluate": _EVERYWHERE | {"RECIPE"},
     "gate": _EVERYWHERE | {"RECIPE"},
     "register": _EVERYWHERE | {"RECIPE"},
+    "report": _EVERYWHERE | {"RECIPE"},
     "inspect": {"URI", "--workspace", "--tracking-uri", "--json"},
+    "predict": {
+        "MODEL",
+        "IMAGES",
+        "--output",
+        "--ten-crop",
+        "--workspace",
+        "--tracking-uri",
+        "--json",
+    },
+    "runs": {"--workspace", "--json"},
+    "runs compare": {"RUNS", "--workspace", "--tracking-uri", "--json"},
     "storage": set(),
     "storage check": {"URI", "--json"},
     "recipes": {"--json"},
     "recipes show": {"RECIPE", "--set", "--json"},
 }
 
-HEAVY = ("torch", "ray", "mlflow", "pyarrow.dataset", "pandas", "sqlalchemy")
+HEAVY = (
+    "torch", "ray", "mlflow", "pyarrow.dataset", "pandas", "sqlalchemy", "matplotlib", "jinja2",
+)  # fmt: skip
 HELP_S = 2.0
 """It takes 0.3 s on an idle machine; the best of three, for a busy one."""
 

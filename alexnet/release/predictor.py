@@ -62,28 +62,41 @@ class Predictor:
         for start in range(0, len(images), BATCH_ROWS):
             part = images[start : start + BATCH_ROWS]
             pixels = [self._stored_pixels(image, start + i) for i, image in enumerate(part)]
-            rows += self._answers(np.stack(pixels), view)  # type: ignore[arg-type]  # checked above
+            best = self.best_five(pixels, view)  # type: ignore[arg-type]  # checked above
+            rows += [self._answer(*answer) for answer in zip(*best, strict=True)]
         return pd.DataFrame(rows, columns=COLUMNS)
+
+    def stored_pixels(self, image: Image) -> Pixels:
+        """Decode one image and scale it as the dataset's were, (stored, stored, 3).
+
+        Raises:
+            ImageRejected: it cannot be used; its text is the reason.
+        """
+        pixels = decode_image(image) if isinstance(image, bytes) else _checked(image)
+        return to_square(pixels, self._stored_px)
+
+    def best_five(
+        self, images: Sequence[Pixels], view: View
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return each image's best five labels (or all, where there are fewer) and probabilities.
+
+        Args:
+            images: of `stored_pixels`, at least one; what is computed together is one batch.
+            view: which crops.
+        """
+        batch = torch.from_numpy(np.stack(images)).to(self._device)
+        scores = score(self._model, self._augment, batch, self._crop_px, view)
+        best = top_classes(scores, 5)
+        return best.tolist(), scores.gather(1, best).exp().tolist()
 
     def _stored_pixels(self, image: Image, row: int) -> Pixels:
         try:
-            pixels = decode_image(image) if isinstance(image, bytes) else _checked(image)
+            return self.stored_pixels(image)
         except ImageRejected as error:
             raise InputRejected(
                 f"image {row} (counted from 0) cannot be used: {error}",
                 remedy="give JPEG or PNG bytes, or (height, width, 3) uint8 RGB arrays",
             ) from error
-        return to_square(pixels, self._stored_px)
-
-    def _answers(self, images: Pixels, view: View) -> list[dict[str, Any]]:
-        batch = torch.from_numpy(images).to(self._device)
-        scores = score(self._model, self._augment, batch, self._crop_px, view)
-        best = top_classes(scores, 5)
-        probabilities = scores.gather(1, best).exp()
-        return [
-            self._answer(labels, values)
-            for labels, values in zip(best.tolist(), probabilities.tolist(), strict=True)
-        ]
 
     def _answer(self, labels: list[int], probabilities: list[float]) -> dict[str, Any]:
         top = [self._classes[label] for label in labels]

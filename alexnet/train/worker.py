@@ -29,6 +29,7 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
+from alexnet.train.filters import write_filters
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
@@ -88,6 +89,8 @@ class _Worker:
         if checkpoint is not None:
             self._restore(network, checkpoint)
         self._network = network
+        if self._start_step == 0 and self._world.rank == 0:
+            write_filters(self._run, 0, network.state_dict())
         self._sample_log = self._open_sample_log()
         train_loop(
             self._learner(network),
@@ -156,6 +159,7 @@ class _Worker:
             log_every_steps=train.log_every_steps,
             save_every_steps=checkpoint.every_steps,
             save_every_epochs=checkpoint.every_epochs,
+            label_smoothing=train.label_smoothing,
             autocast_dtype=torch.bfloat16 if train.precision == "bf16" else None,
         )
 
@@ -224,6 +228,7 @@ class _Worker:
         if self._world.rank != 0:
             return
         ray.get(self._sink.flush.remote())
+        write_filters(self._run, step, self._network.state_dict())
         write_checkpoint(
             self._run,
             self._state(step),

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from infra.tracking.points import MetricPoint
 
@@ -74,4 +77,18 @@ class Tracker(Protocol):
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source_uri: str) -> None:
         """Note a dataset as the run's training input; a second time changes nothing."""
+        ...
+
+    def log_images(
+        self, run_id: str, key: str, images: Mapping[int, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Add pictures (height, width, 3) by step; a step that has one keeps it."""
+        ...
+
+    def log_table(self, run_id: str, path: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Keep a table under a name that ends in .json, replacing one that is there."""
+        ...
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files by name in one of the run's folders, replacing those of the same name."""
         ...

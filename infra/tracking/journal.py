@@ -94,6 +94,14 @@ class Journal:
         return list(first.values())
 
 
+def first_point(store: ObjectStore) -> MetricPoint | None:
+    """Read the first point of a run's journal, and no more of it; None while there is none."""
+    key = _segment_key(1)
+    body = read_receipt(store, key)
+    points = [] if body is None else _decode(body, f"{store.uri}/{key}")
+    return points[0] if points else None
+
+
 def _segments_in(store: ObjectStore) -> list[str]:
     return [info.key for info in store.list(FOLDER) if _SEGMENT.fullmatch(info.key)]
 

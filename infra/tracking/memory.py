@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from infra.errors import TrackingError
 from infra.tracking.base import (
@@ -27,6 +31,11 @@ class MemoryRun:
     points: list[MetricPoint] = field(default_factory=list)
     datasets: set[tuple[str, str, str]] = field(default_factory=set)
     """(name, shortened digest, source URI)."""
+    images: dict[tuple[str, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
+    """By key and step."""
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By path."""
 
 
 class MemoryTracker:
@@ -98,6 +107,22 @@ class MemoryTracker:
         run = self._run(run_id)
         run.datasets.add((name, digest[:DATASET_DIGEST_CHARACTERS], source_uri))
         run.tags[DATASET_DIGEST_TAG] = digest
+
+    def log_images(
+        self, run_id: str, key: str, images: Mapping[int, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Add pictures."""
+        there = self._run(run_id).images
+        for step, image in images.items():
+            there.setdefault((key, step), image)
+
+    def log_table(self, run_id: str, path: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Keep a table."""
+        self._run(run_id).tables[path] = {name: list(cells) for name, cells in columns.items()}
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files."""
+        self._run(run_id).files.update({f"{folder}/{name}": body for name, body in files.items()})
 
     def _run(self, run_id: str) -> MemoryRun:
         self.check_reachable()

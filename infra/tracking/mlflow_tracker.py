@@ -1,10 +1,16 @@
 """Runs in MLflow: a server, or its database file. MLflow is imported when it is first used."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from infra.errors import TrackingError
 from infra.tracking.base import (
@@ -23,6 +29,11 @@ from infra.tracking.points import MetricPoint
 _METRICS_PER_CALL: Final = 1000
 _PARAMS_PER_CALL: Final = 100
 _REASON_CHARACTERS: Final = 5000
+_LISTED_TAG: Final = "mlflow.loggedArtifacts"
+"""Where a run's page looks for its tables."""
+_IMAGES: Final = "images"
+_IMAGE_NAME: Final = re.compile(rf"{_IMAGES}/(?P<key>.+)\+step\+(?P<step>\d+)\+timestamp\+.*\.webp")
+"""As `MlflowClient.log_image` names the last file that it writes of an image."""
 
 
 class MlflowTracker:
@@ -94,6 +105,17 @@ class MlflowTracker:
         run = self._get_run(run_id)
         return None if run is None else RunStatus(run.info.status)
 
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in.
+
+        Raises:
+            TrackingError: there is no such run.
+        """
+        run = self._get_run(run_id)
+        if run is None:
+            raise self._error(f"there is no run {run_id}")
+        return run.info.experiment_id
+
     def set_status(self, run_id: str, status: RunStatus, reason: str = "") -> None:
         """Update the run, with an end time unless it is RUNNING."""
         with self._translated(f"set the status of run {run_id}"):
@@ -143,6 +165,41 @@ class MlflowTracker:
         with self._translated(f"log the dataset of run {run_id}"):
             self._client().log_inputs(run_id, [entities.DatasetInput(dataset, [context])])
         self.set_tags(run_id, {DATASET_DIGEST_TAG: digest})
+
+    def log_images(
+        self, run_id: str, key: str, images: Mapping[int, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Send the pictures that the run lacks, as its page shows them with a slider."""
+        with self._translated(f"log images to run {run_id}"):
+            listed = self._client().list_artifacts(run_id, _IMAGES)
+            found = [_IMAGE_NAME.fullmatch(item.path) for item in listed]
+            there = {int(match["step"]) for match in found if match and match["key"] == key}
+            for step, image in images.items():
+                if step not in there:
+                    self._client().log_image(run_id, image, key=key, step=step, synchronous=True)
+
+    def log_table(self, run_id: str, path: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Send a table as `MlflowClient.log_table` would write a new one.
+
+        That call appends to a table that is there, and warns with pandas 3.
+        """
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        run = self._get_run(run_id)
+        listed = [] if run is None else json.loads(run.data.tags.get(_LISTED_TAG, "[]"))
+        with self._translated(f"log a table to run {run_id}"):
+            self._client().log_dict(run_id, {"columns": list(columns), "data": rows}, path)
+            if (table := {"path": path, "type": "table"}) not in listed:
+                self._client().set_tag(run_id, _LISTED_TAG, json.dumps([*listed, table]))
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Send files."""
+        with TemporaryDirectory() as directory:
+            for name, body in files.items():
+                path = Path(directory, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(body)
+            with self._translated(f"log files to run {run_id}"):
+                self._client().log_artifacts(run_id, directory, folder)
 
     def _client(self) -> Any:  # noqa: ANN401 - MLflow's types are not read (see pyproject)
         # Lazy: for a database file, making the client opens it and brings its tables up to date.

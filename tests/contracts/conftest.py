@@ -55,6 +55,15 @@ class MemoryWindow:
     def datasets(self, run_id: str) -> list[tuple[str, str]]:
         return [(name, digest) for name, digest, _ in self._tracker.runs[run_id].datasets]
 
+    def images(self, run_id: str) -> list[tuple[str, int]]:
+        return sorted(self._tracker.runs[run_id].images)
+
+    def table(self, run_id: str, path: str) -> dict[str, list[Any]]:
+        return self._tracker.runs[run_id].tables[path]
+
+    def file(self, run_id: str, path: str) -> bytes:
+        return self._tracker.runs[run_id].files[path]
+
     def delete(self, run_id: str) -> None:
         self._tracker.runs[run_id].deleted = True
 

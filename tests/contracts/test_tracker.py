@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infra.errors import TrackingError
@@ -112,3 +113,44 @@ def test_points_of_a_run_that_is_not_there_are_refused(tracker: Tracker) -> None
     point = MetricPoint(key="a", step=0, value=1.0, timestamp_ms=1)
     with pytest.raises(TrackingError):
         tracker.log_points("0123456789abcdef0123456789abcdef", [point])
+
+
+def test_pictures_stand_at_their_steps_once(tracker: Tracker, window: Any) -> None:
+    run_id = make_run(tracker)
+    pictures = {step: np.full((9, 33, 3), step, np.uint8) for step in (0, 20, 100)}
+    tracker.log_images(run_id, "filters", {0: pictures[0], 20: pictures[20]})
+    tracker.log_images(run_id, "filters", pictures)
+    tracker.log_images(run_id, "of another key", {20: pictures[20]})
+    assert window.images(run_id) == [
+        ("filters", 0),
+        ("filters", 20),
+        ("filters", 100),
+        ("of another key", 20),
+    ]
+
+
+def test_a_table_is_replaced(tracker: Tracker, window: Any) -> None:
+    run_id = make_run(tracker)
+    tracker.log_table(run_id, "per_class.json", {"name": ["Löwe", "<b>"], "top1": [0.5, 1.0]})
+    table = {"name": ["Löwe", "りんご", "c"], "count": [3, 2, 0], "top1": [0.25, 1.0, None]}
+    for _ in range(2):
+        tracker.log_table(run_id, "per_class.json", table)
+    assert window.table(run_id, "per_class.json") == table
+
+
+def test_files_are_kept_by_name_and_replaced(tracker: Tracker, window: Any) -> None:
+    run_id = make_run(tracker)
+    tracker.log_files(run_id, "report", {"report.html": b"old", "loss.png": b"\x89"})
+    tracker.log_files(run_id, "report", {"report.html": "größer".encode()})
+    assert window.file(run_id, "report/report.html") == "größer".encode()
+    assert window.file(run_id, "report/loss.png") == b"\x89"
+
+
+def test_pictures_tables_and_files_of_a_run_that_is_not_there_are_refused(tracker: Tracker) -> None:
+    unknown = "0123456789abcdef0123456789abcdef"
+    with pytest.raises(TrackingError):
+        tracker.log_images(unknown, "filters", {0: np.zeros((2, 2, 3), np.uint8)})
+    with pytest.raises(TrackingError):
+        tracker.log_table(unknown, "per_class.json", {"name": ["a"]})
+    with pytest.raises(TrackingError):
+        tracker.log_files(unknown, "report", {"a": b""})

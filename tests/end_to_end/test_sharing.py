@@ -24,7 +24,7 @@ def test_of_eight_processes_one_works_and_all_end_with_its_results(tmp_path: Pat
         assert process.returncode == 0, err
     documents = [cli.parse(out) for out, _ in ended]
 
-    for step in range(5):
+    for step in range(6):
         states = [document["steps"][step]["state"] for document in documents]
         assert sorted(states) == ["holds"] * (PROCESSES - 1) + ["ran"]
     for name in ("uri", "fingerprint", "checkpoint", "model_uri", "mlflow_run_id", "center"):
@@ -36,7 +36,7 @@ def test_of_eight_processes_one_works_and_all_end_with_its_results(tmp_path: Pat
     assert len(client.search_runs([experiment.experiment_id])) == 1
     # Nothing torn: no half-written file is left, and there is one of each folder.
     assert not cli.has("**/.writing-*")
-    for kind in ("datasets", "runs", "evaluations", "gates", "registrations"):
+    for kind in ("datasets", "runs", "evaluations", "gates", "registrations", "reports"):
         assert len(list(cli.workspace.glob(f"{kind}/*"))) == 1
 
 

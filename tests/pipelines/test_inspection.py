@@ -244,3 +244,10 @@ def test_a_registered_model(mlflow_place: TrackingPlace) -> None:
         assert (found["model_uri"], found["version"]) == ("models:/mine/1", "1")
         assert found["aliases"] == ["champion"]
         assert found["tags"] == {"alexnet.key": "k"}
+
+
+def test_a_report_is_its_page(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "reports" / "r")
+    store.create("report.json", b"{}")
+    found = inspect_uri(store.uri, workspace=str(tmp_path), tracking_uri=None)
+    assert found == {"kind": "report", "report": f"{store.uri}/report.html"}

@@ -10,6 +10,7 @@ from infra.tracking.place import TrackingPlace
 from pipelines.output import (
     print_error,
     print_fields,
+    print_predictions,
     print_recipe,
     print_recipes,
     print_run,
@@ -33,6 +34,8 @@ REGISTERED = {
     "aliases": ["challenger", "champion"],
 }
 
+REPORTED = {"report": "/w/reports/r/report.html"}
+
 
 def outcomes(**changes: object) -> list[Outcome]:
     fields = {
@@ -41,6 +44,7 @@ def outcomes(**changes: object) -> list[Outcome]:
         "evaluate": EVALUATED,
         "gate": JUDGED,
         "register": REGISTERED,
+        "report": REPORTED,
     }
     return [
         Outcome(name, "ran", 1.23456, f"/w/{name}", {**of_step, **changes})
@@ -50,7 +54,13 @@ def outcomes(**changes: object) -> list[Outcome]:
 
 def test_a_runs_fields_are_all_its_steps_fields() -> None:
     fields = run_fields(outcomes())
-    for of_step in (TRAINED, JUDGED, REGISTERED, {"count": 50_000, "fingerprint": "f" * 64}):
+    for of_step in (
+        TRAINED,
+        JUDGED,
+        REGISTERED,
+        REPORTED,
+        {"count": 50_000, "fingerprint": "f" * 64},
+    ):
         assert of_step.items() <= fields.items()
 
 
@@ -63,6 +73,7 @@ def test_the_uri_of_a_run_is_its_datasets_and_each_step_has_its_own() -> None:
         "/w/evaluate",
         "/w/gate",
         "/w/register",
+        "/w/report",
     ]
     assert fields["steps"][0] == {
         "name": "prepare",
@@ -88,6 +99,7 @@ def test_a_run_ends_with_a_summary_for_people(capsys: pytest.CaptureFixture[str]
         "top-1      0.9820 centre, 0.9820 ten crops, on 50,000 validation images",
         "gate       accepted: top-1 reaches it; there is no champion",
         "model      models:/alexnet/1  (challenger, champion)",
+        "report     /w/reports/r/report.html",
         "run        http://127.0.0.1:5000/#/runs/r1",
         f"look       {mlflow} ui --backend-store-uri 'sqlite:////a folder/mlflow.db'",
     ]
@@ -127,6 +139,21 @@ def test_one_steps_fields_are_yaml_for_people(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert yaml.safe_load(out) == EVALUATED
     assert out.startswith("uri: /w/evaluations/e\ncount: 50000\n")
+
+
+def test_what_is_no_image_is_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    top = [{"label": 0, "wnid": "n1", "name": "Löwe", "probability": 1.0}]
+    fields = {
+        "output": None,
+        "count": 1,
+        "predictions": [{"path": "a.jpg", "top": top}],
+        "rejected": [{"path": "b.txt", "reason": "not an image"}],
+    }
+    print_predictions(fields, as_json=False)
+    assert capsys.readouterr() == ("a.jpg  Löwe 100.0 %\n", "no images:\nb.txt  not an image\n")
+    print_predictions(fields, as_json=True)
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == (fields, "")
 
 
 def test_letters_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -312,6 +312,7 @@ def test_what_show_prints_is_a_recipe_again(tmp_path: Path, name: str) -> None:
         ("s3://bucket/Set.v2", "set-v2"),
         ("/", "images"),
         ("ÄÖÜ", "images"),
+        ("a" * 63 + " b", "a" * 63),
     ],
 )
 def test_a_folders_name_becomes_a_datasets(folder: str, slug: str) -> None:

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import DataError
-from infra.store import MemoryStore
+from infra.store import FolderStore, MemoryStore
 from preprocessing.errors import ArchiveMissing
 from preprocessing.folder import index_folder, split_by_key
 from preprocessing.members import Member, Members
@@ -43,6 +45,18 @@ def test_a_split_keeps_every_member_and_leaves_some_to_train(
     num_train = sum(m.split == "train" for m in parts)
     assert num_train >= 1
     assert count == 1 or num_train < count
+
+
+def test_what_is_wrong_with_a_place_without_files_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    for name, problem in (
+        ("gone", "does not exist"),
+        ("file", "is no folder"),
+        ("empty", "holds no files"),
+    ):
+        with pytest.raises(ArchiveMissing, match=f"/{name} {problem}"):
+            index_folder(FolderStore(tmp_path / name), seed=0, val_fraction=0.1)
 
 
 def test_hidden_files_are_no_images() -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from infra.errors import ObjectCorrupt
 from infra.store import MemoryStore
-from infra.tracking.journal import Journal
+from infra.tracking.journal import Journal, first_point
 from infra.tracking.points import MetricPoint
 
 
@@ -28,6 +28,14 @@ def test_points_survive_a_restart() -> None:
         "journal/00000001.json",
         "journal/00000002.json",
     ]
+
+
+def test_the_first_point_is_read_without_the_rest() -> None:
+    store = MemoryStore()
+    assert first_point(store) is None
+    Journal(store).append([point(3), point(4)])
+    store.write("journal/00000002.json", b"cut")
+    assert first_point(store) == point(3)
 
 
 def test_a_step_trained_again_keeps_its_first_point() -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from mlflow import MlflowClient
 
 from infra.errors import ExitCode, TrackingError
 from infra.store import MemoryStore
@@ -77,6 +78,17 @@ def test_eight_who_make_the_experiment_at_once_share_it(mlflow_place: TrackingPl
         runs = list(pool.map(make, range(8)))
     tracker = MlflowTracker(mlflow_place, experiment="shared")
     assert [tracker.find_run(f"k-{number}") for number in range(8)] == runs
+
+
+def test_a_runs_experiment_is_told_and_a_run_that_is_not_there_is_named(
+    mlflow_place: TrackingPlace,
+) -> None:
+    tracker = MlflowTracker(mlflow_place, experiment="e")
+    run_id = tracker.create_run(run_key="k", run_name="n")
+    client = MlflowClient(mlflow_place.uri)
+    assert tracker.experiment_of(run_id) == client.get_experiment_by_name("e").experiment_id
+    with pytest.raises(TrackingError, match=f"there is no run {'0' * 32}"):
+        tracker.experiment_of("0" * 32)
 
 
 def test_an_experiment_that_was_deleted_is_named_with_a_remedy(mlflow_place: TrackingPlace) -> None:

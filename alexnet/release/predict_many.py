@@ -1,0 +1,185 @@
+"""Predict over Ray Data: rows of a plan in, blocks of answers out, in order."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, TaskPoolStrategy
+
+from alexnet.evaluate.rows import View
+from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.release.bulk import BulkPredictor
+from alexnet.release.inputs import Piece, cut_pieces
+from alexnet.release.predictor import BATCH_ROWS
+from infra.errors import DataError, ProjectError, RecipeError, ServiceError
+from infra.ray_runtime import Resources, cluster_resources, lost_work_named
+from infra.store import open_store
+
+TASK_ROWS: Final = 8 * BATCH_ROWS
+"""Images of a task at most: seconds of work, as the executor looks at tasks ten times a second."""
+_TASKS_A_WORKER: Final = 4
+"""At least, where there are few images: so that all end at about the same time."""
+_TASKS_A_PROCESS: Final = 100
+"""Tasks after which a process on a GPU is replaced."""
+
+
+def predict_many(
+    trained: TrainedNetwork, pieces: Sequence[Piece], view: View
+) -> Iterator[pa.Table]:
+    """Yield tables of `bulk.ANSWERS` in the order of the pieces; Ray must be up.
+
+    A task at a time on each GPU, else on each CPU with one thread. The answers are those of
+    `BulkPredictor` in one process. A process that dies costs its task, which is done again.
+
+    Raises:
+        DataError: the network gives no numbers.
+        StoreError: a remote place stayed away.
+        ServiceError: processes kept dying.
+    """
+    _configure()
+    pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
+    weights = trained.weights.item.sha256
+    job = _Job(weights, view, pool.threads, trained)
+    plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
+    answers = ray.data.from_arrow(plan).map_batches(
+        _run_task,
+        batch_size=None,  # a task is a block of the plan
+        batch_format="pyarrow",
+        compute=TaskPoolStrategy(size=pool.workers),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        # Ray ends a process after each task on a GPU, and the network would be loaded anew.
+        max_calls=_TASKS_A_PROCESS if pool.gpus else None,
+        fn_kwargs={"job": job},
+    )
+    with lost_work_named("prediction's processes", remedy="see Ray's logs; memory may be short"):
+        for bundle in answers.iter_internal_ref_bundles():
+            for reference in bundle.block_refs:
+                table = ray.get(reference)
+                _raise_error_in(table)
+                yield table
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many tasks run at once, what each books, and how much each is given."""
+
+    workers: int
+    """Tasks at once."""
+    cpus: float
+    gpus: float
+    threads: int
+    """That read and decode, in each task."""
+    task_rows: int
+
+
+def plan_pool(there: Resources, num_images: int) -> Pool:
+    """Choose a task a GPU, else one a CPU, but no more than there are blocks. Pure."""
+    slots = max(1, int(there.gpus or there.cpus))
+    num_blocks = max(1, math.ceil(num_images / BATCH_ROWS))
+    workers = min(slots, num_blocks)
+    blocks = math.ceil(num_blocks / (workers * _TASKS_A_WORKER))
+    return Pool(
+        workers=workers,
+        cpus=min(1.0, there.cpus / workers),
+        gpus=1.0 if there.gpus else 0.0,
+        threads=max(1, int(there.cpus // workers)) if there.gpus else 1,
+        task_rows=min(TASK_ROWS, blocks * BATCH_ROWS),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every task needs; equal for the same weights, view and threads."""
+
+    weights: str
+    view: View
+    num_threads: int
+    trained: TrainedNetwork = field(compare=False)
+
+
+def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
+    """Run one task. A deliberate error travels as a block."""
+    try:
+        yield from _predictor_of(job).answer(_from_plan(plan))
+    except ProjectError as error:
+        # Ray Data would wrap the exception in its own and lose what it says and does.
+        yield pa.table({"error": [[error.problem, error.remedy, str(int(error.exit_code))]]})
+
+
+@lru_cache(maxsize=1)
+def _predictor_of(job: _Job) -> BulkPredictor:
+    """Return this process's predictor; the network is kept between tasks."""
+    return BulkPredictor(job.trained, job.view, num_threads=job.num_threads)
+
+
+def _configure() -> None:
+    """Set this process's Ray Data: plan order, no bars, no word about its own doings."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.execution_options.verbose_progress = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def _to_plan(task: Sequence[Piece]) -> pa.Table:
+    """Write pieces as rows of plain values: what Ray Data moves without pickling.
+
+    Places as bytes: a file's name may be no UTF-8.
+    """
+    return pa.Table.from_pylist(
+        [
+            {
+                "store": os.fsencode(piece.store.uri),
+                "key": os.fsencode(piece.key),
+                "path": piece.path,
+                "size_bytes": piece.size_bytes,
+                "rows": None if piece.rows is None else list(piece.rows),
+                "column": piece.column,
+                "refused": piece.refused,
+            }
+            for piece in task
+        ],
+        schema=_PLAN,
+    )
+
+
+def _from_plan(plan: pa.Table) -> list[Piece]:
+    stores = {uri: open_store(os.fsdecode(uri)) for uri in plan["store"].unique().to_pylist()}
+    return [
+        Piece(
+            store=stores[row.pop("store")],
+            key=os.fsdecode(row.pop("key")),
+            rows=None if (rows := row.pop("rows")) is None else (rows[0], rows[1]),
+            **row,
+        )
+        for row in plan.to_pylist()
+    ]
+
+
+_PLAN: Final = pa.schema(
+    [
+        ("store", pa.binary()),
+        ("key", pa.binary()),
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("rows", pa.list_(pa.int64())),
+        ("column", pa.string()),
+        ("refused", pa.string()),
+    ]
+)
+
+
+def _raise_error_in(table: pa.Table) -> None:
+    if "error" in table.column_names:
+        problem, remedy, code = table["error"][0].as_py()
+        kinds: tuple[Any, ...] = (DataError, ServiceError, RecipeError)
+        kind = next((kind for kind in kinds if kind.exit_code == int(code)), ProjectError)
+        raise kind(problem, remedy=remedy)

@@ -1,0 +1,175 @@
+"""What the commands do, for Python: the same work, returned instead of printed.
+
+Heavy libraries are imported when a function needs them, as on the command line.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipelines.prediction import Predictions
+    from pipelines.recipe import Recipe
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
+    """Read a shipped recipe or a YAML file, with `key.path=value` overrides, and check it.
+
+    Raises:
+        RecipeError: no such recipe, or something in it is wrong.
+    """
+    from pipelines.recipe_yaml import load_recipe
+
+    return load_recipe(name_or_file, overrides)
+
+
+def run(
+    recipe: "str | Recipe",
+    overrides: Sequence[str] = (),
+    *,
+    until: str = "report",
+    from_folder: str | None = None,
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Run the workflow up to a step; what already holds is not done again.
+
+    A refusal by the gate is a result here: `verdict` is "refused".
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or what `load_recipe` returned.
+        overrides: `key.path=value`, for a recipe that is given by name.
+        until: prepare, train, evaluate, gate, register or report.
+        from_folder: a folder per class, instead of the recipe's archives.
+        workspace: holds everything made; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+        dry_run: only look which steps hold.
+
+    Returns:
+        What `alexnet run --json` prints.
+
+    Raises:
+        ProjectError: any deliberate failure.
+    """
+    overrides = [*folder_overrides(from_folder), *overrides]
+    resolved = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+    from pipelines.command import bring_about
+    from pipelines.output import run_fields
+
+    if tracking_uri is None and resolved.tracking.use_environment:
+        tracking_uri = tracking_or_environment(None)
+    outcomes, _ = bring_about(
+        resolved,
+        until,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_uri,
+        dry_run=dry_run,
+    )
+    return run_fields(outcomes)
+
+
+def predict(
+    model: str,
+    images: str | Sequence[str],
+    *,
+    ten_crop: bool = False,
+    output: str | None = None,
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+) -> "pa.Table":
+    """Let a model answer for images: a row an image, also for those that are none.
+
+    Args:
+        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        images: files, folders, Parquet files or datasets.
+        ten_crop: average over ten crops, ten times slower and somewhat better.
+        output: also write a .parquet or .csv file.
+        workspace: where the model is looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Returns:
+        Columns path, label, wnid, name, probability, top5_labels, top5_wnids, top5_names,
+        top5_probabilities, reason; `reason` is null unless the file is no image.
+
+    Raises:
+        InputRejected: a path that is not there, or none is an image.
+        ProjectError: any other deliberate failure.
+    """
+    return predictions(
+        model,
+        [images] if isinstance(images, str) else list(images),
+        ten_crop=ten_crop,
+        output=output,
+        workspace=workspace,
+        tracking_uri=tracking_uri,
+    ).table
+
+
+def predictions(
+    model: str,
+    images: Sequence[str],
+    *,
+    ten_crop: bool,
+    output: str | None,
+    workspace: str | None,
+    tracking_uri: str | None,
+) -> "Predictions":
+    """Do what `predict` does, for the command line, which describes the model too."""
+    from pipelines.prediction import predict_images
+
+    return predict_images(
+        model,
+        images,
+        ten_crop=ten_crop,
+        output=output,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
+    )
+
+
+def inspect(
+    uri: str, *, workspace: str | None = None, tracking_uri: str | None = None
+) -> dict[str, Any]:
+    """Say what a dataset, run, checkpoint, evaluation or model is, as `alexnet inspect --json`.
+
+    Raises:
+        DataError: there is nothing of ours.
+    """
+    from pipelines.inspection import inspect_uri
+
+    return inspect_uri(
+        uri,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+    )
+
+
+def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
+    """Describe the trainings of a workspace, newest first, as `alexnet runs --json`."""
+    from pipelines.runs import list_runs
+
+    return list_runs(workspace_or_default(workspace))
+
+
+def compare_runs(
+    names: Sequence[str], *, workspace: str | None = None, tracking_uri: str | None = None
+) -> dict[str, Any]:
+    """Hold two or more trainings side by side, as `alexnet runs compare --json`.
+
+    Raises:
+        DataError: there is no such training.
+        RecipeError: a name may be several, or there are fewer than two.
+    """
+    from pipelines.runs import compare_runs
+
+    return compare_runs(
+        names,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+    )

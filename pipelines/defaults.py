@@ -1,0 +1,30 @@
+"""What a command, or a call from Python, takes where nothing is said."""
+
+import json
+import os
+
+
+def workspace_or_default(given: str | None) -> str:
+    """Return the workspace: as given, $ALEXNET_WORKSPACE, else the user's data folder."""
+    import platformdirs
+
+    return given or os.environ.get("ALEXNET_WORKSPACE") or platformdirs.user_data_dir("alexnet")
+
+
+def tracking_or_environment(given: str | None) -> str | None:
+    """Return the MLflow server: as given, else $MLFLOW_TRACKING_URI, else None."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def folder_overrides(folder: str | None) -> list[str]:
+    """Return the overrides that put a folder per class in the place of a recipe's archives."""
+    from pipelines.recipe_yaml import slug_of
+
+    if folder is None:
+        return []
+    return [
+        "dataset.archives=null",
+        # JSON is YAML: whatever letters the path holds.
+        f"dataset.folder={json.dumps(folder, ensure_ascii=False)}",
+        f"dataset.name={slug_of(folder)}",
+    ]

@@ -1,0 +1,243 @@
+"""What a report is made of, read from where the steps left it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from alexnet.evaluate.blocks import Block, BlockReader, RowRange
+from alexnet.evaluate.evaluation import Evaluation, read_predictions
+from alexnet.figures.panel import Guess, best_guesses, choose_rows
+from alexnet.figures.thinning import Curve, curve_of, evenly
+from alexnet.release.gate import Verdict
+from alexnet.release.receipt import Registration
+from alexnet.train.attempts import Attempt, read_attempts
+from alexnet.train.checkpoint import open_checkpoint, read_tensors
+from alexnet.train.filters import count_towers, first_filters, list_filters, read_filters
+from alexnet.train.receipt import TrainingReceipt
+from infra.commit import read_object
+from infra.parquet import read_parquet
+from infra.store import ObjectStore
+from infra.tracking.journal import Journal
+from infra.tracking.points import MetricPoint
+from pipelines.recipe import Recipe
+from pipelines.timeline import CommandNote, read_notes
+from preprocessing.commit import read_rejects
+from preprocessing.dataset.manifest import Manifest, Reject, Split
+
+MOST_FRAMES: Final = 20
+"""Pictures of the filters over time that MLflow gets."""
+NO_CURVE: Final = curve_of(())
+
+Filters = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """One class, and how many of its validation images were right."""
+
+    label: int
+    wnid: str
+    name: str
+    count: int
+    center: tuple[int, int]
+    """Right at 1 and at 5."""
+    ten_crop: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PanelImage:
+    """A validation image as it is stored, and what the network takes it for (centre view)."""
+
+    jpeg: bytes
+    label: int
+    rank: int
+    """Classes that stand before the true one."""
+    guesses: tuple[Guess, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sources:
+    """One training, from its dataset to its registration."""
+
+    recipe: Recipe
+    dataset_uri: str
+    manifest: Manifest
+    rejects: Sequence[Reject]
+    run_uri: str
+    training: TrainingReceipt
+    attempts: Sequence[Attempt]
+    curves: Mapping[str, Curve]
+    """By metric, as MLflow calls them."""
+    filters: Filters
+    """(maps, 3, k, k) of the last checkpoint."""
+    towers: int
+    frames: Mapping[int, Filters]
+    """Filters by step, at most MOST_FRAMES of those that were kept."""
+    evaluation_uri: str
+    evaluation: Evaluation
+    classes: Sequence[ClassCount]
+    confusion: npt.NDArray[np.int64]
+    """(true, predicted), centre view."""
+    panel: Sequence[PanelImage]
+    verdict: Verdict
+    registration: Registration
+    commands: Sequence[CommandNote]
+    """Those that made any of this, oldest first; the last one is still at work on the report."""
+
+
+def read_sources(
+    *,
+    recipe: Recipe,
+    dataset: ObjectStore,
+    manifest: Manifest,
+    run: ObjectStore,
+    training: TrainingReceipt,
+    evaluated: ObjectStore,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    registration: Registration,
+    command: CommandNote,
+) -> Sources:
+    """Read everything a report shows.
+
+    Args:
+        dataset, run, evaluated: where these lie; what is committed there was read already.
+        command: the one that runs now.
+
+    Raises:
+        ObjectCorrupt, ShardCorrupt: stored bytes are damaged.
+    """
+    filters, towers = read_last_filters(run.child(training.checkpoint))
+    classes = read_class_counts(evaluated, evaluation)
+    return Sources(
+        recipe=recipe,
+        dataset_uri=dataset.uri,
+        manifest=manifest,
+        rejects=read_rejects(dataset, manifest) if manifest.num_rejects else (),
+        run_uri=run.uri,
+        training=training,
+        attempts=read_attempts(run),
+        curves=_curves(run),
+        filters=filters,
+        towers=towers,
+        frames=read_frames(run),
+        evaluation_uri=evaluated.uri,
+        evaluation=evaluation,
+        classes=classes,
+        confusion=_confusion(evaluated, evaluation, len(classes)),
+        panel=list(_panel(dataset, manifest, evaluated, evaluation)),
+        verdict=verdict,
+        registration=registration,
+        commands=[*read_notes(run), command],
+    )
+
+
+def read_last_filters(checkpoint: ObjectStore) -> tuple[Filters, int]:
+    """Read the first layer's filters in a checkpoint's folder, and how many towers they are of."""
+    receipt, _ = open_checkpoint(checkpoint)
+    weights = read_tensors(checkpoint, receipt.model)
+    return first_filters(weights).float().numpy(), count_towers(weights)
+
+
+def read_frames(run: ObjectStore) -> dict[int, Filters]:
+    """Read filters of a run by step, at most MOST_FRAMES of those that were kept."""
+    return {
+        step: read_filters(run, step).numpy() for step in evenly(list_filters(run), MOST_FRAMES)
+    }
+
+
+def _curves(run: ObjectStore) -> dict[str, Curve]:
+    journal = Journal(run)
+    points: dict[str, list[MetricPoint]] = defaultdict(list)
+    for number in range(1, journal.num_segments + 1):
+        for point in journal.segment(number):
+            points[point.key].append(point)
+    return {key: curve_of(of_key) for key, of_key in points.items()}
+
+
+def read_class_counts(evaluated: ObjectStore, evaluation: Evaluation) -> list[ClassCount]:
+    """Read how many images of each class were right, in label order."""
+    rows: list[dict[str, Any]] = read_parquet(
+        read_object(evaluated, evaluation.per_class)
+    ).to_pylist()
+    return [
+        ClassCount(
+            label=row["label"],
+            wnid=row["wnid"],
+            name=row["name"],
+            count=row["count"],
+            center=(row["center_correct1"], row["center_correct5"]),
+            ten_crop=(row["ten_crop_correct1"], row["ten_crop_correct5"])
+            if evaluation.ten_crop
+            else None,
+        )
+        for row in rows
+    ]
+
+
+def class_columns(classes: Sequence[ClassCount]) -> dict[str, list[Any]]:
+    """Return the classes as a table: label, wnid, name, count, and shares of each view."""
+
+    def shares(view: str, place: int) -> list[float | None]:
+        rights = [getattr(entry, view)[place] for entry in classes]
+        return [
+            right / entry.count if entry.count else None
+            for right, entry in zip(rights, classes, strict=True)
+        ]
+
+    columns: dict[str, list[Any]] = {
+        field: [getattr(entry, field) for entry in classes]
+        for field in ("label", "wnid", "name", "count")
+    }
+    columns |= {"top1": shares("center", 0), "top5": shares("center", 1)}
+    if classes[0].ten_crop is not None:
+        columns |= {"top1_ten_crop": shares("ten_crop", 0), "top5_ten_crop": shares("ten_crop", 1)}
+    return columns
+
+
+def _confusion(
+    evaluated: ObjectStore, evaluation: Evaluation, num_classes: int
+) -> npt.NDArray[np.int64]:
+    table = read_parquet(read_object(evaluated, evaluation.confusion))
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    true, predicted = table["true"].to_numpy(), table["predicted"].to_numpy()
+    counts[true, predicted] = table["center_count"].to_numpy()
+    return counts
+
+
+def _panel(
+    dataset: ObjectStore, manifest: Manifest, evaluated: ObjectStore, evaluation: Evaluation
+) -> Iterator[PanelImage]:
+    columns = ["label", "center_rank", "center_probabilities"]
+    table = read_predictions(evaluated, evaluation, columns)
+    labels, ranks = table["label"].to_numpy(), table["center_rank"].to_numpy()
+    rows = choose_rows(labels, ranks == 0)
+    images = _stored_images(dataset, manifest, rows)
+    probabilities = table["center_probabilities"].take(pa.array(rows, pa.int64()))
+    for row, jpeg, of_image in zip(rows, images, probabilities, strict=True):
+        guesses = best_guesses(of_image.values.to_numpy(zero_copy_only=False))
+        yield PanelImage(jpeg, int(labels[row]), int(ranks[row]), tuple(guesses))
+
+
+def _stored_images(dataset: ObjectStore, manifest: Manifest, rows: Sequence[int]) -> list[bytes]:
+    """Read some rows of the val split, ascending, as the JPEGs that they are."""
+    reader = BlockReader(dataset, manifest.val.shards, manifest.rows_per_group)
+    try:
+        places = [place_of(manifest.val, row) for row in rows]
+        return [reader.read(Block((place,))).jpegs[0].tobytes() for place in places]
+    finally:
+        reader.close()
+
+
+def place_of(split: Split, row: int) -> RowRange:
+    """Return where the row of this number stands, counted over all shards."""
+    for number, shard in enumerate(split.shards):
+        if row < shard.num_rows:
+            return RowRange(number, row, row + 1)
+        row -= shard.num_rows
+    raise IndexError("the split has fewer rows")

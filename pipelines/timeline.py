@@ -1,0 +1,164 @@
+"""When which step was done: kept while a command runs, noted in the run's folder at its end.
+
+    commands/20260131T120000Z-1a2b3c4d.json    one command that made something, however it ended
+
+A training may take many commands on many days; the report shows them all.
+"""
+
+import logging
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+from infra.canonical import canonical_json
+from infra.commit import Frozen, parse_receipt
+from infra.errors import ObjectCorrupt, ProjectError, StoreError
+from infra.store import ObjectStore
+from infra.tracking.place import without_credentials
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "commands/"
+FAILED: Final = "failed"
+RAN: Final = "ran"
+NOTING_S: Final = 15.0
+"""How long a note may take in a store that is away: nobody waits for it."""
+_LIBRARIES: Final = (
+    "alexnet-pipeline", "mlflow", "numpy", "pillow", "pyarrow", "ray", "simplejpeg", "torch",
+)  # fmt: skip
+
+
+class StepTime(Frozen):
+    """One step of one command."""
+
+    name: str
+    state: Literal["holds", "ran", "failed"]
+    started_at: str
+    """ISO 8601, UTC."""
+    seconds: float
+
+
+class CommandNote(Frozen):
+    """One command: what was typed, what it did when, and how it ended."""
+
+    schema_version: Literal[1] = 1
+    command: str
+    """As a shell takes it, without credentials."""
+    started_at: str
+    ended: str
+    """`done`, `interrupted`, or the error."""
+    steps: tuple[StepTime, ...]
+    versions: dict[str, str]
+    """Of Python and of the libraries that results may depend on."""
+
+
+@dataclass
+class Entry:
+    """A step at work."""
+
+    name: str
+    state: Literal["holds", "ran", "failed"] = FAILED
+    """Until it is known to have gone well."""
+    started_at: str = field(default_factory=lambda: _now())
+    seconds: float = 0.0
+
+
+class Timeline:
+    """The steps of the command that runs now."""
+
+    def __init__(self) -> None:
+        self.started_at = _now()
+        self._ended: list[Entry] = []
+
+    @contextmanager
+    def entry(self, name: str) -> Iterator[Entry]:
+        """Time a step; the block sets its state."""
+        entry, started = Entry(name), time.monotonic()
+        try:
+            yield entry
+        finally:
+            entry.seconds = time.monotonic() - started
+            self._ended.append(entry)
+
+    def note(self, ended: str, argv: Sequence[str]) -> CommandNote:
+        """Describe the command, with the steps that have ended."""
+        steps = [
+            StepTime(name=e.name, state=e.state, started_at=e.started_at, seconds=e.seconds)
+            for e in self._ended
+        ]
+        return CommandNote(
+            command=command_text(argv),
+            started_at=self.started_at,
+            ended=ended,
+            steps=tuple(steps),
+            versions=library_versions(),
+        )
+
+
+def command_text(argv: Sequence[str]) -> str:
+    """Return a command as a shell takes it: the program's name only, no credentials in URIs."""
+    words = [Path(argv[0]).name, *argv[1:]] if argv else []
+    return shlex.join(without_credentials(word) for word in words)
+
+
+def library_versions() -> dict[str, str]:
+    """Return what is installed here; a job's own code may be no installed package."""
+    found = {"python": sys.version.partition(" ")[0]}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def write_note(run: ObjectStore, note: CommandNote) -> None:
+    """Keep a command's note in the run's folder, if it made anything; failing is only logged."""
+    moment = note.started_at.translate(str.maketrans("", "", "-:")).partition("+")[0]
+    key = f"{FOLDER}{moment}Z-{secrets.token_hex(4)}.json"
+    store = run.with_deadline(NOTING_S)
+    try:
+        if _made_something(store, note):
+            store.write(key, canonical_json(note.model_dump(mode="json")))
+    except StoreError as error:
+        log.warning("command_not_noted %s", error)
+
+
+def _made_something(run: ObjectStore, note: CommandNote) -> bool:
+    states = {step.state for step in note.steps}
+    # A training that failed may have made thousands of steps; one that was refused has no run.
+    return RAN in states or (FAILED in states and run.stat("run.json") is not None)
+
+
+def read_notes(run: ObjectStore) -> list[CommandNote]:
+    """Read the notes in a run's folder, oldest first; one of another version is passed over."""
+    notes = []
+    for info in run.list(FOLDER):
+        try:
+            notes.append(parse_receipt(CommandNote, run.read(info.key), f"{run.uri}/{info.key}"))
+        except ObjectCorrupt as error:
+            log.warning("note_passed_over %s", error)
+    return notes
+
+
+def how_it_ended(error: BaseException | None) -> str:
+    """Say how a command ended that raised this."""
+    match error:
+        case None:
+            return "done"
+        case KeyboardInterrupt():
+            return "interrupted"
+        case ProjectError():
+            return without_credentials(f"{type(error).__name__}: {error.problem}")
+        case _:
+            return type(error).__name__
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,70 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from alexnet.evaluate.trained import Located
+from alexnet.release.bulk import BulkPredictor
+from alexnet.release.inputs import find_pieces
+from alexnet.release.predict_many import _from_plan, _to_plan, plan_pool, predict_many
+from infra.errors import DataError
+from infra.ray_runtime import Node, Resources
+from preprocessing.dataset.pixels import encode_jpeg
+
+
+@pytest.fixture
+def names(tiny_training: Any, tmp_path: Path) -> list[str]:
+    """A file, a folder with what is no image, one that is not there any more, and a dataset."""
+    jpeg = encode_jpeg(np.full((30, 40, 3), 99, np.uint8), 90)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe4r.jpg")).write_bytes(jpeg)
+    (tmp_path / "note.txt").write_bytes(b"hello")
+    return [str(tmp_path), tiny_training.store.uri]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+# Ray's own, when it makes its context.
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context")
+def test_ray_gives_the_answers_of_one_process_in_order(
+    tiny_training: Any, names: list[str]
+) -> None:
+    trained, pieces = tiny_training.trained, find_pieces(names)
+    alone = list(BulkPredictor(trained, "center", num_threads=1).answer(pieces))
+    assert pa.concat_tables(predict_many(trained, pieces, "center")).equals(pa.concat_tables(alone))
+    # What a task raises arrives as it was.
+    lost = trained.weights.item.model_copy(update={"path": "nothing.safetensors"})
+    damaged = replace(trained, weights=Located(trained.weights.store, lost))
+    with pytest.raises(DataError, match="is missing"):
+        list(predict_many(damaged, pieces, "ten_crop"))
+
+
+def test_a_plan_keeps_every_piece(names: list[str]) -> None:
+    pieces = find_pieces([*names, str(Path(names[0]) / "note.txt")])
+    back = _from_plan(_to_plan(pieces))
+    assert [(p.store.uri, p.key, p.path, p.rows, p.column) for p in back] == [
+        (p.store.uri, p.key, p.path, p.rows, p.column) for p in pieces
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "images", "expected"),
+    [
+        # workers, CPUs and GPUs each books, threads, images a task
+        (2, 0, 5_000, (2, 1.0, 0.0, 1, 512)),
+        (2, 0, 1_024, (2, 1.0, 0.0, 1, 128)),
+        (64, 0, 100, (2, 1.0, 0.0, 1, 64)),
+        (16, 1, 50_000, (1, 1.0, 1.0, 16, 512)),
+        (32, 4, 50_000, (4, 1.0, 1.0, 8, 512)),
+        (0.5, 0, 5_000, (1, 0.5, 0.0, 1, 512)),
+        (2, 0, 0, (1, 1.0, 0.0, 1, 64)),
+    ],
+)
+def test_a_task_a_gpu_or_a_cpu(
+    cpus: float, gpus: float, images: int, expected: tuple[Any, ...]
+) -> None:
+    pool = plan_pool(Resources((Node(cpus, gpus),), 1e9), images)
+    assert (pool.workers, pool.cpus, pool.gpus, pool.threads, pool.task_rows) == expected

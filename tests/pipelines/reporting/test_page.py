@@ -1,0 +1,244 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexnet.figures.panel import Guess
+from alexnet.release.gate import Regression
+from pipelines.recipe_yaml import load_recipe
+from pipelines.reporting.page import (
+    Tracked,
+    confused_pairs,
+    duration,
+    percent,
+    render_page,
+    versions_of,
+    worst_first,
+)
+from pipelines.reporting.pictures import draw_pictures
+from pipelines.reporting.sources import (
+    ClassCount,
+    PanelImage,
+    Sources,
+    class_columns,
+    place_of,
+    read_sources,
+)
+from pipelines.timeline import Timeline
+
+TRACKED = Tracked("r1", "https://mlflow.example.org/#/runs/r1", None)
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that what is opened is closed, and collects what a reader meets."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.folded: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and data.strip():
+            words = " ".join(data.split())
+            (self.folded if "details" in self.open else self.words).append(words)
+
+
+def command(**states: Any) -> Any:
+    timeline = Timeline()
+    for name, state in states.items():
+        with timeline.entry(name) as entry:
+            entry.state = state
+    return timeline.note("done", ["alexnet", "report", "<i>.yaml"])
+
+
+@pytest.fixture
+def sources(finished_run: Any) -> Sources:
+    return read_sources(
+        recipe=load_recipe("demo", ["train.epochs=2", "train.global_batch=4"]),
+        dataset=finished_run.dataset,
+        manifest=finished_run.manifest,
+        run=finished_run.run,
+        training=finished_run.training,
+        evaluated=finished_run.evaluated,
+        evaluation=finished_run.evaluation,
+        verdict=finished_run.verdict,
+        registration=finished_run.registration,
+        command=command(evaluate="ran", gate="holds"),
+    )
+
+
+def rendered(sources: Sources) -> str:
+    return render_page(sources, draw_pictures(sources), TRACKED, made_at="2026-01-31 12:00 UTC")
+
+
+def test_a_page_needs_nothing_beside_it(sources: Sources) -> None:
+    page = Page(rendered(sources))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) >= 4 + 1 + 3 + 1 + 8
+    for attributes in images:
+        assert str(attributes["src"]).startswith("data:image/")
+        assert attributes["alt"]
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    style = rendered(sources).partition("<style>")[2].partition("</style>")[0]
+    assert not re.search(r"@import|url\(|https?:", style)
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [TRACKED.link]
+
+
+def test_odd_names_are_words_and_never_markup(sources: Sources, finished_run: Any) -> None:
+    text = rendered(sources)
+    assert "<script" not in text
+    assert "<em>" not in text
+    assert "<i>.yaml" not in text
+    words = Page(text).words
+    for entry in sources.classes:
+        assert not entry.name or any(entry.name in word for word in words), entry.name
+    assert "{{ 7*7 }}" in words
+    assert any("<em>tiny</em>" in word for word in words)
+    assert "alexnet train '<b>.yaml'" in words
+
+
+def test_the_headline_is_the_evaluations(sources: Sources) -> None:
+    words, center = Page(rendered(sources)).words, sources.evaluation.center
+    assert percent(center.top1) in words
+    assert f"{center.correct1} of 150" in words
+    assert "ten crops" not in words
+    assert {"refused", "Refused"} <= set(words)
+
+
+def test_steps_of_all_commands_are_told(sources: Sources) -> None:
+    words = Page(rendered(sources)).words
+    at = [words.index(w) for w in ("alexnet train '<b>.yaml'", "alexnet report '<i>.yaml'")]
+    assert at == sorted(at)
+    assert words.count("made") == 2
+    assert words.count("found") == 1
+
+
+def test_versions_are_told_once_for_all_commands_that_had_them(sources: Sources) -> None:
+    (versions,) = versions_of(sources)
+    assert "python" in versions
+    old = sources.commands[0].model_copy(update={"versions": {"torch": "1.0"}})
+    mixed = replace(sources, commands=[old, *sources.commands, old])
+    assert versions_of(mixed) == [{"torch": "1.0"}, versions]
+    assert "torch 1.0" in Page(rendered(mixed)).words
+
+
+def test_the_starts_tell_how_many_workers_there_were(sources: Sources) -> None:
+    assert [(a.start_step, a.world_size) for a in sources.attempts] == [(0, 2), (5, 1)]
+
+
+def many_classes(sources: Sources) -> Sources:
+    """ImageNet's size: a thousand classes, and so many rejects and regressions."""
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 51, 1000)
+    classes = [
+        ClassCount(n, f"n{n:08}", f"class <{n}>", 50, (int(k), 50), (int(k), 50))
+        for n, k in enumerate(right)
+    ]
+    confusion = np.diag(right)
+    confusion[np.arange(1000), (np.arange(1000) + 1) % 1000] = 50 - right
+    regressions = tuple(
+        Regression(label=n, name="x", count=50, champion_correct=40, candidate_correct=1, p=1e-9)
+        for n in range(40)
+    )
+    panel = [PanelImage(b"\xff\xd8", 999, 1, (Guess(998, 0.75), Guess(999, 0.25)))]
+    return replace(
+        sources,
+        classes=classes,
+        confusion=confusion,
+        panel=panel,
+        verdict=sources.verdict.model_copy(update={"per_class_regressions": regressions}),
+        evaluation=sources.evaluation.model_copy(update={"ten_crop": sources.evaluation.center}),
+    )
+
+
+def test_of_a_thousand_classes_the_worst_are_shown_and_the_rest_is_folded(
+    sources: Sources,
+) -> None:
+    many = many_classes(sources)
+    text = rendered(many)
+    page = Page(text)
+    keys = [word for word in page.words if re.fullmatch(r"n\d{8}", word)]
+    assert keys == [entry.wnid for entry in worst_first(many.classes)[:20]]
+    assert len([word for word in page.folded if re.fullmatch(r"n\d{8}", word)]) == 980
+    assert "the other 980" in page.folded
+    assert "top-1, ten crops" in page.words
+    assert len(text) < 2_000_000
+
+
+def test_the_most_confused_pairs_come_first(sources: Sources) -> None:
+    confusion = np.diag([50] * 7)
+    confusion[2, 5], confusion[6, 0], confusion[0, 6] = 3, 9, 3
+    pairs = confused_pairs(replace(sources, confusion=confusion))
+    names = [entry.name for entry in sources.classes]
+    assert [(p.true, p.predicted, p.count) for p in pairs] == [
+        (names[6], names[0], 9),
+        (names[0], names[6], 3),
+        (names[2], names[5], 3),
+    ]
+    assert confused_pairs(replace(sources, confusion=np.diag([50] * 7))) == []
+
+
+def test_a_class_without_images_comes_last() -> None:
+    classes = [
+        ClassCount(0, "a", "a", 0, (0, 0), None),
+        ClassCount(1, "b", "b", 4, (4, 4), None),
+        ClassCount(2, "c", "c", 4, (1, 4), None),
+    ]
+    assert [entry.wnid for entry in worst_first(classes)] == ["c", "b", "a"]
+    assert class_columns(classes)["top1"] == [None, 1.0, 0.25]
+
+
+def test_the_panel_shows_what_is_stored(sources: Sources, finished_run: Any) -> None:
+    assert len(sources.panel) == 8
+    assert sum(image.rank == 0 for image in sources.panel) == 4
+    for image in sources.panel:
+        assert image.jpeg.startswith(b"\xff\xd8")
+        assert len(image.guesses) == 5
+        assert (image.guesses[0].label == image.label) == (image.rank == 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "place"), [(0, (0, 0)), (98, (0, 98)), (99, (1, 0)), (149, (1, 50))]
+)
+def test_rows_are_counted_over_all_shards(
+    finished_run: Any, row: int, place: tuple[int, int]
+) -> None:
+    found = place_of(finished_run.manifest.val, row)
+    assert (found.shard, found.start, found.stop) == (*place, place[1] + 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (90, "1 min 30 s"),
+        (3660, "1 h 01 min"),
+        (400_000, "111 h 06 min"),
+    ],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_recipe_is_folded_away_whole(sources: Sources) -> None:
+    folded = " ".join(Page(rendered(sources)).folded)
+    assert "weight_decay: 0.0005" in folded
+    assert "&lt;" not in folded

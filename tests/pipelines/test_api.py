@@ -1,0 +1,77 @@
+"""The same functions as the commands, from Python; the whole of a run is in tests/end_to_end."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import pipelines
+from infra.errors import RecipeError
+from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+
+
+def test_the_exported_names_are_these() -> None:
+    assert dir(pipelines) == pipelines.__all__ == [
+        "compare_runs", "inspect", "list_runs", "load_recipe", "predict", "run"
+    ]  # fmt: skip
+
+
+def test_every_name_is_a_documented_function() -> None:
+    for name in pipelines.__all__:
+        assert getattr(pipelines, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'guess'"):
+        pipelines.guess  # noqa: B018
+
+
+def test_a_recipe_is_loaded_with_overrides() -> None:
+    assert pipelines.load_recipe("demo", ["train.epochs=3"]).train.epochs == 3
+    with pytest.raises(RecipeError, match="did you mean 'demo'"):
+        pipelines.load_recipe("dmeo")
+
+
+def test_a_dry_run_says_what_would_run(tmp_path: Path) -> None:
+    few = ["dataset.drawn.train_per_class=1", "dataset.drawn.val_per_class=1"]
+    found = pipelines.run("demo", few, until="train", workspace=str(tmp_path), dry_run=True)
+    assert [(step["name"], step["state"]) for step in found["steps"]] == [
+        ("prepare", "would-run"),
+        ("train", "would-run"),
+    ]
+
+
+def test_trainings_are_listed_compared_inspected_and_asked(
+    tiny_training: Any, tmp_path: Path
+) -> None:
+    checkpoint = tiny_training.checkpoint.uri
+    assert pipelines.list_runs(workspace=str(tmp_path)) == []
+    with pytest.raises(RecipeError):
+        pipelines.compare_runs([], workspace=str(tmp_path))
+    assert pipelines.inspect(checkpoint)["kind"] == "checkpoint"
+    workspace = tmp_path / "workspace"
+    shutil.copytree(tiny_training.store.uri, workspace / "datasets" / "tiny")
+    table = pipelines.predict(checkpoint, tiny_training.store.uri, workspace=str(workspace))
+    assert table.num_rows == 150
+    assert set(table["wnid"].to_pylist()) <= {f"n{label:08}" for label in range(7)}
+
+
+def test_what_is_not_said_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_WORKSPACE", "/w")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m")
+    assert (workspace_or_default(None), workspace_or_default("/v")) == ("/w", "/v")
+    assert (tracking_or_environment(None), tracking_or_environment("http://n")) == (
+        "http://m",
+        "http://n",
+    )
+    monkeypatch.delenv("ALEXNET_WORKSPACE")
+    assert workspace_or_default(None).endswith("alexnet")
+
+
+@pytest.mark.parametrize(
+    "folder", ["/a/b", "it's", 'a "b"', "back\\slash", "Äpfel 🍎", "tab\there", "no", "1e3", "a: b"]
+)
+def test_any_folder_name_reaches_the_recipe_as_it_is(folder: str) -> None:
+    recipe = pipelines.load_recipe("demo", folder_overrides(folder))
+    assert (recipe.dataset.folder, recipe.dataset.archives) == (folder, None)
+    assert yaml.safe_load(folder_overrides(folder)[1].partition("=")[2]) == folder
+    assert folder_overrides(None) == []

@@ -1,0 +1,204 @@
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.errors import StoreError, TrackingError
+from infra.store import FolderStore, ObjectStore
+from infra.tracking.place import place_for
+from pipelines import command
+from pipelines.command import _noted
+from pipelines.context import Context
+from pipelines.recipe_yaml import load_recipe
+from pipelines.timeline import (
+    Timeline,
+    command_text,
+    how_it_ended,
+    library_versions,
+    read_notes,
+    write_note,
+)
+
+ARGV = ["/home/me/.venv/bin/alexnet", "run", "demo"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "run")
+
+
+def timeline(**states: Any) -> Timeline:
+    made = Timeline()
+    for name, state in states.items():
+        with made.entry(name) as entry:
+            entry.state = state
+    return made
+
+
+def test_steps_are_timed_in_order_and_noted_with_versions(run: FolderStore) -> None:
+    write_note(run, timeline(prepare="holds", train="ran").note("done", ARGV))
+    (note,) = read_notes(run)
+    assert (note.command, note.ended) == ("alexnet run demo", "done")
+    assert [(step.name, step.state) for step in note.steps] == [
+        ("prepare", "holds"),
+        ("train", "ran"),
+    ]
+    assert all(0 <= step.seconds < 1 for step in note.steps)
+    assert all(step.started_at >= note.started_at for step in note.steps)
+    assert note.started_at.endswith("+00:00")
+    assert note.versions == library_versions()
+    assert note.versions["python"] == sys.version.split()[0]
+    assert {"torch", "ray", "mlflow"} <= note.versions.keys()
+
+
+def test_a_step_that_raises_is_noted_as_failed() -> None:
+    made = Timeline()
+    with pytest.raises(ZeroDivisionError), made.entry("train"):
+        _ = 1 / 0
+    assert made.note("x", ARGV).steps[0].state == "failed"
+
+
+def test_a_step_at_work_is_not_in_the_note() -> None:
+    made = timeline(train="ran")
+    with made.entry("report"):
+        assert [step.name for step in made.note("done", ARGV).steps] == ["train"]
+
+
+def test_notes_of_many_commands_are_read_oldest_first(run: FolderStore) -> None:
+    for second in (7, 3, 11):
+        made = timeline(train="ran")
+        made.started_at = f"2026-01-31T12:00:{second:02}+00:00"
+        write_note(run, made.note(str(second), ARGV))
+    assert [note.ended for note in read_notes(run)] == ["3", "7", "11"]
+    (first, *_) = [info.key for info in run.list()]
+    assert first.startswith("commands/20260131T120003Z-")
+
+
+def test_a_note_of_another_version_hides_none(run: FolderStore) -> None:
+    run.write("commands/20260131T120000Z-00000000.json", b'{"schema_version": 2}')
+    write_note(run, timeline(train="ran").note("done", ARGV))
+    assert [note.ended for note in read_notes(run)] == ["done"]
+
+
+def test_what_made_nothing_leaves_no_note(run: FolderStore) -> None:
+    write_note(run, timeline(prepare="holds", train="holds").note("done", ARGV))
+    write_note(run, timeline(prepare="holds", train="failed").note("RecipeError: x", ARGV))
+    assert list(run.list()) == []
+    run.create("run.json", b"{}")  # it had begun
+    write_note(run, timeline(prepare="holds", train="failed").note("interrupted", ARGV))
+    assert [note.ended for note in read_notes(run)] == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["/a b/alexnet", "train", "demo"], "alexnet train demo"),
+        (["alexnet", "run", "my recipe.yaml"], "alexnet run 'my recipe.yaml'"),
+        (
+            ["alexnet", "run", "x", "--tracking-uri", "https://me:s3cr3t@mlflow.example.org/a?k=s"],
+            "alexnet run x --tracking-uri https://mlflow.example.org/a",
+        ),
+        (
+            ["alexnet", "--set", "train.sample_log=s3://key:s3cr3t@bucket/log"],
+            "alexnet --set train.sample_log=s3://bucket/log",
+        ),
+        ([], ""),
+    ],
+)
+def test_a_command_is_told_without_its_secrets(words: Sequence[str], text: str) -> None:
+    assert command_text(words) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (None, "done"),
+        (KeyboardInterrupt(), "interrupted"),
+        (ValueError("a path, a password"), "ValueError"),
+        (
+            TrackingError("https://me:s3cr3t@m.org is away", remedy="x"),
+            "TrackingError: https://m.org is away",
+        ),
+    ],
+)
+def test_how_a_command_ended(error: BaseException | None, words: str) -> None:
+    assert how_it_ended(error) == words
+
+
+class Away(FolderStore):
+    """A place that is away."""
+
+    def write(self, key: str, body: bytes) -> None:
+        raise StoreError("away", remedy="wait")
+
+    def with_deadline(self, deadline_s: float) -> ObjectStore:
+        return self
+
+
+def test_a_note_that_cannot_be_written_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        write_note(Away(tmp_path), timeline(train="ran").note("done", ARGV))
+    assert [record.message for record in caplog.records] == ["command_not_noted away"]
+
+
+@pytest.fixture
+def context(workspace: FolderStore) -> Context:
+    place = place_for(workspace, None)
+    return Context(load_recipe("demo"), workspace, place, io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [(None, "done"), (KeyboardInterrupt(), "interrupted"), (ValueError("a bug"), "ValueError")],
+)
+def test_a_command_leaves_its_note_however_it_ends(
+    context: Context,
+    run: FolderStore,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    ended: str,
+) -> None:
+    run.create("run.json", b"{}")
+    monkeypatch.setattr(command, "run_folder", lambda *_: run)
+
+    def work() -> None:
+        with _noted(context, []), context.timeline.entry("train") as entry:
+            if error is not None:
+                raise error
+            entry.state = "ran"
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(type(error)):
+            work()
+    (note,) = read_notes(run)
+    assert note.ended == ended
+
+
+def test_before_the_dataset_is_known_there_is_no_note(context: Context) -> None:
+    steps: Any = [SimpleNamespace(is_done=False)]
+    with pytest.raises(KeyboardInterrupt), _noted(context, steps):
+        raise KeyboardInterrupt
+    assert list(context.workspace.list("runs/")) == []
+
+
+def test_many_commands_at_once_each_leave_theirs(run: FolderStore) -> None:
+    note = timeline(train="ran").note("done", ARGV)
+    threads = [threading.Thread(target=write_note, args=(run, note)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_notes(run)) == 8
+    for info in run.list():
+        assert json.loads(run.read(info.key))["schema_version"] == 1
