@@ -23,7 +23,7 @@ from infra.tracking.base import (
 )
 from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
-from infra.tracking.place import TrackingPlace, without_credentials
+from infra.tracking.place import TrackingPlace, sqlite_path, without_credentials
 from infra.tracking.points import MetricPoint
 
 _METRICS_PER_CALL: Final = 1000
@@ -56,6 +56,10 @@ class MlflowTracker:
     def check_reachable(self, timeout_s: float = 30.0) -> None:
         """Look for the experiment, in a thread: MLflow's own retries can take minutes."""
         import_mlflow()  # here: it takes seconds that are not the server's
+        if sqlite_path(self._place.uri) is not None:
+            # Nor is the wait for other processes that bring the same new file up, one by one.
+            with self._translated("open the database"):
+                self._client()
         outcome: list[BaseException | None] = []
 
         def probe() -> None:
