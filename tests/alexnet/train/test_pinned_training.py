@@ -17,7 +17,7 @@ import torch
 from alexnet.data.augment import Augment, InputStatistics
 from alexnet.data.in_process import read_batches
 from alexnet.data.reader import ShareSpec
-from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
+from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings, ResizedCrop
 from alexnet.train.job import VERSION
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
@@ -58,6 +58,20 @@ PINNED = {
         2.20067,
         1.86248,
     ],
+    "alexnet-bn resized crops, smoothing, nesterov": [
+        2.01531,
+        1.95922,
+        2.00759,
+        1.88492,
+        1.98483,
+        1.88053,
+        1.7985,
+        1.65636,
+        2.2565,
+        1.84745,
+        2.26169,
+        1.99378,
+    ],
 }
 
 SCHEDULE = PhasesSchedule(
@@ -83,6 +97,15 @@ NETWORKS = {
         NetworkSettings(width=0.05, init="fan-in", dropout=0.0),
         AugmentSettings(crop_px=CROP_PX, color_noise=0.1, crop_sharing=4),
     ),
+    "alexnet-bn resized crops, smoothing, nesterov": (
+        NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05),
+        AugmentSettings(
+            crop_px=CROP_PX,
+            color_noise=0,
+            resized_crop=ResizedCrop(min_area=0.35),
+            normalise="channels",
+        ),
+    ),
 }
 
 
@@ -95,6 +118,7 @@ def one_thread() -> Iterator[None]:
 
 
 def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) -> list[float]:
+    is_modern = augment.resized_crop is not None
     statistics = read_statistics(dataset.store, dataset.manifest.statistics)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -108,6 +132,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
         log_every_steps=1,
         save_every_steps=None,
         save_every_epochs=None,
+        label_smoothing=0.1 if is_modern else 0.0,
     )
     share = ShareSpec(
         dataset_uri=dataset.store.uri,
@@ -116,6 +141,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
         order_kind="reshuffled",
         crop_px=CROP_PX,
         crop_sharing=augment.crop_sharing,
+        resized_crop=augment.resized_crop,
         rank=0,
         world_size=1,
     )
@@ -123,7 +149,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
     train_loop(
         Learner(
             network,
-            build_optimizer(network, OPTIMIZER),
+            build_optimizer(network, OPTIMIZER.model_copy(update={"nesterov": is_modern})),
             Augment(augment, InputStatistics.of(statistics)),
             torch.device("cpu"),
         ),
