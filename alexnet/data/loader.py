@@ -6,6 +6,7 @@ of the machine idle, for the executor looks at its tasks ten times a second. The
 behind each setting are in docs/architecture.md, "Loader".
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import DataContext, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 import infra.errors
 from alexnet.data.batches import Batch, Rows, batches_of
@@ -31,6 +33,9 @@ STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
 UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
 """Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
+
+LOOK_EVERY_S: Final = 0.02
+"""The least time between two looks at the tasks; the executor's own is 0.1 s, or none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +112,27 @@ def _execute(
                 yield _from_table(ray.get(ref), spec.crop_px)
 
 
+class _Pause(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
+    """Ends each turn of the executor's loop with a pause.
+
+    Where training is slower than reading, the tasks' unread output is ready all the time and Ray
+    Data's loop turns without a pause: in a thread of the train worker, which lost its lock and most
+    of a core to it (docs/experiments.md: 85 to 200 images/s where 450 are possible).
+    """
+
+    def __init__(self) -> None:
+        self._turned_at = 0.0
+
+    def on_execution_step(self, executor: object) -> None:
+        """Wait until a turn has lasted LOOK_EVERY_S."""
+        time.sleep(max(0.0, self._turned_at + LOOK_EVERY_S - time.monotonic()))
+        self._turned_at = time.monotonic()
+
+
 def _configure(crop_px: int) -> None:
-    """Set this process's Ray Data: plan order, one block a yield, no bars."""
+    """Set this process's Ray Data: plan order, one block a yield, no bars, pauses."""
     context = DataContext.get_current()
+    context.custom_execution_callback_classes = [_Pause]
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
     context.enable_progress_bars = False
