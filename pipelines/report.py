@@ -154,6 +154,7 @@ class ReportStep(Step[Reported]):
             evaluation=evaluated.evaluation,
             verdict=self._gate.product.verdict,
             registration=self._register.product.registration,
+            filters=self._last_filters,
             command=self.context.timeline.note("done", sys.argv),
         )
         pictures = draw_pictures(sources)
@@ -189,12 +190,18 @@ class ReportStep(Step[Reported]):
 
     def _frames(self) -> Mapping[int, Any]:
         from pipelines.reporting.pictures import filters_frame
-        from pipelines.reporting.sources import read_frames, read_last_filters
+        from pipelines.reporting.sources import read_frames
 
-        training = self._train.product
-        _, towers = read_last_filters(training.checkpoint)
-        frames = read_frames(training.store)
+        _, towers = self._last_filters
+        frames = read_frames(self._train.product.store)
         return {step: filters_frame(filters, towers) for step, filters in frames.items()}
+
+    @cached_property
+    def _last_filters(self) -> tuple[Any, int]:
+        """The last checkpoint's filters and towers; once, for they lie among all its weights."""
+        from pipelines.reporting.sources import read_last_filters
+
+        return read_last_filters(self._train.product.checkpoint)
 
     def _per_class(self) -> Mapping[str, list[Any]]:
         from pipelines.reporting.sources import class_columns, read_class_counts

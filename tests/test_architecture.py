@@ -30,6 +30,7 @@ IMPORTERS = {
         "alexnet/train/launch.py",
         "alexnet/train/process_group.py",
         "alexnet/train/worker.py",
+        "infra/ray_data.py",
         "infra/ray_runtime.py",
         "infra/tracking/actor.py",
         "preprocessing/execute.py",

@@ -116,7 +116,7 @@ class Augment:
             pixels.add_(noise[:, None, None, :], alpha=c).div_(1 + c)
         return self._to_nchw(pixels)
 
-    def test_images(self, images: Tensor) -> Tensor:
+    def to_view_size(self, images: Tensor) -> Tensor:
         """Scale stored images for the test views, if the settings say so.
 
         Args:

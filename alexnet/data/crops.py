@@ -77,7 +77,7 @@ def draw_resized_crops(
     high = np.log(np.minimum(resized.max_aspect / own, 1 / area))
     # An image longer than max_aspect has no such large part: the nearest shape that fits.
     low, high = np.minimum(low, -np.log(area)), np.maximum(high, np.log(area))
-    aspect = np.exp(low + shape * np.maximum(high - low, 0))
+    aspect = np.exp(low + shape * (high - low))
     heights = np.minimum(np.sqrt(area / aspect), 1) * height_px
     widths = np.minimum(np.sqrt(area * aspect), 1) * width_px
     return np.stack([y * (height_px - heights), x * (width_px - widths), heights, widths], axis=1)

@@ -6,7 +6,6 @@ of the machine idle, for the executor looks at its tasks ten times a second. The
 behind each setting are in docs/architecture.md, "Loader".
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +13,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import DataContext, TaskPoolStrategy
-from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data import TaskPoolStrategy
 
-import infra.errors
 from alexnet.data.batches import Batch, Rows, batches_of
 from alexnet.data.order import WINDOW_ROWS, Order
 from alexnet.data.reader import (
@@ -28,14 +25,12 @@ from alexnet.data.reader import (
     plan_stretches,
 )
 from infra.errors import ProjectError
+from infra.ray_data import configure_ray_data, error_block, raise_error_in
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
 UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
 """Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
-
-LOOK_EVERY_S: Final = 0.02
-"""The least time between two looks at the tasks; the executor's own is 0.1 s, or none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +74,7 @@ def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
         for rows in open_reader(spec).blocks(stretch):
             yield _to_table(rows)
     except ProjectError as error:
-        # Ray Data would wrap the exception in its own and lose what it says and does.
-        yield pa.table(
-            {
-                "error": [type(error).__name__],
-                "problem": [error.problem],
-                "remedy": [error.remedy],
-                "exit_code": [int(error.exit_code)],
-            }
-        )
+        yield error_block(error)
 
 
 def _execute(
@@ -112,31 +99,9 @@ def _execute(
                 yield _from_table(ray.get(ref), spec.crop_px)
 
 
-class _Pause(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
-    """Ends each turn of the executor's loop with a pause.
-
-    Where training is slower than reading, the tasks' unread output is ready all the time and Ray
-    Data's loop turns without a pause: in a thread of the train worker, which lost its lock and most
-    of a core to it (docs/experiments.md: 85 to 200 images/s where 450 are possible).
-    """
-
-    def __init__(self) -> None:
-        self._turned_at = 0.0
-
-    def on_execution_step(self, executor: object) -> None:
-        """Wait until a turn has lasted LOOK_EVERY_S."""
-        time.sleep(max(0.0, self._turned_at + LOOK_EVERY_S - time.monotonic()))
-        self._turned_at = time.monotonic()
-
-
 def _configure(crop_px: int) -> None:
-    """Set this process's Ray Data: plan order, one block a yield, no bars, pauses."""
-    context = DataContext.get_current()
-    context.custom_execution_callback_classes = [_Pause]
-    context.execution_options.preserve_order = True
-    context.execution_options.verbose_progress = False
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    """Set this process's Ray Data: one block a yield, and all of a task's may be unread."""
+    context = configure_ray_data()
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
     context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):
@@ -160,8 +125,7 @@ def _to_table(rows: Rows) -> pa.Table:
 
 
 def _from_table(table: pa.Table, crop_px: int) -> Rows:
-    if "error" in table.column_names:
-        raise _error_of(table.to_pylist()[0])
+    raise_error_in(table)
     image = table.column("image").combine_chunks()
     if isinstance(image, pa.ChunkedArray):
         image = image.chunk(0)
@@ -175,10 +139,3 @@ def _from_table(table: pa.Table, crop_px: int) -> Rows:
         positions=table["position"].to_numpy(),
         steps=table["step"].to_numpy(),
     )
-
-
-def _error_of(row: dict[str, Any]) -> ProjectError:
-    for kind in (infra.errors.DataError, infra.errors.ServiceError, infra.errors.RecipeError):
-        if kind.exit_code == row["exit_code"]:
-            return kind(row["problem"], remedy=row["remedy"])
-    return ProjectError(row["problem"], remedy=row["remedy"])

@@ -164,9 +164,10 @@ class ShareReader:
         )
 
     def _decode(self, rows: list["_Row"]) -> Rows:
-        images, cut = self._images[: len(rows)], self._cut
+        images = self._images[: len(rows)]
         for image, row in zip(images, rows, strict=True):
-            image[:] = cut(decode_stored(row.group.jpegs[row.index], into=self._decoded), row.crop)
+            stored = decode_stored(row.group.jpegs[row.index], into=self._decoded)
+            image[:] = self._cut(stored, row.crop)
         return Rows(
             images=images,
             labels=np.array([row.group.labels[row.index] for row in rows], np.int64),

@@ -26,7 +26,7 @@ def score(model: nn.Module, augment: Augment, images: Tensor, crop_px: int, view
 
     Source: the release's `--multiview-test=1`, `LogregCostLayer::fpropActs` in `layer.cu`.
     """
-    images = augment.test_images(images)
+    images = augment.to_view_size(images)
     if view == "center":
         return _log_probabilities(model, augment, center_view(images, crop_px))
     # One view at a time: ten at once would need ten times the memory, and change the bits.

@@ -19,19 +19,13 @@ BatchNormVariant = Literal["nvcaffe", "small-images"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stem:
-    """The first convolution."""
-
-    kernel: int
-    stride: int
-    padding: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Definition:
     """Where the variants differ."""
 
-    stem: _Stem
+    kernel: int
+    """Of the first convolution, as are stride and padding."""
+    stride: int
+    padding: int
     hidden: int
     """Units of fc6 and fc7 at full width."""
     conv5_bias: bool
@@ -43,14 +37,18 @@ class _Definition:
 
 _DEFINITIONS: Final[dict[BatchNormVariant, _Definition]] = {
     "nvcaffe": _Definition(
-        stem=_Stem(kernel=11, stride=4, padding=0),
+        kernel=11,
+        stride=4,
+        padding=0,
         hidden=4096,
         conv5_bias=True,
         norms_hidden=False,
         smallest=39,
     ),
     "small-images": _Definition(
-        stem=_Stem(kernel=7, stride=2, padding=3),
+        kernel=7,
+        stride=2,
+        padding=3,
         hidden=2048,
         conv5_bias=False,
         norms_hidden=True,
@@ -109,11 +107,16 @@ class AlexNetBn(nn.Module):
             return 2 * scaled_channels(share, width)
 
         hidden = scaled_channels(definition.hidden, width)
-        stem, norms_hidden = definition.stem, definition.norms_hidden
-        last_size = _last_size(stem, image_size)
+        norms_hidden = definition.norms_hidden
+        last_size = _last_size(definition, image_size)
 
         self.conv1 = nn.Conv2d(
-            3, both(48), stem.kernel, stem.stride, padding=stem.padding, bias=False
+            3,
+            both(48),
+            definition.kernel,
+            definition.stride,
+            padding=definition.padding,
+            bias=False,
         )
         self.conv2 = nn.Conv2d(both(48), both(128), 5, padding=2, groups=2, bias=False)
         self.conv3 = nn.Conv2d(both(128), both(192), 3, padding=1, bias=False)
@@ -163,9 +166,9 @@ class AlexNetBn(nn.Module):
         return logits
 
 
-def _last_size(stem: _Stem, image_size: int) -> int:
+def _last_size(definition: _Definition, image_size: int) -> int:
     """Return the side of conv5's pooled maps; Caffe lets windows of pools overhang, no others."""
-    size = (image_size + 2 * stem.padding - stem.kernel) // stem.stride + 1
+    size = (image_size + 2 * definition.padding - definition.kernel) // definition.stride + 1
     for _ in range(3):
         size = ceil_windows(size, window=3, stride=2)
     return size

@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import ray
-from ray.data import DataContext, TaskPoolStrategy
+from ray.data import TaskPoolStrategy
 
 from alexnet.evaluate.rows import View
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.bulk import BulkPredictor
 from alexnet.release.inputs import Piece, cut_pieces
 from alexnet.release.predictor import BATCH_ROWS
-from infra.errors import DataError, ProjectError, RecipeError, ServiceError
+from infra.errors import ProjectError
+from infra.ray_data import configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named
 from infra.store import open_store
 
@@ -42,7 +43,8 @@ def predict_many(
         StoreError: a remote place stayed away.
         ServiceError: processes kept dying.
     """
-    _configure()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    configure_ray_data()
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
     weights = trained.weights.item.sha256
     job = _Job(weights, view, pool.threads, trained)
@@ -62,7 +64,7 @@ def predict_many(
         for bundle in answers.iter_internal_ref_bundles():
             for reference in bundle.block_refs:
                 table = ray.get(reference)
-                _raise_error_in(table)
+                raise_error_in(table)
                 yield table
 
 
@@ -109,24 +111,13 @@ def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
     try:
         yield from _predictor_of(job).answer(_from_plan(plan))
     except ProjectError as error:
-        # Ray Data would wrap the exception in its own and lose what it says and does.
-        yield pa.table({"error": [[error.problem, error.remedy, str(int(error.exit_code))]]})
+        yield error_block(error)
 
 
 @lru_cache(maxsize=1)
 def _predictor_of(job: _Job) -> BulkPredictor:
     """Return this process's predictor; the network is kept between tasks."""
     return BulkPredictor(job.trained, job.view, num_threads=job.num_threads)
-
-
-def _configure() -> None:
-    """Set this process's Ray Data: plan order, no bars, no word about its own doings."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.execution_options.verbose_progress = False
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:
@@ -175,11 +166,3 @@ _PLAN: Final = pa.schema(
         ("refused", pa.string()),
     ]
 )
-
-
-def _raise_error_in(table: pa.Table) -> None:
-    if "error" in table.column_names:
-        problem, remedy, code = table["error"][0].as_py()
-        kinds: tuple[Any, ...] = (DataError, ServiceError, RecipeError)
-        kind = next((kind for kind in kinds if kind.exit_code == int(code)), ProjectError)
-        raise kind(problem, remedy=remedy)

@@ -101,18 +101,19 @@ def read_sources(
     evaluation: Evaluation,
     verdict: Verdict,
     registration: Registration,
+    filters: tuple[Filters, int],
     command: CommandNote,
 ) -> Sources:
     """Read everything a report shows.
 
     Args:
         dataset, run, evaluated: where these lie; what is committed there was read already.
+        filters: of the last checkpoint, as `read_last_filters` returns them.
         command: the one that runs now.
 
     Raises:
         ObjectCorrupt, ShardCorrupt: stored bytes are damaged.
     """
-    filters, towers = read_last_filters(run.child(training.checkpoint))
     classes = read_class_counts(evaluated, evaluation)
     return Sources(
         recipe=recipe,
@@ -123,8 +124,8 @@ def read_sources(
         training=training,
         attempts=read_attempts(run),
         curves=_curves(run),
-        filters=filters,
-        towers=towers,
+        filters=filters[0],
+        towers=filters[1],
         frames=read_frames(run),
         evaluation_uri=evaluated.uri,
         evaluation=evaluation,

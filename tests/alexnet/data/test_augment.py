@@ -158,12 +158,12 @@ def test_ten_views_are_four_corners_and_the_centre_then_their_mirrors() -> None:
     assert torch.equal(center_view(stored, 224), views[2])
 
 
-def test_test_images_are_scaled_only_if_the_settings_say_so() -> None:
+def test_stored_images_are_scaled_only_if_the_settings_say_so() -> None:
     images = _images(3, 12, 12)
     images[0] = 200
     plain = Augment(AugmentSettings(crop_px=8), _statistics())
-    assert plain.test_images(images) is images
-    scaled = Augment(AugmentSettings(crop_px=8, view_px=9), _statistics()).test_images(images)
+    assert plain.to_view_size(images) is images
+    scaled = Augment(AugmentSettings(crop_px=8, view_px=9), _statistics()).to_view_size(images)
     assert scaled.shape == (3, 9, 9, 3)
     assert scaled.dtype == torch.uint8
     assert (scaled[0] == 200).all()

@@ -1,13 +1,10 @@
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ray.data import DataContext
 
-from alexnet.data import loader
 from alexnet.data.batches import Batch
 from alexnet.data.in_process import read_batches
 from alexnet.data.loader import LoaderResources, load_batches
@@ -104,18 +101,3 @@ def test_a_missing_shard_is_named(
     copy.delete("train/part-2.parquet")
     with pytest.raises(DataError, match=r"train/part-2\.parquet is missing"):
         list(load_batches(share, order, TWO_TASKS, first_step=0, stop_step=63))
-
-
-def test_the_executors_loop_is_held_to_a_pace() -> None:
-    """Else it turns without end while training is slower than reading, and takes a core from it."""
-    pause = loader._Pause()
-    started_at = time.monotonic()
-    for _ in range(6):
-        pause.on_execution_step(None)
-    assert time.monotonic() - started_at >= 5 * loader.LOOK_EVERY_S
-    time.sleep(2 * loader.LOOK_EVERY_S)
-    asked_at = time.monotonic()
-    pause.on_execution_step(None)  # a turn that lasted long is not made longer
-    assert time.monotonic() - asked_at < loader.LOOK_EVERY_S
-    loader._configure(crop_px=8)
-    assert DataContext.get_current().custom_execution_callback_classes == [loader._Pause]

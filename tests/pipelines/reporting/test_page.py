@@ -25,6 +25,7 @@ from pipelines.reporting.sources import (
     Sources,
     class_columns,
     place_of,
+    read_last_filters,
     read_sources,
 )
 from pipelines.timeline import Timeline
@@ -79,6 +80,7 @@ def sources(finished_run: Any) -> Sources:
         evaluation=finished_run.evaluation,
         verdict=finished_run.verdict,
         registration=finished_run.registration,
+        filters=read_last_filters(finished_run.run.child(finished_run.training.checkpoint)),
         command=command(evaluate="ran", gate="holds"),
     )
 
