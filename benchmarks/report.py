@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Final
 
+from pydantic import Field
+
 from benchmarks.machine import Commit, Hardware
 from benchmarks.passes import Comparison, Pass, Results, Series, ratio_of_medians
 from benchmarks.settings import Settings
@@ -46,6 +48,8 @@ class Report(Frozen):
     dataset: DatasetFacts
     series: tuple[Series, ...]
     comparisons: tuple[Comparison, ...]
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Benchmarks that ended with an error, and which; the others stand."""
 
 
 def with_ratios_across(results: Results) -> Results:
@@ -66,6 +70,7 @@ def format_report(report: Report) -> str:
             "\n".join(_facts(report)),
             format_table(_SERIES_HEAD, [_series_row(series) for series in report.series]),
             format_table(_RATIO_HEAD, [_ratio_row(one) for one in report.comparisons]),
+            *(f"**{name} failed**: {problem}" for name, problem in report.failures.items()),
         ]
     )
 

@@ -54,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table)
     path = write_report(report, table, options.output)
     print(f"written: {path}", file=sys.stderr)
-    return 0
+    return 1 if report.failures else 0
 
 
 def run(names: Sequence[str], settings: Settings, archives: str, workspace: Path) -> Report:
     """Start Ray and run the named benchmarks, in a workspace that is thrown away."""
     started_at, started_s, load_before = datetime.now(UTC), time.monotonic(), load_average()
     with ray_session() as resources:
-        results, manifest = measure(names, settings, archives, workspace, resources)
+        results, failures, manifest = measure(names, settings, archives, workspace, resources)
     results = with_ratios_across(results)
     return Report(
         started_at=started_at.isoformat(timespec="seconds"),
@@ -74,13 +74,18 @@ def run(names: Sequence[str], settings: Settings, archives: str, workspace: Path
         dataset=dataset_facts(manifest),
         series=results.series,
         comparisons=results.comparisons,
+        failures=failures,
     )
 
 
 def measure(
     names: Sequence[str], settings: Settings, archives: str, workspace: Path, resources: Resources
-) -> tuple[Results, Manifest]:
-    """Prepare a dataset and run the named benchmarks on it, one after the other. Ray is up."""
+) -> tuple[Results, dict[str, str], Manifest]:
+    """Prepare a dataset and run the named benchmarks on it, one after the other. Ray is up.
+
+    Returns:
+        What was measured, the deliberate errors by benchmark, and the dataset's manifest.
+    """
     if archives == DRAWN:
         _say("drawing archives")
         archives = prepare.draw_archives(settings, workspace)
@@ -99,11 +104,17 @@ def measure(
         cpus=int(resources.cpus),
         placement=place_workers(resources, 1),
     )
+    failures = {}
     for name, benchmark in BENCHMARKS.items():
-        if name in names:
-            _say(name)
+        if name not in names:
+            continue
+        _say(name)
+        try:
             results.append(benchmark(bench))
-    return joined(results), manifest
+        except ProjectError as error:
+            # An hour of measurements must not be lost with the last one.
+            failures[name] = error.problem
+    return joined(results), failures, manifest
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

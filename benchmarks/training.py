@@ -35,8 +35,9 @@ REPORTS: Final = 20
 NUM_SYNTHETIC: Final = 4
 """Different batches that the synthetic data has."""
 SCHEDULE: Final = PhasesSchedule(
-    phases=(Phase(from_epoch=1, weight_rate=0.01, bias_rate=0.02),),
+    phases=(Phase(from_epoch=1, weight_rate=1e-5, bias_rate=2e-5),),
 )
+"""So low that random pixels and labels do not make it diverge; a step costs the same."""
 
 Source = Literal["real", "synthetic"]
 

@@ -82,3 +82,10 @@ def test_this_machine_can_be_described() -> None:
     assert {"python", "torch", "ray", "pyarrow", "simplejpeg", "numpy"} <= read_versions().keys()
     commit = read_commit()
     assert commit is None or len(commit.id) == 40
+
+
+def test_what_failed_is_said_below_what_was_measured() -> None:
+    report = a_report(RESULTS).model_copy(update={"failures": {"training": "the loss is nan"}})
+    text = format_report(report)
+    assert text.startswith(format_report(a_report(RESULTS)))
+    assert text.endswith("**training failed**: the loss is nan")
