@@ -75,6 +75,14 @@ class OptimizerSettings(Frozen):
     """Look ahead along the velocity, as Nesterov does; not so in 2012."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0005
     """Multiplies the rate and the weight; biases and scales of norms are not decayed."""
+    layer_decay: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Weight decay of layers that have their own, by name."""
+    decay_all: bool = False
+    """Decay biases and scales of norms too, as Caffe's files do; not so in 2012."""
+    lars_trust: Annotated[float, Field(gt=0)] | None = None
+    """LARS: a tensor's rate is the schedule's times this times |w| / (|g| + decay |w|)."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Scale the gradient of all layers down to this norm where it is longer; none leaves it."""
 
 
 class WorkerRange(Frozen):

@@ -47,7 +47,7 @@ WHAT: Final[dict[Kind, str]] = {
     "plain": "forward, loss, backward, update of alexnet-2012 in torch's modules:"
     " nn.LocalResponseNorm, nn.Dropout, contiguous, torch.optim.SGD, malloc as it comes; fp32",
     "ours": "the same with alexnet.create_model, its dropout keyed by the sample, channels_last,"
-    " MomentumSgd2012, memory kept; fp32",
+    " MomentumSgd, memory kept; fp32",
 }
 
 

@@ -140,12 +140,16 @@ def check_network(recipe: Recipe) -> None:
     except ModelError as error:
         raise RecipeError(f"model: {error.problem}", remedy=error.remedy) from error
     known = {layer_of(name) for name, _ in network.named_parameters()}
-    unknown = sorted(layers_named(recipe.train.schedule) - known)
-    if unknown:
-        _refuse(
-            f"train.schedule names layers that {recipe.model.name} lacks: {', '.join(unknown)}",
-            f"name any of {', '.join(sorted(known))}",
-        )
+    named = {
+        "train.schedule": layers_named(recipe.train.schedule),
+        "train.optimizer.layer_decay": recipe.train.optimizer.layer_decay.keys(),
+    }
+    for key, layers in named.items():
+        if unknown := sorted(layers - known):
+            _refuse(
+                f"{key} names layers that {recipe.model.name} lacks: {', '.join(unknown)}",
+                f"name any of {', '.join(sorted(known))}",
+            )
 
 
 def _refuse(problem: str, remedy: str) -> None:

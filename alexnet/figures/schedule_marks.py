@@ -3,7 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from alexnet.train.schedule import CosineSchedule, DexpSchedule, PhasesSchedule, ScheduleSettings
+from alexnet.train.schedule import (
+    CosineSchedule,
+    DexpSchedule,
+    PhasesSchedule,
+    PolynomialSchedule,
+    ScheduleSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,6 @@ def schedule_marks(
                 for first in firsts
                 if first < total
             )
-        case CosineSchedule():
+        case CosineSchedule() | PolynomialSchedule():
             end = math.ceil(schedule.warmup_fraction * total)
             return (ScheduleMark(end, "warm-up ends"),) if end else ()

@@ -20,7 +20,7 @@ from alexnet.data.augment import Augment, color_noise_keys
 from alexnet.data.batches import Batch
 from alexnet.data.crops import draw_flips, draw_shared_flips
 from alexnet.settings import AugmentSettings
-from alexnet.train.optimizer import MomentumSgd2012, set_rates
+from alexnet.train.optimizer import MomentumSgd, set_rates
 from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
 from alexnet.train.step import train_step
 from alexnet.train.world import World
@@ -62,7 +62,7 @@ class Learner:
     """What learns, on its device: the network (possibly wrapped by DDP) and its optimizer."""
 
     model: nn.Module
-    optimizer: MomentumSgd2012
+    optimizer: MomentumSgd
     augment: Augment
     device: torch.device
 

@@ -1,10 +1,13 @@
-"""Momentum and weight decay exactly as the 2012 program updates them.
+"""Momentum and weight decay exactly as the 2012 program updates them; what came later by option.
 
     V <- momentum * V + rate * G - weight_decay * rate * W      G: the ascent direction, -gradient
     W <- W + V                      with nesterov: W <- W + momentum * V + (what was added to V)
 
 The rate stands inside the velocity, so after a drop of the rate the old velocity keeps its size
 and fades with the momentum; `torch.optim.SGD` shrinks it at once. With a constant rate both agree.
+
+With `lars_trust` a tensor's rate is multiplied by trust * |W| / (|G| + weight_decay * |W|), where
+both norms are above 0 (You, Gitman, Ginsburg, arXiv 1708.03888, with |G| without decay).
 """
 
 from collections import defaultdict
@@ -18,7 +21,7 @@ from alexnet.train.schedule import Kind, Rates
 from infra.errors import DataError, RecipeError
 
 
-class MomentumSgd2012(torch.optim.Optimizer):
+class MomentumSgd(torch.optim.Optimizer):
     """The update above, with a rate for each layer's weights and one for its biases.
 
     A group is one layer's weights or biases: `conv1/weight`, `conv1/bias`. A group of rate 0 is
@@ -48,12 +51,13 @@ class MomentumSgd2012(torch.optim.Optimizer):
                 "name": f"{layer}/{kind}",
                 "layer": layer,
                 "kind": kind,
-                "weight_decay": settings.weight_decay if _decays(kind, pairs) else 0.0,
+                "weight_decay": _decay_of(layer, kind, pairs, settings),
             }
             for (layer, kind), pairs in members.items()
         ]
         defaults = {"momentum": settings.momentum, "nesterov": settings.nesterov, "rate": None}
         super().__init__(groups, defaults)
+        self._trust, self._clip_norm = settings.lars_trust, settings.clip_norm
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["velocity"] = torch.zeros_like(parameter)
@@ -61,11 +65,17 @@ class MomentumSgd2012(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures here
         """Move every parameter once along the gradients of the last backward pass."""
         momentum = self.defaults["momentum"]
+        if self._clip_norm is not None:
+            every = (weight for group in self.param_groups for weight in group["params"])
+            nn.utils.clip_grad_norm_(every, self._clip_norm)
         with torch.no_grad():
             for (rate, weight_decay), weights in self._moving().items():
                 velocities = [self.state[weight]["velocity"] for weight in weights]
                 gradients = [weight.grad for weight in weights if weight.grad is not None]
                 torch._foreach_mul_(velocities, momentum)
+                if self._trust is not None:
+                    gradients = _trusted(weights, gradients, weight_decay, self._trust)
+                    weight_decay = 0.0  # it is in there
                 torch._foreach_add_(velocities, gradients, alpha=-rate)
                 if weight_decay:
                     torch._foreach_add_(velocities, weights, alpha=-rate * weight_decay)
@@ -88,14 +98,14 @@ class MomentumSgd2012(torch.optim.Optimizer):
         return moving
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> MomentumSgd2012:
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> MomentumSgd:
     """Make the optimizer of a network's trainable parameters.
 
     Args:
         model: on its final device, and not wrapped: a wrapper would put its own name first.
     """
     trainable = [pair for pair in model.named_parameters() if pair[1].requires_grad]
-    return MomentumSgd2012(trainable, settings)
+    return MomentumSgd(trainable, settings)
 
 
 def layer_of(parameter_name: str) -> str:
@@ -114,17 +124,36 @@ def kind_of(parameter_name: str) -> Kind:
     return "bias" if parameter_name.rpartition(".")[2] == "bias" else "weight"
 
 
-def _decays(kind: Kind, members: list[tuple[str, nn.Parameter]]) -> bool:
-    """Tell whether a group is decayed: biases are not, nor the scales of norms."""
-    return kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
+def _decay_of(
+    layer: str, kind: Kind, members: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
+) -> float:
+    """Return a group's decay: biases have none, nor the scales of norms, unless all are decayed."""
+    is_matrix = kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
+    if not is_matrix and not settings.decay_all:
+        return 0.0
+    return settings.layer_decay.get(layer, settings.weight_decay)
 
 
-def layer_names(optimizer: MomentumSgd2012) -> frozenset[str]:
+def _trusted(
+    weights: list[Tensor], gradients: list[Tensor], weight_decay: float, trust: float
+) -> list[Tensor]:
+    """Return gradients with decay, each times its tensor's local rate."""
+    sizes = torch.stack(torch._foreach_norm(weights))
+    slopes = torch.stack(torch._foreach_norm(gradients))
+    local = trust * sizes / (slopes + weight_decay * sizes)
+    # Where a norm is 0, so is the direction, or nothing is known of the scale.
+    local = torch.where((sizes > 0) & (slopes > 0), local, torch.ones_like(local))
+    decayed = torch._foreach_add(gradients, weights, alpha=weight_decay)
+    torch._foreach_mul_(decayed, list(local.unbind()))
+    return list(decayed)
+
+
+def layer_names(optimizer: MomentumSgd) -> frozenset[str]:
     """Return the layers that a schedule may name."""
     return frozenset(group["layer"] for group in optimizer.param_groups)
 
 
-def set_rates(optimizer: MomentumSgd2012, rates: Rates) -> None:
+def set_rates(optimizer: MomentumSgd, rates: Rates) -> None:
     """Give every group its rate for the steps to come.
 
     Raises:
@@ -141,7 +170,7 @@ def set_rates(optimizer: MomentumSgd2012, rates: Rates) -> None:
         group["rate"] = rates.of(group["layer"], group["kind"])
 
 
-def velocity_state(optimizer: MomentumSgd2012) -> dict[str, Tensor]:
+def velocity_state(optimizer: MomentumSgd) -> dict[str, Tensor]:
     """Return the velocities by parameter name: the live tensors, which the next step changes."""
     return {
         name: optimizer.state[parameter]["velocity"]
@@ -150,7 +179,7 @@ def velocity_state(optimizer: MomentumSgd2012) -> dict[str, Tensor]:
     }
 
 
-def load_velocity(optimizer: MomentumSgd2012, velocities: Mapping[str, Tensor]) -> None:
+def load_velocity(optimizer: MomentumSgd, velocities: Mapping[str, Tensor]) -> None:
     """Copy saved velocities into the optimizer, from any device.
 
     Raises:

@@ -124,8 +124,42 @@ class CosineSchedule(BaseModel):
         return self.final_fraction + (1 - self.final_fraction) * height
 
 
+class PolynomialSchedule(BaseModel):
+    """A linear ramp to the peak, then `(1 - progress) ** power` of it; 0 at the end of the run.
+
+    The fall counts from the start of the run, not of the fall: after a ramp it begins a little
+    below the peak.
+
+    Source:
+        NVCaffe's `sgd_solver.cpp`, `GetLearningRate` with `rampup_interval` and policy `poly`.
+    """
+
+    model_config = _SETTINGS
+
+    kind: Literal["polynomial"] = "polynomial"
+    """Rates that fall like a power of what is left of the run."""
+    weight_rate: Rate
+    """Peak learning rate of all weights."""
+    bias_rate: Rate
+    """Peak learning rate of all biases."""
+    power: Annotated[float, Field(gt=0)] = 2.0
+    """1 falls in a straight line."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the run that the ramp takes."""
+    first_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The rates at the start of the ramp, over the peak."""
+
+    def share_at(self, progress: float) -> float:
+        """Return the part of the peak rates that holds at `progress`, in [0, 1)."""
+        if progress < self.warmup_fraction:
+            risen = progress / self.warmup_fraction
+            return self.first_fraction + (1 - self.first_fraction) * risen
+        return (1 - progress) ** self.power
+
+
 ScheduleSettings: TypeAlias = Annotated[
-    PhasesSchedule | DexpSchedule | CosineSchedule, Field(discriminator="kind")
+    PhasesSchedule | DexpSchedule | CosineSchedule | PolynomialSchedule,
+    Field(discriminator="kind"),
 ]
 
 
@@ -173,7 +207,7 @@ def rates_at(schedule: ScheduleSettings, *, epoch: int, progress: float) -> Rate
         case DexpSchedule():
             weight_rate, bias_rate = schedule.weight.at(progress), schedule.bias.at(progress)
             return Rates(weight_rate=weight_rate, bias_rate=bias_rate)
-        case CosineSchedule():
+        case CosineSchedule() | PolynomialSchedule():
             share = schedule.share_at(progress)
             return Rates(
                 weight_rate=share * schedule.weight_rate, bias_rate=share * schedule.bias_rate

@@ -8,6 +8,7 @@ from alexnet.train.schedule import (
     DexpSchedule,
     LayerRates,
     PhasesSchedule,
+    PolynomialSchedule,
     Rates,
     ScheduleSettings,
     Staircase,
@@ -194,3 +195,24 @@ def test_settings_survive_json() -> None:
     schedule = ANY.validate_python(NET_145)
     assert ANY.validate_json(ANY.dump_json(schedule)) == schedule
     assert ANY.validate_python(ANY.dump_python(schedule)) == schedule
+
+
+def test_a_polynomial_ramps_up_and_falls_as_nvcaffe_does() -> None:
+    """LARS at a batch of 32K: from 1 to 32 in 400 of 4,000 iterations, then (1 - t)^2; spec 4.8."""
+    schedule = PolynomialSchedule(
+        weight_rate=32.0, bias_rate=32.0, warmup_fraction=0.1, first_fraction=1 / 32
+    )
+
+    def rate(iteration: int) -> float:
+        return rates_at(schedule, epoch=0, progress=iteration / 4000).weight_rate
+
+    assert rate(0) == pytest.approx(1.0)
+    assert rate(200) == pytest.approx(16.5)
+    assert rate(400) == pytest.approx(32 * 0.9**2)
+    assert rate(2000) == pytest.approx(8.0)
+    assert rate(3999) == pytest.approx(32 * (1 / 4000) ** 2)
+
+
+def test_a_power_of_one_is_a_straight_line() -> None:
+    schedule = PolynomialSchedule(weight_rate=2.0, bias_rate=4.0, power=1.0)
+    assert rates_at(schedule, epoch=0, progress=0.25) == Rates(weight_rate=1.5, bias_rate=3.0)

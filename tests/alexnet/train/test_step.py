@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from alexnet.train.optimizer import MomentumSgd2012, OptimizerSettings, build_optimizer, set_rates
+from alexnet.train.optimizer import MomentumSgd, OptimizerSettings, build_optimizer, set_rates
 from alexnet.train.schedule import Rates
 from alexnet.train.step import train_step
 
@@ -33,7 +33,7 @@ def _model() -> Tiny:
         return Tiny().double()
 
 
-def _optimizer(model: nn.Module, rate: float) -> MomentumSgd2012:
+def _optimizer(model: nn.Module, rate: float) -> MomentumSgd:
     optimizer = build_optimizer(model, OptimizerSettings())
     set_rates(optimizer, Rates(weight_rate=rate, bias_rate=2 * rate))
     return optimizer
