@@ -200,5 +200,5 @@ def _refuse_if_none(answers: pa.Table) -> None:
         f"none of {len(answers):,} files is an image: {', '.join(told)}{more}"
         if told
         else "there are no images in what was named",
-        remedy="name JPEG, PNG, GIF, BMP, WebP or TIFF files, or folders or Parquet files of them",
+        remedy="name JPEG, PNG, GIF, BMP, WebP, TIFF or PPM files, or folders or Parquet of them",
     )

@@ -78,9 +78,11 @@ def commit_dataset(
         name=name,
         key=key,
         num_classes=len(job.classes),
-        height_px=job.stored_px,
-        width_px=job.stored_px,
-        rows_per_group=job.rows_per_group,
+        height_px=job.options.stored_px,
+        width_px=job.options.stored_px,
+        shape=job.options.shape,
+        encoding=job.options.encoding,
+        rows_per_group=job.options.rows_per_group,
         train=Split(shards=shards["train"]),
         val=Split(shards=shards["val"]),
         classes=write_object(job.target, CLASSES, job.classes.to_bytes()),
@@ -120,7 +122,7 @@ def read_rejects(store: ObjectStore, manifest: Manifest) -> list[Reject]:
 def _gather(
     job: RenderJob, rendered: Sequence[tuple[PlannedShard, ShardReceipt]]
 ) -> tuple[PixelSums, pa.Table]:
-    total = PixelSums.zero(job.stored_px, job.stored_px, len(job.classes))
+    total = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
     tables: list[pa.Table] = []
     for planned, receipt in rendered:
         sums, digests = read_sums(job.target, receipt)

@@ -20,13 +20,21 @@ from infra.commit import Frozen, StoredObject, read_object, write_object
 from infra.store import ObjectStore
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
-from preprocessing.dataset.pixels import decode_image, encode_jpeg, to_square
+from preprocessing.dataset.pixels import (
+    Pixels,
+    central_square,
+    decode_image,
+    to_short_side,
+    to_square,
+)
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
 from preprocessing.dataset.statistics import PixelSums
+from preprocessing.dataset.stored import encode_jpeg, encode_raw
 from preprocessing.errors import ImageRejected
 from preprocessing.fetch import read_members
 from preprocessing.members import Member
 from preprocessing.plan import PlannedShard
+from preprocessing.settings import PrepareSettings
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -42,9 +50,7 @@ class RenderJob:
     target: ObjectStore
     """The dataset's folder."""
     classes: Classes
-    stored_px: int
-    quality: int
-    rows_per_group: int
+    options: PrepareSettings
 
 
 class ShardReceipt(Frozen):
@@ -67,7 +73,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
         sink = _DigestingSink(file)
         with open_shard_writer(sink, schema) as writer:
             rows = work.rows()
-            while group := list(islice(rows, job.rows_per_group)):
+            while group := list(islice(rows, job.options.rows_per_group)):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema), len(group))
     shard = Shard(
         path=planned.path,
@@ -76,6 +82,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
         start=planned.start,
         stop=planned.stop,
         holes=tuple(reject.sample_id for reject in work.rejects),
+        pixels_sha256=work.pixels.hexdigest(),
     )
     sums = write_object(job.target, sums_path(planned), work.sums_to_bytes())
     receipt = ShardReceipt(shard=shard, rejects=tuple(work.rejects), sums=sums)
@@ -107,8 +114,9 @@ class _Work:
 
     def __init__(self, job: RenderJob, planned: PlannedShard) -> None:
         self._job, self._planned = job, planned
-        self._sums = PixelSums.zero(job.stored_px, job.stored_px, len(job.classes))
+        self._sums = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
         self._member_sha256: list[bytes] = []
+        self.pixels = hashlib.sha256()
         self.rejects: list[Reject] = []
 
     def rows(self) -> Iterator[Row]:
@@ -121,17 +129,41 @@ class _Work:
                 self.rejects.append(_reject(sample_id, member, body, error))
 
     def _row(self, sample_id: int, member: Member, body: bytes) -> Row:
-        pixels = to_square(decode_image(body), self._job.stored_px)
+        pixels, square = self._shaped(decode_image(body))
+        stored = self._encoded(pixels, body)
         label = self._job.classes.label_of[member.wnid]
-        self._sums.add(pixels, label)
+        self._sums.add(square, label)
+        self.pixels.update(b"%d %d\n" % pixels.shape[:2])
+        self.pixels.update(np.ascontiguousarray(pixels).data)
         return {
-            "image": {"bytes": encode_jpeg(pixels, self._job.quality), "path": member.name},
+            "image": {"bytes": stored, "path": member.name},
             "label": label,
             "sample_id": sample_id,
             "wnid": member.wnid,
             "height": pixels.shape[0],
             "width": pixels.shape[1],
         }
+
+    def _shaped(self, image: Pixels) -> tuple[Pixels, Pixels]:
+        """Return what is stored, and the square that statistics are of."""
+        side_px = self._job.options.stored_px
+        match self._job.options.shape:
+            case "square":
+                square = to_square(image, side_px)
+                return square, square
+            case "keep-aspect":
+                pixels = to_short_side(image, side_px)
+                return pixels, central_square(pixels)
+            case "original":
+                return image, to_square(image, side_px)
+
+    def _encoded(self, pixels: Pixels, body: bytes) -> bytes:
+        options = self._job.options
+        if options.shape == "original":
+            return body
+        if options.encoding == "raw":
+            return encode_raw(pixels)
+        return encode_jpeg(pixels, options.quality, options.chroma)
 
     def sums_to_bytes(self) -> bytes:
         digests = np.frombuffer(b"".join(self._member_sha256), np.uint8).reshape(-1, 32)

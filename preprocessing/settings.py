@@ -5,9 +5,12 @@ from typing import Final
 from pydantic import Field, model_validator
 
 from infra.commit import Frozen
+from preprocessing.dataset.stored import ChromaName, EncodingName, ShapeName
 
 DRAWN: Final = "drawn"
 """The word that stands in `archives` for archives the system draws itself."""
+SOURCES: Final = ("archives", "folder", "cifar", "huggingface", "webdataset")
+"""The settings of a dataset that say where its images are."""
 
 
 class DrawnSettings(Frozen):
@@ -26,7 +29,7 @@ class DrawnSettings(Frozen):
 
 
 class DatasetSettings(Frozen):
-    """Which images: the three official archives, or a folder per class."""
+    """Which images: exactly one source, in one of five layouts."""
 
     name: str = Field(
         default="imagenet",
@@ -44,6 +47,21 @@ class DatasetSettings(Frozen):
         min_length=1,
         description="Directory or URI of a folder per class, below train/ and val/ or neither.",
     )
+    cifar: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory or URI of CIFAR-10 or CIFAR-100 as Python pickles, unpacked.",
+    )
+    huggingface: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory or URI of a Hugging Face image dataset's Parquet files.",
+    )
+    webdataset: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory or URI of WebDataset tars: an image and a label a sample.",
+    )
     fingerprint: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{64}$",
@@ -55,8 +73,8 @@ class DatasetSettings(Frozen):
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "DatasetSettings":
-        if (self.archives is None) == (self.folder is None):
-            raise ValueError("give exactly one of archives and folder")
+        if sum(getattr(self, name) is not None for name in SOURCES) != 1:
+            raise ValueError(f"give exactly one of {', '.join(SOURCES)}")
         return self
 
 
@@ -64,9 +82,21 @@ class PrepareSettings(Frozen):
     """How images are rendered into shards. All but the last two decide bytes."""
 
     stored_px: int = Field(
-        default=256, ge=8, le=4096, description="Side of the stored square, in pixels."
+        default=256, ge=8, le=4096, description="Shorter side of the stored images, in pixels."
+    )
+    shape: ShapeName = Field(
+        default="square",
+        description="`square`: the central square, as in 2012; `keep-aspect`: all of the image;"
+        " `original`: the file's bytes as they are, scaled when they are read.",
+    )
+    encoding: EncodingName = Field(
+        default="jpeg",
+        description="`jpeg`, or `raw`: the pixels themselves, to be read without decoding.",
     )
     quality: int = Field(default=90, ge=1, le=100, description="JPEG quality of the stored images.")
+    chroma: ChromaName = Field(
+        default="420", description="JPEG colour: `420`, at half resolution, or `444`, at full."
+    )
     seed: int = Field(
         default=0, ge=0, description="Keys the order of samples, and a folder's split."
     )
@@ -100,4 +130,10 @@ class PrepareSettings(Frozen):
                 f"rows_per_shard {self.rows_per_shard} is no multiple of"
                 f" rows_per_group {self.rows_per_group}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _originals_are_not_encoded(self) -> "PrepareSettings":
+        if self.shape == "original" and self.encoding != "jpeg":
+            raise ValueError("shape original keeps the files' bytes: leave encoding out")
         return self

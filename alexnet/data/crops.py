@@ -13,20 +13,20 @@ from alexnet.settings import ResizedCrop
 from infra.errors import RecipeError
 
 Ids = npt.NDArray[np.int64]
+Sizes = tuple[int, int] | Ids
+"""(height, width) of all images, or of each, (n, 2)."""
 Boxes = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
-def draw_crops(
-    *, seed: int, epoch: int, sample_ids: Ids, stored_px: tuple[int, int], crop_px: int
-) -> Ids:
+def draw_crops(*, seed: int, epoch: int, sample_ids: Ids, stored_px: Sizes, crop_px: int) -> Ids:
     """Draw one crop position for each image.
 
     Args:
         seed: the run's.
         epoch: 0-based.
         sample_ids: (n,).
-        stored_px: (height, width) of the stored images.
+        stored_px: (height, width) of the stored images, or of each.
         crop_px: side of the crop.
 
     Returns:
@@ -45,7 +45,7 @@ def draw_resized_crops(
     seed: int,
     epoch: int,
     sample_ids: Ids,
-    stored_px: tuple[int, int],
+    stored_px: Sizes,
     resized: ResizedCrop,
 ) -> Boxes:
     """Draw one part for each image, to be scaled to the crop's side.
@@ -58,7 +58,7 @@ def draw_resized_crops(
         seed: the run's.
         epoch: 0-based.
         sample_ids: (n,).
-        stored_px: (height, width) of the stored images.
+        stored_px: (height, width) of the stored images, or of each.
         resized: the range of areas and shapes.
 
     Returns:
@@ -69,7 +69,7 @@ def draw_resized_crops(
     """
     keys = keys_of(stream_key(seed, "resized crop", epoch), sample_ids)
     area, shape, y, x = draw_uniform(keys, 4).T
-    height_px, width_px = stored_px
+    height_px, width_px = np.asarray(stored_px).T
     area = resized.min_area + area * (1 - resized.min_area)
     # Relative to the image's own shape: a part of share a fits when this lies in [a, 1 / a].
     own = width_px / height_px
@@ -97,7 +97,7 @@ def draw_shared_crops(
     step: int,
     positions: Ids,
     sharing: int,
-    stored_px: tuple[int, int],
+    stored_px: Sizes,
     crop_px: int,
 ) -> Ids:
     """Draw one crop position for every `sharing` neighbours in the global batch.
@@ -108,7 +108,7 @@ def draw_shared_crops(
             start: else every epoch had the same crops.
         positions: (n,), of this rank's images in the global batch, from 0.
         sharing: how many neighbours share; 32 in the release.
-        stored_px: (height, width) of the stored images.
+        stored_px: (height, width) of the stored images, or of each.
         crop_px: side of the crop.
 
     Returns:
@@ -132,10 +132,11 @@ def draw_shared_flips(*, seed: int, step: int, positions: Ids, sharing: int) -> 
     return _flips(keys_of(stream_key(seed, "shared flip", step), positions // sharing))
 
 
-def _offsets(keys: Keys, stored_px: tuple[int, int], crop_px: int) -> Ids:
-    if crop_px > min(stored_px):
+def _offsets(keys: Keys, stored_px: Sizes, crop_px: int) -> Ids:
+    shorter_px = int(np.min(stored_px))
+    if crop_px > shorter_px:
         raise RecipeError(
-            f"a crop of {crop_px} px does not fit into stored images of {stored_px} px",
+            f"a crop of {crop_px} px does not fit into a stored image of {shorter_px} px",
             remedy="lower augment.crop_px, or store larger images",
         )
     # Both ends count: 33 offsets at 256 and 224, not 32.

@@ -13,15 +13,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import pyarrow as pa
 
 from alexnet.data.batches import Ints, Rows
-from alexnet.data.crops import Boxes, draw_crops, draw_resized_crops, draw_shared_crops
+from alexnet.data.cuts import Cutter
 from alexnet.data.order import Layout, Order, OrderKind
 from alexnet.settings import ResizedCrop
 from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
-from preprocessing.dataset.pixels import Pixels, decode_stored
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 
 BLOCK_ROWS: Final = 256
@@ -65,6 +64,13 @@ class ShareReader:
         self._spec = spec
         self._store: ObjectStore = open_store(spec.dataset_uri)
         self._manifest = open_dataset(self._store)
+        self._cutter = Cutter(
+            self._manifest,
+            seed=spec.seed,
+            crop_px=spec.crop_px,
+            crop_sharing=spec.crop_sharing,
+            resized_crop=spec.resized_crop,
+        )
         self.order = order_of(self._manifest, spec.seed, spec.global_batch, spec.order_kind)
         self._open_shard = lru_cache(maxsize=128)(self._open)
 
@@ -116,11 +122,14 @@ class ShareReader:
         table = self._open_shard(shard).read_groups(numbers)
         jpegs, start = jpeg_column(table), 0
         labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
+        sizes = _sizes(table) if self._cutter.needs_sizes else None
         groups: dict[GroupKey, _Group] = {}
         for number in numbers:
             stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
             part = slice(start, stop)
-            groups[shard, number] = _Group(jpegs[part], labels[part], ids[part])
+            groups[shard, number] = _Group(
+                jpegs[part], labels[part], ids[part], None if sizes is None else sizes[part]
+            )
             start = stop
         return groups
 
@@ -131,43 +140,17 @@ class ShareReader:
         cells = [(groups[int(s), int(r) // size], int(r) % size) for s, r in addresses]
         ids = np.array([group.sample_ids[i] for group, i in cells], np.int64)
         positions = np.arange(place, place + len(cells), dtype=np.int64)
-        crops = self._crops(epoch, global_step, ids, positions)
+        sizes = None
+        if self._cutter.needs_sizes:
+            sizes = np.array([group.sizes[i] for group, i in cells if group.sizes is not None])
+        crops = self._cutter.draw(epoch, global_step, ids, positions, sizes)
         for (group, i), crop, position in zip(cells, crops.tolist(), positions, strict=True):
             yield _Row(group, i, crop, int(position), global_step)
-
-    def _crops(self, epoch: int, step: int, sample_ids: Ints, positions: Ints) -> Ints | Boxes:
-        """Draw a crop's offsets (y, x) for each image, or a box where it is to be scaled."""
-        spec, stored_px = self._spec, (self._manifest.height_px, self._manifest.width_px)
-        if spec.resized_crop is not None:
-            return draw_resized_crops(
-                seed=spec.seed,
-                epoch=epoch,
-                sample_ids=sample_ids,
-                stored_px=stored_px,
-                resized=spec.resized_crop,
-            )
-        if spec.crop_sharing > 1:
-            return draw_shared_crops(
-                seed=spec.seed,
-                step=step,
-                positions=positions,
-                sharing=spec.crop_sharing,
-                stored_px=stored_px,
-                crop_px=spec.crop_px,
-            )
-        return draw_crops(
-            seed=spec.seed,
-            epoch=epoch,
-            sample_ids=sample_ids,
-            stored_px=stored_px,
-            crop_px=spec.crop_px,
-        )
 
     def _decode(self, rows: list["_Row"]) -> Rows:
         images = self._images[: len(rows)]
         for image, row in zip(images, rows, strict=True):
-            stored = decode_stored(row.group.jpegs[row.index], into=self._decoded)
-            image[:] = self._cut(stored, row.crop)
+            image[:] = self._cutter.cut(row.group.jpegs[row.index], row.crop)
         return Rows(
             images=images,
             labels=np.array([row.group.labels[row.index] for row in rows], np.int64),
@@ -176,22 +159,9 @@ class ShareReader:
             steps=np.array([row.step for row in rows], np.int64),
         )
 
-    def _cut(self, stored: Pixels, crop: Sequence[float]) -> Pixels:
-        side = self._spec.crop_px
-        if self._spec.resized_crop is None:
-            y, x = map(int, crop)
-            return stored[y : y + side, x : x + side]
-        top, left, height, width = crop
-        part = (left, top, left + width, top + height)
-        scaled = Image.fromarray(stored).resize((side, side), Image.Resampling.BILINEAR, box=part)
-        return np.asarray(scaled)
-
     def _open(self, shard: int) -> ShardReader:
-        return ShardReader(self._store, self._manifest.train.shards[shard])
-
-    @cached_property
-    def _decoded(self) -> npt.NDArray[np.uint8]:
-        return np.empty((self._manifest.height_px, self._manifest.width_px, 3), np.uint8)
+        shards = self._manifest.train.shards
+        return ShardReader(self._store, shards[shard], sizes=self._cutter.needs_sizes)
 
     @cached_property
     def _images(self) -> npt.NDArray[np.uint8]:
@@ -200,11 +170,12 @@ class ShareReader:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The rows of one row group, JPEGs as views of what was read."""
+    """The rows of one row group, JPEGs as views of what was read, sizes if they differ."""
 
     jpegs: list[npt.NDArray[np.uint8]]
     labels: Ints
     sample_ids: Ints
+    sizes: Ints | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +187,13 @@ class _Row:
     crop: Sequence[float]
     position: int
     step: int
+
+
+def _sizes(table: pa.Table) -> Ints:
+    """Return height and width of each row, (n, 2)."""
+    return np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(
+        np.int64
+    )
 
 
 def order_of(manifest: Manifest, seed: int, global_batch: int, kind: OrderKind) -> Order:

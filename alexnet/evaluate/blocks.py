@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.store import ObjectStore
-from preprocessing.dataset.manifest import Shard, Split
-from preprocessing.dataset.pixels import decode_stored
+from preprocessing.dataset.manifest import Manifest, Split
 from preprocessing.dataset.schema import ShardReader, jpeg_column
+from preprocessing.dataset.stored import ShapeName, stored_square
 
 BLOCK_ROWS: Final = 64
 
@@ -41,19 +41,21 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRows:
-    """Some rows as they are stored."""
+    """Some rows as they are stored, by a manifest's shape and side."""
 
     jpegs: list[npt.NDArray[np.uint8]]
     labels: npt.NDArray[np.int64]
     sample_ids: npt.NDArray[np.int64]
+    shape: ShapeName
+    side_px: int
 
     def decode(self) -> npt.NDArray[np.uint8]:
-        """Return the images, (n, height, width, 3).
+        """Return the images' central squares, (n, side_px, side_px, 3).
 
         Raises:
             ImageRejected: the bytes are damaged.
         """
-        return np.stack([decode_stored(jpeg) for jpeg in self.jpegs])
+        return np.stack([stored_square(jpeg, self.shape, self.side_px) for jpeg in self.jpegs])
 
 
 def plan_blocks(split: Split) -> tuple[Block, ...]:
@@ -75,12 +77,11 @@ def plan_blocks(split: Split) -> tuple[Block, ...]:
 
 
 class BlockReader:
-    """Reads blocks of a split, by whole row groups; one shard is open at a time."""
+    """Reads blocks of the val split, by whole row groups; one shard is open at a time."""
 
-    def __init__(self, store: ObjectStore, shards: tuple[Shard, ...], rows_per_group: int) -> None:
+    def __init__(self, store: ObjectStore, manifest: Manifest) -> None:
         self._store = store
-        self._shards = shards
-        self._rows_per_group = rows_per_group
+        self._manifest = manifest
         self._open: tuple[int, ShardReader] | None = None
 
     def read(self, block: Block) -> StoredRows:
@@ -90,10 +91,10 @@ class BlockReader:
             ShardCorrupt: the bytes are damaged.
         """
         parts = [self._read_range(part) for part in block.ranges]
-        return StoredRows(
-            jpegs=[jpeg for part in parts for jpeg in part.jpegs],
-            labels=np.concatenate([part.labels for part in parts]),
-            sample_ids=np.concatenate([part.sample_ids for part in parts]),
+        return self._stored(
+            [jpeg for part in parts for jpeg in part.jpegs],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.sample_ids for part in parts]),
         )
 
     def close(self) -> None:
@@ -103,19 +104,26 @@ class BlockReader:
             self._open = None
 
     def _read_range(self, part: RowRange) -> StoredRows:
-        first = part.start // self._rows_per_group
-        groups = range(first, -(-part.stop // self._rows_per_group))
-        table = self._shard(part.shard).read_groups(groups)
-        base = first * self._rows_per_group
-        rows = slice(part.start - base, part.stop - base)
-        return StoredRows(
-            jpegs=jpeg_column(table)[rows],
-            labels=table["label"].to_numpy()[rows],
-            sample_ids=table["sample_id"].to_numpy()[rows],
+        size = self._manifest.rows_per_group
+        first = part.start // size
+        table = self._shard(part.shard).read_groups(range(first, -(-part.stop // size)))
+        rows = slice(part.start - first * size, part.stop - first * size)
+        return self._stored(
+            jpeg_column(table)[rows],
+            table["label"].to_numpy()[rows],
+            table["sample_id"].to_numpy()[rows],
         )
+
+    def _stored(
+        self,
+        jpegs: list[npt.NDArray[np.uint8]],
+        labels: npt.NDArray[np.int64],
+        sample_ids: npt.NDArray[np.int64],
+    ) -> StoredRows:
+        return StoredRows(jpegs, labels, sample_ids, self._manifest.shape, self._manifest.height_px)
 
     def _shard(self, number: int) -> ShardReader:
         if self._open is None or self._open[0] != number:
             self.close()
-            self._open = (number, ShardReader(self._store, self._shards[number]))
+            self._open = (number, ShardReader(self._store, self._manifest.val.shards[number]))
         return self._open[1]

@@ -144,7 +144,7 @@ class _Worker:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         trained, manifest = self._job.trained, self._job.manifest
         return BlockEvaluator(
-            BlockReader(self._job.dataset, manifest.val.shards, manifest.rows_per_group),
+            BlockReader(self._job.dataset, manifest),
             trained.load_model(device),
             trained.load_augment(device),
             crop_px=trained.augment.crop_px,

@@ -78,7 +78,7 @@ def check_answers(
 def _first_rows(dataset: ObjectStore, manifest: Manifest) -> StoredRows:
     first = plan_blocks(manifest.val)[0].ranges[0]
     stop = min(first.stop, NUM_IMAGES)
-    reader = BlockReader(dataset, manifest.val.shards, manifest.rows_per_group)
+    reader = BlockReader(dataset, manifest)
     try:
         return reader.read(Block((RowRange(first.shard, 0, stop),)))
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alexnet.evaluate.blocks import Block, BlockReader, RowRange
+from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows
 from alexnet.evaluate.evaluation import Evaluation, read_predictions
 from alexnet.figures.panel import Guess, best_guesses, choose_rows
 from alexnet.figures.thinning import Curve, curve_of, evenly
@@ -28,6 +28,7 @@ from pipelines.recipe import Recipe
 from pipelines.timeline import CommandNote, read_notes
 from preprocessing.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, Reject, Split
+from preprocessing.dataset.stored import encode_jpeg
 
 MOST_FRAMES: Final = 20
 """Pictures of the filters over time that MLflow gets."""
@@ -226,13 +227,19 @@ def _panel(
 
 
 def _stored_images(dataset: ObjectStore, manifest: Manifest, rows: Sequence[int]) -> list[bytes]:
-    """Read some rows of the val split, ascending, as the JPEGs that they are."""
-    reader = BlockReader(dataset, manifest.val.shards, manifest.rows_per_group)
+    """Read some rows of the val split, ascending, as JPEGs of what evaluation saw."""
+    reader = BlockReader(dataset, manifest)
     try:
         places = [place_of(manifest.val, row) for row in rows]
-        return [reader.read(Block((place,))).jpegs[0].tobytes() for place in places]
+        return [_as_jpeg(reader.read(Block((place,))), manifest) for place in places]
     finally:
         reader.close()
+
+
+def _as_jpeg(rows: StoredRows, manifest: Manifest) -> bytes:
+    if (manifest.shape, manifest.encoding) == ("square", "jpeg"):
+        return rows.jpegs[0].tobytes()
+    return encode_jpeg(rows.decode()[0], quality=90)
 
 
 def place_of(split: Split, row: int) -> RowRange:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from infra.canonical import canonical_json, digest_of
 from infra.commit import Frozen, StoredObject, check_listing, read_receipt
 from infra.store import ObjectStore
+from preprocessing.dataset.stored import EncodingName, ShapeName
 from preprocessing.errors import ManifestError
 
 MANIFEST = "manifest.json"
@@ -35,6 +36,8 @@ class Shard(StoredObject):
     stop: Count
     holes: tuple[int, ...] = ()
     """Sample ids that were rejected at render, ascending."""
+    pixels_sha256: str | None = None
+    """Hex SHA-256 of the rows' sizes and pixels before encoding: the same under other encoders."""
 
     @model_validator(mode="after")
     def _holes_are_inside(self) -> "Shard":
@@ -91,7 +94,10 @@ class Manifest(Frozen):
     """What the folder is named by: digest of the options and of the archives' indexes."""
     num_classes: Annotated[int, Field(ge=1)]
     height_px: Annotated[int, Field(ge=1)]
+    """Of the square that statistics and evaluation are of; the shorter side of a stored image."""
     width_px: Annotated[int, Field(ge=1)]
+    shape: ShapeName = "square"
+    encoding: EncodingName = "jpeg"
     rows_per_group: Annotated[int, Field(ge=1)]
     train: Split
     val: Split

@@ -18,8 +18,10 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 90_000_000
 """Images of more pixels are refused unread: the largest of ImageNet has under 21 million."""
+MAX_SIDE_PX: Final = 65_535
+"""Longer images are no JPEG."""
 EXIF_WINDOW: Final = 64 * 1024
-FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """What is opened, MPO as JPEG. Pillow knows more, and would start Ghostscript for an EPS."""
 _PILLOW_ERRORS: Final = (
     UnidentifiedImageError,
@@ -60,8 +62,8 @@ def to_square(pixels: Pixels, side_px: int) -> Pixels:
     """
     height, width = pixels.shape[:2]
     short = min(height, width)
-    if (height, width) == (side_px, side_px):
-        return pixels
+    if short == side_px:
+        return central_square(pixels)
     top, left = (height - short) / 2, (width - short) / 2
     resized = Image.fromarray(pixels).resize(
         (side_px, side_px),
@@ -71,25 +73,43 @@ def to_square(pixels: Pixels, side_px: int) -> Pixels:
     return np.asarray(resized)
 
 
-def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    """Encode as a baseline JPEG with 4:2:0 colour."""
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420"
+def to_short_side(pixels: Pixels, side_px: int) -> Pixels:
+    """Scale the shorter side to `side_px` and the longer one with it, as `to_square` scales.
+
+    Raises:
+        ImageRejected: it is so narrow that it would get more than MAX_PIXELS, or be too long for
+            a JPEG.
+    """
+    height, width = pixels.shape[:2]
+    size = scaled_size((height, width), side_px)
+    _refuse_bomb(*size)
+    if max(size) > MAX_SIDE_PX:
+        raise ImageRejected(
+            f"{width}x{height} is too narrow: stored, it would be {max(size):,} pixels long",
+            remedy="store squares, replace the file, or allow rejects",
+        )
+    if size == (height, width):
+        return pixels
+    resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def scaled_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """Return (height, width) once the shorter side is `side_px`."""
+    height, width = size
+    short = min(height, width)
+    return (
+        max(side_px, round(height * side_px / short)),
+        max(side_px, round(width * side_px / short)),
     )
 
 
-def decode_stored(jpeg: bytes | npt.NDArray[np.uint8], into: Pixels | None = None) -> Pixels:
-    """Decode a JPEG of a shard; `into` is a kept buffer of the stored size, to save allocating.
-
-    Raises:
-        ImageRejected: the bytes are damaged.
-    """
-    try:
-        return simplejpeg.decode_jpeg(jpeg, "RGB", buffer=into, strict=True)
-    except ValueError as error:
-        raise ImageRejected(
-            f"a stored JPEG cannot be decoded: {error}", remedy="prepare the dataset again"
-        ) from error
+def central_square(pixels: Pixels) -> Pixels:
+    """View the central square of an image."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
 
 
 def _decode_plain_jpeg(body: bytes) -> Pixels | None:

@@ -28,6 +28,7 @@ FIELDS = (
     pa.field("width", pa.int32(), nullable=False),
 )
 _COLUMNS_READ = ("image.bytes", "label", "sample_id")
+_SIZES = ("height", "width")
 _FOOTER_BYTES = 64 << 10
 """What Arrow reads first of a file: of a shard's end, nearly always the whole footer."""
 
@@ -65,11 +66,15 @@ def open_shard_writer(sink: IO[bytes] | io.RawIOBase, schema: pa.Schema) -> pq.P
 class ShardReader:
     """Random access to the rows of one shard, page checksums verified. Close it after use.
 
+    Args:
+        sizes: read the columns height and width too.
+
     Raises:
         ShardCorrupt: it is missing or damaged, or has not the rows and columns it should have.
     """
 
-    def __init__(self, store: ObjectStore, shard: Shard) -> None:
+    def __init__(self, store: ObjectStore, shard: Shard, *, sizes: bool = False) -> None:
+        self._columns = [*_COLUMNS_READ, *(_SIZES if sizes else ())]
         self._shard = shard
         self._where = f"{store.uri}/{shard.path}"
         self._remote: RangeFile | None = None
@@ -81,14 +86,17 @@ class ShardReader:
             self._check()
 
     def read_groups(self, groups: Sequence[int]) -> pa.Table:
-        """Read whole row groups, in the order given: columns image.bytes, label, sample_id.
+        """Read whole row groups, in the order given.
+
+        Returns:
+            Columns image.bytes, label, sample_id; height and width if they were asked for.
 
         Raises:
             ShardCorrupt: the bytes are damaged.
         """
         with _corruption_named(self._where), self._fetched(groups):
             return self._file.read_row_groups(
-                list(groups), columns=list(_COLUMNS_READ), use_threads=False
+                list(groups), columns=self._columns, use_threads=False
             )
 
     @contextmanager
@@ -120,7 +128,7 @@ class ShardReader:
         """Return where the columns that are read lie, from the first to the last."""
         row_group = self._file.metadata.row_group(group)
         columns = [row_group.column(i) for i in range(row_group.num_columns)]
-        read = [column for column in columns if column.path_in_schema in _COLUMNS_READ]
+        read = [column for column in columns if column.path_in_schema in self._columns]
         start = min(column.data_page_offset for column in read)
         stop = max(column.data_page_offset + column.total_compressed_size for column in read)
         return start, stop
@@ -132,7 +140,7 @@ class ShardReader:
                 f"it has {metadata.num_rows} rows, the manifest names {self._shard.num_rows}"
             )
         there = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
-        for name in _COLUMNS_READ:
+        for name in self._columns:
             if name not in there:
                 raise pa.ArrowInvalid(f"it has no column {name}")
 
@@ -174,5 +182,7 @@ class _corruption_named:
         else:
             return
         raise ShardCorrupt(
-            problem, remedy="delete its dataset's folder and run `alexnet prepare` again"
+            problem,
+            remedy="make it anew with the recipe and settings it was prepared with:"
+            " `alexnet prepare RECIPE --repair`",
         ) from error

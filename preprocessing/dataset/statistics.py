@@ -94,9 +94,15 @@ class PixelSums:
     def add(self, pixels: npt.NDArray[np.uint8], label: int) -> None:
         """Add one image, (height, width, 3)."""
         np.add(self.image_sum, pixels, out=self.image_sum)
-        # Integers below 2**53 are exact in float64, whose matrix product is the fast one.
-        flat = pixels.reshape(-1, 3).astype(np.float64)
-        np.add(self.product_sum, (flat.T @ flat).astype(np.int64), out=self.product_sum)
+        # Integers below 2**53 are exact in float64. Six dot products of whole planes take a third
+        # of the time of one matrix product so narrow (docs/experiments.md).
+        planes = np.ascontiguousarray(pixels.reshape(-1, 3).T, dtype=np.float64)
+        for i in range(3):
+            for j in range(i, 3):
+                product = int(planes[i] @ planes[j])
+                self.product_sum[i, j] += product
+                if i != j:
+                    self.product_sum[j, i] += product
         self.class_counts[label] += 1
 
     def merge(self, other: "PixelSums") -> None:

@@ -16,9 +16,9 @@ from infra.commit import write_object
 from infra.store import FolderStore
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, Shard, Split
-from preprocessing.dataset.pixels import encode_jpeg
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
 from preprocessing.dataset.statistics import PixelSums, finish
+from preprocessing.dataset.stored import encode_jpeg
 
 STORED_PX, CROP_PX, NUM_CLASSES, ROWS_PER_GROUP = 48, 40, 7, 32
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.bare_decode import BareLoop, BareOrder, BareWork
-from preprocessing.dataset.pixels import decode_stored, encode_jpeg
+from preprocessing.dataset.stored import decode_stored, encode_jpeg
 
 STORED_PX, CROP_PX, ROWS = 24, 16, 5
 

@@ -206,7 +206,7 @@ def one_thread() -> Iterator[None]:
 def test_what_an_evaluation_counts(tiny_training: Any) -> None:
     """Of fresh weights on random images. A close call may tip on another processor."""
     manifest, trained = tiny_training.manifest, tiny_training.trained
-    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    reader = BlockReader(tiny_training.store, manifest)
     evaluator = BlockEvaluator(
         reader, trained.load_model(), trained.load_augment(), crop_px=40, ten_crop=True
     )

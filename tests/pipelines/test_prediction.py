@@ -18,7 +18,7 @@ from infra.errors import DataError, RecipeError, StoreError
 from infra.store import FolderStore
 from infra.tracking.run_note import FOLDER, RunNote
 from pipelines.prediction import Predictions, predict_images
-from preprocessing.dataset.pixels import encode_jpeg
+from preprocessing.dataset.stored import encode_jpeg
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from preprocessing.dataset.labels import make_classes
-from preprocessing.dataset.pixels import decode_stored
 from preprocessing.dataset.schema import ShardReader
+from preprocessing.dataset.stored import decode_stored
 from preprocessing.drawn_images import draw_jpeg, generator
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing, ShardCorrupt
 from preprocessing.members import Member, Members
@@ -51,9 +51,7 @@ def job_of(source: ObjectStore, target: ObjectStore, wnids: Sequence[str], px: i
         source=source,
         target=target,
         classes=make_classes({wnid: f"thing {wnid}" for wnid in wnids}),
-        stored_px=px,
-        quality=95,
-        rows_per_group=4,
+        options=PrepareSettings(stored_px=px, quality=95, rows_per_group=4, rows_per_shard=8),
     )
 
 

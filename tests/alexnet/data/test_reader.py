@@ -27,7 +27,7 @@ from alexnet.data.reader import (
 )
 from alexnet.settings import ResizedCrop
 from infra.store import FolderStore
-from preprocessing.dataset.pixels import decode_stored
+from preprocessing.dataset.stored import decode_stored
 from preprocessing.errors import ShardCorrupt
 
 SIDE_PX, BATCH = 40, 40

@@ -29,7 +29,7 @@ def test_blocks_are_read_across_shards_and_groups(tiny_training: Any) -> None:
     manifest = tiny_training.manifest
     blocks = plan_blocks(manifest.val)
     assert [block.count for block in blocks] == [64, 64, 22]
-    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    reader = BlockReader(tiny_training.store, manifest)
     ids = np.concatenate([reader.read(block).sample_ids for block in blocks])
     images = reader.read(blocks[1]).decode()
     reader.close()

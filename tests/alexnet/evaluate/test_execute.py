@@ -98,7 +98,7 @@ def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_train
 
 def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_training: Any) -> None:
     manifest = tiny_training.manifest
-    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    reader = BlockReader(tiny_training.store, manifest)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -12,7 +12,7 @@ from alexnet.release.bulk import ANSWERS, BulkPredictor
 from alexnet.release.inputs import find_pieces
 from alexnet.release.predictor import Predictor
 from infra.errors import DataError
-from preprocessing.dataset.pixels import encode_jpeg
+from preprocessing.dataset.stored import encode_jpeg
 
 
 def picture(seed: int) -> bytes:

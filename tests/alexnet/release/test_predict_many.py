@@ -13,7 +13,7 @@ from alexnet.release.inputs import find_pieces
 from alexnet.release.predict_many import _from_plan, _to_plan, plan_pool, predict_many
 from infra.errors import DataError
 from infra.ray_runtime import Node, Resources
-from preprocessing.dataset.pixels import encode_jpeg
+from preprocessing.dataset.stored import encode_jpeg
 
 
 @pytest.fixture

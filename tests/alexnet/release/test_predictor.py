@@ -28,7 +28,7 @@ def test_stored_jpegs_get_the_answers_of_evaluation(
     predictor: Predictor, tiny_training: Any, view: Any
 ) -> None:
     manifest = tiny_training.manifest
-    reader = BlockReader(tiny_training.store, manifest.val.shards, manifest.rows_per_group)
+    reader = BlockReader(tiny_training.store, manifest)
     rows = reader.read(plan_blocks(manifest.val)[0])
     reader.close()
     trained = tiny_training.trained

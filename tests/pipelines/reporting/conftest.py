@@ -115,7 +115,7 @@ def evaluated_run(tiny_training: Any, tmp_path_factory: pytest.TempPathFactory) 
     checkpoint = run.child(f"checkpoints/{receipt.name}")
     trained = trained_network(checkpoint, dataset, manifest)
     evaluator = BlockEvaluator(
-        BlockReader(dataset, manifest.val.shards, manifest.rows_per_group),
+        BlockReader(dataset, manifest),
         trained.load_model(),
         trained.load_augment(),
         crop_px=trained.augment.crop_px,
