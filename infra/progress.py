@@ -2,13 +2,21 @@
 
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Protocol
 
 ProgressReport = Callable[[int, int], None]
 """Called with (images done, images in all) as a stage goes on."""
 
 
-def no_progress(done: int, total: int) -> None:
+class NotedReport(Protocol):
+    """A ProgressReport that also takes a few words on what else there is to say."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+        ...
+
+
+def no_progress(done: int, total: int, note: str = "") -> None:
     """Report nothing."""
 
 
@@ -29,14 +37,14 @@ class StatusLine:
         self._first: tuple[float, int] | None = None
         self._written_at = clock() if not stream.isatty() else float("-inf")
 
-    def __call__(self, done: int, total: int) -> None:
-        """Take note of the position; write it when it is time."""
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Take in the position; write it when it is time."""
         now = self._clock()
         if self._first is None:
             self._first = (now, done)
         if now - self._written_at >= self._interval_s:
             self._written_at = now
-            self._write(self.text(done, total, now))
+            self._write(self.text(done, total, now) + (f"  {note}" if note else ""))
 
     def text(self, done: int, total: int, now: float) -> str:
         """Return the line for a position at a time of the clock."""

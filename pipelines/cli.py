@@ -66,6 +66,29 @@ FolderOption = Annotated[
     ),
 ]
 
+PreparedRecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RECIPE]", help="A shipped recipe's name, or a YAML file. [default: alexnet-2012]"
+    ),
+]
+VerifyOption = Annotated[
+    str | None,
+    typer.Option("--verify", metavar="URI", help="Only check a dataset: all bytes and rows."),
+]
+RepairOption = Annotated[
+    bool, typer.Option("--repair", help="Check it first, and make anew what is damaged.")
+]
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
+]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests.")
+]
+CleanOption = Annotated[
+    bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
+]
+
 
 @app.command()
 def demo(
@@ -105,18 +128,53 @@ def run(
 
 @app.command()
 def prepare(
-    recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE]", help="A shipped recipe's name, or a YAML file.")
-    ] = "alexnet-2012",
+    recipe: PreparedRecipeArgument = None,
     overrides: SetOption = [],  # noqa: B006
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
     from_folder: FolderOption = None,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="URI", help="Only check a dataset: all bytes and rows."),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Check it first, and make anew what is damaged.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
+    ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests."),
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
+    ] = False,
 ) -> None:
-    """Turn the archives into a dataset."""
+    """Turn the archives into a dataset; check, mend or foresee one; clean up."""
+    from pipelines import dataset_care as care
+
     overrides = [*folder_overrides(from_folder), *overrides]
-    _run(recipe, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
+    chosen = {
+        "--verify": verify is not None,
+        "--repair": repair,
+        "--estimate": estimate,
+        "--clean": clean,
+    }
+    care.refuse_contradictions(chosen, deep=deep, recipe=recipe, overrides=overrides)
+    name, place = recipe or "alexnet-2012", workspace_or_default(workspace)
+    with _interruptible("all that was finished is kept", "run the same command again"):
+        if verify is not None:
+            raise typer.Exit(int(care.verify(verify, deep=deep, as_json=as_json)))
+        if clean:
+            care.clean(place, as_json=as_json)
+        elif estimate:
+            care.estimate(name, overrides, workspace=place, as_json=as_json)
+        elif repair:
+            care.repair(name, overrides, place, tracking_uri, deep=deep, as_json=as_json)
+        else:
+            _run(name, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
 
 
 def _add_step_command(step: str, description: str) -> None:

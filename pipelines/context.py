@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from infra.errors import RecipeError, StoreError
 from infra.nodes import check_nodes_share
-from infra.progress import ProgressReport, StatusLine
+from infra.progress import NotedReport, StatusLine
 from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_job, ray_session
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
@@ -50,7 +50,7 @@ class Context:
         return resources
 
     @contextmanager
-    def progress(self, stage: str) -> Iterator[ProgressReport]:
+    def progress(self, stage: str) -> Iterator[NotedReport]:
         """Show a stage's progress while the block runs."""
         line = StatusLine(stage, self.stream)
         try:

@@ -17,13 +17,14 @@ def tracking_or_environment(given: str | None) -> str | None:
 
 
 def folder_overrides(folder: str | None) -> list[str]:
-    """Return the overrides that put a folder per class in the place of a recipe's archives."""
+    """Return the overrides that put a folder per class in the place of a recipe's images."""
     from pipelines.recipe_yaml import slug_of
+    from preprocessing.settings import SOURCES
 
     if folder is None:
         return []
     return [
-        "dataset.archives=null",
+        *(f"dataset.{source}=null" for source in SOURCES if source != "folder"),
         # JSON is YAML: whatever letters the path holds.
         f"dataset.folder={json.dumps(folder, ensure_ascii=False)}",
         f"dataset.name={slug_of(folder)}",

@@ -43,6 +43,7 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
 
 def _dataset(store: ObjectStore) -> dict[str, Any]:
     from pipelines.prepare import Dataset, dataset_fields
+    from pipelines.shuffle_quality import shuffle_quality
     from preprocessing.dataset.manifest import open_dataset
 
     manifest = open_dataset(store)
@@ -50,9 +51,12 @@ def _dataset(store: ObjectStore) -> dict[str, Any]:
         "name": manifest.name,
         "key": manifest.key,
         "stored_px": [manifest.height_px, manifest.width_px],
+        "shape": manifest.shape,
+        "encoding": manifest.encoding,
         "rows_per_group": manifest.rows_per_group,
         "num_shards": {"train": len(manifest.train.shards), "val": len(manifest.val.shards)},
         "made_with": manifest.made_with,
+        "class_entropy_bits": shuffle_quality(store, manifest),
     }
     return {"kind": "dataset", **dataset_fields(Dataset(store, manifest)), **options}
 

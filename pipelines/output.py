@@ -12,7 +12,14 @@ from infra.tracking.place import TrackingPlace
 from pipelines.links import look_command, run_link
 from pipelines.recipe import Recipe
 from pipelines.recipe_yaml import recipe_text, shipped_recipes
-from pipelines.tables import comparison_text, predictions_text, rejected_text, runs_text
+from pipelines.tables import (
+    cleaning_text,
+    comparison_text,
+    predictions_text,
+    rejected_text,
+    runs_text,
+    verification_text,
+)
 from pipelines.workflow import Outcome
 
 
@@ -92,17 +99,41 @@ def print_recipe(recipe: Recipe, *, as_json: bool) -> None:
     print_fields(recipe.model_dump(mode="json"), as_json=as_json)
 
 
+def print_verification(
+    fields: dict[str, Any], error: ProjectError | None, *, as_json: bool
+) -> None:
+    """Print what a check of a dataset found; as JSON one document, the error in it if any."""
+    if as_json:
+        _print_json(fields if error is None else fields | _error_fields(error))
+    else:
+        _print_text(verification_text(fields))
+    if error is not None:
+        print_error(error, as_json=False)
+
+
+def print_cleaning(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what was removed from a workspace."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(cleaning_text(fields))
+
+
 def print_error(error: ProjectError, *, as_json: bool) -> None:
     """Print a deliberate failure: one message, what to do, no traceback."""
     if as_json:
-        described = {
-            "type": type(error).__name__,
-            "message": error.problem,
-            "remedy": error.remedy,
-            "exit_code": int(error.exit_code),
-        }
-        _print_json({"error": described})
+        _print_json(_error_fields(error))
     sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
+
+
+def _error_fields(error: ProjectError) -> dict[str, Any]:
+    described = {
+        "type": type(error).__name__,
+        "message": error.problem,
+        "remedy": error.remedy,
+        "exit_code": int(error.exit_code),
+    }
+    return {"error": described}
 
 
 def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:

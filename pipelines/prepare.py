@@ -1,11 +1,13 @@
 """Stages 1 to 5: the archives become a committed dataset."""
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
+from pipelines.tables import built_text
 from pipelines.workflow import Step
 from preprocessing.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, read_manifest
@@ -40,16 +42,20 @@ class PrepareStep(Step[Dataset]):
     def check_cluster(self) -> None:
         """Refuse a cluster whose nodes do not all see the archives."""
         if len(self.context.cluster.nodes) > 1:
-            check_nodes_see(self._index.store, self._index.sources[0].name)
+            check_nodes_see(self._index.store, self._index.an_archive)
 
     def find(self) -> Dataset | None:
         """Find the committed dataset; its bytes are compared if the archives look changed."""
         return self._prepared() if read_manifest(self.folder()) is not None else None
 
     def make(self) -> Dataset:
-        """Render and commit."""
+        """Render and commit; say what came of it."""
         _ = self.context.cluster
-        return self._prepared()
+        started_s = time.monotonic()
+        built = self._prepared()
+        text = built_text(dataset_fields(built), elapsed_s=time.monotonic() - started_s)
+        self.context.say(f"{self.name}: {text}")
+        return built
 
     def fields(self, product: Dataset) -> dict[str, Any]:
         """Return what `--json` shows."""
@@ -74,5 +80,7 @@ def dataset_fields(dataset: Dataset) -> dict[str, Any]:
         "num_classes": manifest.num_classes,
         "train": {"count": manifest.train.count},
         "val": {"count": manifest.val.count},
+        "num_shards": len(manifest.train.shards) + len(manifest.val.shards),
+        "size_bytes": sum(item.size_bytes for item in manifest.objects()),
         "rejects": [reject.model_dump(mode="json") for reject in rejects],
     }

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+MOST_REJECTS: Final = 20
+"""Lines about images that a build could not use."""
 _LONGEST: Final = 100
 """Characters to which a column of paths is aligned; a longer path pushes its line to the right."""
 
@@ -65,6 +67,45 @@ def comparison_text(fields: dict[str, Any]) -> str:
     return f"{text}\n\ncompare  {fields['link']}{look}"
 
 
+def built_text(fields: dict[str, Any], *, elapsed_s: float) -> str:
+    """Write what a build came to, and up to MOST_REJECTS of the images it could not use."""
+    count, rejects = fields["train"]["count"] + fields["val"]["count"], fields["rejects"]
+    what = "reject" if len(rejects) == 1 else "rejects"
+    text = (
+        f"{count:,} images in {fields['num_shards']:,} shards, {_bytes(fields['size_bytes'])};"
+        f" {count / max(elapsed_s, 1e-9):,.0f} images/s; {len(rejects):,} {what}"
+    )
+    rows = [
+        (f"  {item['split']} {item['sample_id']}", item["archive"], item["member"], item["reason"])
+        for item in rejects[:MOST_REJECTS]
+    ]
+    more = len(rejects) - len(rows)
+    return "\n".join(
+        [text, *columns_text(rows).splitlines(), *([f"  and {more:,} more"] if more else [])]
+    )
+
+
+def verification_text(fields: dict[str, Any]) -> str:
+    """Write what was checked, and one line a problem."""
+    looked = "every byte, row and image" if fields["deep"] else "every byte and row"
+    facts = [
+        ("dataset", fields["uri"]),
+        ("checked", f"{looked}: {fields['num_shards']:,} shards, {fields['num_rows']:,} images,"
+         f" {_bytes(fields['size_bytes'])}"),
+        ("result", f"{len(fields['problems']):,} problems" if fields["problems"] else "whole"),
+    ]  # fmt: skip
+    problems = [(item["path"], item["problem"]) for item in fields["problems"]]
+    return "\n".join([columns_text(facts), *(["", columns_text(problems)] if problems else [])])
+
+
+def cleaning_text(fields: dict[str, Any]) -> str:
+    """Write one line a thing that was removed, what was left alone and why, and the sum."""
+    removed = [(item["path"], _bytes(item["size_bytes"])) for item in fields["removed"]]
+    kept = [(item["path"], f"left alone: {item['reason']}") for item in fields["kept"]]
+    total = f"{fields['num_removed']:,} files removed, {_bytes(fields['size_bytes'])}"
+    return "\n".join([*columns_text([*removed, *kept]).splitlines(), total])
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
     """Align all columns but the last of each row."""
     rows = list(rows)
@@ -92,3 +133,13 @@ def _plain(value: str | None) -> str:
 
 def _metric(value: float | str | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else _plain(value)
+
+
+def _bytes(count: int) -> str:
+    """Write a size as people read it: 1.4 GB."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

@@ -6,8 +6,6 @@
 Names that begin with a dot are passed over.
 """
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from infra.store import FolderStore, ObjectInfo, ObjectStore
 from preprocessing.archives import SourceFile
 from preprocessing.errors import ArchiveMissing
 from preprocessing.members import Member, Members, SplitName
+from preprocessing.names import is_utf8
+from preprocessing.splits import split_by_key
 
 _LAYOUT = "lay it out as train/<class>/… and val/<class>/…, or as <class>/…"
 
@@ -66,30 +66,15 @@ def _class_folders(
     for key, info in infos.items():
         if not key.startswith(prefix):
             continue
+        if not is_utf8(key):
+            raise DataError(
+                f"{store.uri}: {key!r} has a name that is not UTF-8", remedy="rename it"
+            )
         wnid, slash, _ = key.removeprefix(prefix).partition("/")
         if not slash:
             raise DataError(f"{store.uri}/{key} is in no class's folder", remedy=_LAYOUT)
         members.append(Member(split, key, key, 0, info.size_bytes, wnid))
     return members
-
-
-def split_by_key(members: Iterable[Member], seed: int, val_fraction: float) -> list[Member]:
-    """Give the val split its share of each class: the first by sha256(seed/val/name).
-
-    At least one image of a class with two or more, never all of them.
-    """
-    by_class: defaultdict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        by_class[member.wnid].append(member)
-    result: list[Member] = []
-    for group in by_class.values():
-        group.sort(key=lambda m: hashlib.sha256(f"{seed}/val/{m.name}".encode()).digest())
-        num_val = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
-        result += [
-            Member("val" if i < num_val else "train", m.archive, m.name, 0, m.size_bytes, m.wnid)
-            for i, m in enumerate(group)
-        ]
-    return result
 
 
 def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:

@@ -6,7 +6,9 @@ version (mtime, ETag) stay what they were.
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Final
 
 import pyarrow as pa
@@ -23,10 +25,11 @@ from infra.commit import (
 )
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore, is_remote
-from preprocessing.archives import SourceFile, TarMember, walk_tar
+from preprocessing.archives import SourceFile
 from preprocessing.errors import ArchiveCorrupt
+from preprocessing.tar import BLOCK, TarMember, walk_tar
 
-INDEX_VERSION: Final = 1
+INDEX_VERSION: Final = 2
 """Goes up when the same archive would give another index."""
 COLUMNS: Final = pa.schema(
     [
@@ -36,15 +39,16 @@ COLUMNS: Final = pa.schema(
         ("inner", pa.string()),  # stem of the tar inside the archive; empty where there is none
     ]
 )
+_MEMBERS_AT_ONCE: Final = 1 << 16
 
 log = logging.getLogger(__name__)
 
 
 class IndexReceipt(Frozen):
-    """An index that exists: of which archive, and its table."""
+    """An index that exists: of which archives, and its table."""
 
     uri: str
-    source: SourceFile
+    sources: tuple[SourceFile, ...]
     num_members: int
     table: StoredObject
 
@@ -62,33 +66,54 @@ def archive_index(
         ObjectCorrupt: the kept index is damaged.
     """
     key = digest_of([INDEX_VERSION, f"{store.uri}/{source.name}", source.model_dump(), nested])
+    return kept_or_scanned(
+        workspace, key, store, (source,), lambda: scan_archive(store, source, nested=nested)
+    )
+
+
+def kept_or_scanned(
+    workspace: ObjectStore,
+    key: str,
+    store: ObjectStore,
+    sources: tuple[SourceFile, ...],
+    scan: Callable[[], pa.Table],
+) -> pa.Table:
+    """Return the index that the workspace keeps under a key, else make and keep it.
+
+    Args:
+        key: digest of all that decides the index, the sources' versions included.
+
+    Raises:
+        ObjectCorrupt: the kept index is damaged.
+    """
     folder = workspace.child(f"indexes/{key}")
     kept = _kept_index(folder)
     if kept is not None:
         return kept
     started_at = time.monotonic()
-    table = scan_archive(store, source, nested=nested)
-    _keep(folder, store.uri, source, table)
-    elapsed_s = time.monotonic() - started_at
+    table = scan()
+    _keep(folder, store.uri, sources, table)
     log.info(
-        "archive_indexed name=%s num_members=%d elapsed_s=%.1f",
-        source.name,
+        "archives_indexed name=%s num_archives=%d num_members=%d elapsed_s=%.1f",
+        sources[0].name,
+        len(sources),
         table.num_rows,
-        elapsed_s,
+        time.monotonic() - started_at,
     )
     return table
 
 
 def scan_archive(store: ObjectStore, source: SourceFile, *, nested: bool) -> pa.Table:
     """Walk an archive's headers; see `archive_index`."""
-    outer = list(walk_tar(store, source.name, 0, source.size_bytes))
     if not nested:
-        tables = [_table(outer, "")]
+        table = _table(walk_tar(store, source.name, 0, source.size_bytes), "")
     else:
+        # A tar of tars has few headers, far apart: what is read ahead would be read for nothing.
+        outer = list(walk_tar(store, source.name, 0, source.size_bytes, read_ahead_bytes=BLOCK))
         # A remote store answers many requests at once; on a disk, threads only share one lock.
         with ThreadPoolExecutor(max_workers=8 if is_remote(store) else 1) as threads:
             tables = list(threads.map(lambda tar: _scan_inner(store, source.name, tar), outer))
-    table = pa.concat_tables(tables) if tables else COLUMNS.empty_table()
+        table = pa.concat_tables([COLUMNS.empty_table(), *tables])
     if table.num_rows == 0:
         raise ArchiveCorrupt(
             f"{store.uri}/{source.name} holds no members", remedy="download the archive again"
@@ -102,20 +127,23 @@ def _scan_inner(store: ObjectStore, key: str, tar: TarMember) -> pa.Table:
             f"{store.uri}/{key}: member {tar.name!r} is no tar of a class",
             remedy="name the official archive, which holds one nXXXXXXXX.tar a class",
         )
-    members = list(walk_tar(store, key, tar.start, tar.start + tar.size_bytes, inner=tar.name))
+    members = walk_tar(store, key, tar.start, tar.start + tar.size_bytes, inner=tar.name)
     return _table(members, tar.name.rpartition("/")[2].removesuffix(".tar"))
 
 
-def _table(members: list[TarMember], inner: str) -> pa.Table:
-    return pa.table(
-        {
+def _table(walk: Iterable[TarMember], inner: str) -> pa.Table:
+    """Put a walk into columns, piece by piece: they take a third of what the members would."""
+    walk = iter(walk)
+    tables = [COLUMNS.empty_table()]
+    while members := list(islice(walk, _MEMBERS_AT_ONCE)):
+        columns = {
             "name": [member.name for member in members],
             "start": [member.start for member in members],
             "size_bytes": [member.size_bytes for member in members],
             "inner": [inner] * len(members),
-        },
-        schema=COLUMNS,
-    )
+        }
+        tables.append(pa.table(columns, schema=COLUMNS))
+    return pa.concat_tables(tables)
 
 
 def _kept_index(folder: ObjectStore) -> pa.Table | None:
@@ -130,7 +158,7 @@ def _kept_index(folder: ObjectStore) -> pa.Table | None:
     return read_parquet(read_object(folder, receipt.table))
 
 
-def _keep(folder: ObjectStore, uri: str, source: SourceFile, table: pa.Table) -> None:
+def _keep(folder: ObjectStore, uri: str, sources: tuple[SourceFile, ...], table: pa.Table) -> None:
     written = write_object(folder, "index.parquet", parquet_bytes(table))
-    receipt = IndexReceipt(uri=uri, source=source, num_members=table.num_rows, table=written)
+    receipt = IndexReceipt(uri=uri, sources=sources, num_members=table.num_rows, table=written)
     commit_receipt(folder, "index.json", receipt.model_dump_json().encode())

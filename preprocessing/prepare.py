@@ -1,23 +1,34 @@
 """Stages 3 to 5 in one call: an index becomes a committed dataset, or finds the one there is."""
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from infra.canonical import digest_of
-from infra.progress import ProgressReport, no_progress
+from infra.errors import ObjectCorrupt
+from infra.progress import NotedReport, no_progress
 from infra.store import ObjectStore
 from preprocessing.commit import check_rejects, commit_dataset, read_rejects
-from preprocessing.dataset.manifest import Manifest, open_dataset, read_manifest
+from preprocessing.dataset.manifest import MEMBERS, Manifest, open_dataset, read_manifest
 from preprocessing.errors import ManifestError
 from preprocessing.execute import render_shards
 from preprocessing.identity import check_source, forget_source, record_source
 from preprocessing.plan import PlannedShard, plan_split
 from preprocessing.render import RenderJob
+from preprocessing.repair import repair_objects
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.source import DatasetIndex
+from preprocessing.verify import Verification, find_dataset
+from preprocessing.verify_files import Problem
+from preprocessing.versions import warn_of_other_versions
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Goes up when the same archives and options would give other bytes."""
+
+REPAIR: Final = (
+    "make what is damaged anew with the same recipe and settings: `alexnet prepare … --repair`"
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +52,7 @@ def prepare_dataset(
     dataset: DatasetSettings,
     prepare: PrepareSettings,
     workspace: ObjectStore,
-    progress: ProgressReport = no_progress,
+    progress: NotedReport = no_progress,
 ) -> Manifest:
     """Build and commit the dataset of an index, or reuse the committed one. Ray must be up.
 
@@ -56,11 +67,51 @@ def prepare_dataset(
     if read_manifest(store) is None:
         manifest = _build(index, dataset.name, key, prepare, store, progress)
     else:
-        manifest = open_dataset(store)
-        check_rejects(read_rejects(store, manifest), prepare.max_rejects)
-        check_source(store, manifest, index, progress)
+        with _repair_named():
+            manifest = open_dataset(store)
+            warn_of_other_versions(store.uri, manifest)
+            check_rejects(read_rejects(store, manifest), prepare.max_rejects)
+            check_source(store, manifest, index, progress)
     _check_fingerprint(manifest, dataset.fingerprint, store.uri)
     return manifest
+
+
+def repair_dataset(
+    index: DatasetIndex,
+    prepare: PrepareSettings,
+    store: ObjectStore,
+    found: Verification,
+    progress: NotedReport = no_progress,
+) -> list[str]:
+    """Make anew what a verification found damaged, and return its paths. Ray must be up.
+
+    The manifest stays as it is, and so does the fingerprint.
+
+    Args:
+        store: the folder of the committed dataset of this index; its lease is held.
+        found: what `verify_dataset` returned.
+
+    Raises:
+        ManifestError: what is made here has other bytes than the manifest names, or the manifest
+            contradicts what it names; all that can be mended is mended before.
+        DataError: the archives hold other images than the dataset was made from.
+    """
+    manifest = find_dataset(store)
+    damaged = {item.path for item in found.problems if item.is_damage}
+    if damaged:
+        if MEMBERS not in damaged:
+            check_source(store, manifest, index, progress)
+        repair_objects(
+            _job_of(index, prepare, store),
+            plan_dataset(index, prepare),
+            manifest,
+            damaged,
+            parallelism=prepare.parallelism,
+            progress=progress,
+        )
+        log.info("dataset_repaired uri=%s num_objects=%d", store.uri, len(damaged))
+    _refuse_contradictions(store, [item for item in found.problems if not item.is_damage])
+    return sorted(damaged)
 
 
 def plan_dataset(index: DatasetIndex, prepare: PrepareSettings) -> tuple[PlannedShard, ...]:
@@ -78,16 +129,9 @@ def _build(
     key: str,
     prepare: PrepareSettings,
     store: ObjectStore,
-    progress: ProgressReport,
+    progress: NotedReport,
 ) -> Manifest:
-    job = RenderJob(
-        source=index.store,
-        target=store,
-        classes=index.classes,
-        stored_px=prepare.stored_px,
-        quality=prepare.quality,
-        rows_per_group=prepare.rows_per_group,
-    )
+    job = _job_of(index, prepare, store)
     plan = plan_dataset(index, prepare)
     receipts = render_shards(
         job,
@@ -115,6 +159,29 @@ def _build(
         manifest.fingerprint,
     )
     return manifest
+
+
+def _job_of(index: DatasetIndex, prepare: PrepareSettings, store: ObjectStore) -> RenderJob:
+    return RenderJob(source=index.store, target=store, classes=index.classes, options=prepare)
+
+
+@contextmanager
+def _repair_named() -> Iterator[None]:
+    """Say of a damaged dataset how it is mended."""
+    try:
+        yield
+    except ObjectCorrupt as error:
+        raise ObjectCorrupt(error.problem, remedy=f"{REPAIR}; or restore it from a copy") from error
+
+
+def _refuse_contradictions(store: ObjectStore, problems: Sequence[Problem]) -> None:
+    if problems:
+        lines = [f"  {item.path}: {item.problem}" for item in problems]
+        raise ManifestError(
+            f"{store.uri} has its bytes, and the manifest contradicts them:\n" + "\n".join(lines),
+            remedy="restore manifest.json from a copy, or delete it and run `alexnet prepare`:"
+            " finished shards are not rendered again",
+        )
 
 
 def _check_fingerprint(manifest: Manifest, expected: str | None, uri: str) -> None:

@@ -2,87 +2,83 @@
 
 import re
 from collections.abc import Set
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.canonical import digest_of
 from infra.errors import DataError
 from infra.store import ObjectStore, open_store
 from preprocessing.archives import (
     DEVKIT_ARCHIVE,
     TRAIN_ARCHIVE,
     VAL_ARCHIVE,
-    SourceFile,
     find_archives,
 )
-from preprocessing.dataset.labels import Classes, make_classes
+from preprocessing.cifar import index_cifar
+from preprocessing.dataset.labels import make_classes
+from preprocessing.dataset_index import DatasetIndex
 from preprocessing.devkit import Devkit, read_devkit
 from preprocessing.drawn import ensure_drawn_archives
 from preprocessing.errors import DevkitMismatch
 from preprocessing.folder import index_folder
+from preprocessing.huggingface import index_huggingface
 from preprocessing.index import archive_index
 from preprocessing.members import Members, SplitName
 from preprocessing.settings import DRAWN, DatasetSettings, PrepareSettings
+from preprocessing.webdataset import index_webdataset
 
+__all__ = ["DatasetIndex", "read_index"]
+
+MAX_IMAGE_BYTES: Final = 512 << 20
+"""Of an image file: 90 megapixels without any compression have 360 MB."""
 _VAL_NAME: Final = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 _SAME_RELEASE: Final = (
     f"{DEVKIT_ARCHIVE}, {TRAIN_ARCHIVE} and {VAL_ARCHIVE} must be of the same release"
 )
 
 
-@dataclass(frozen=True)
-class DatasetIndex:
-    """Every image there is, where it lies, and what the classes are."""
-
-    store: ObjectStore
-    """Where the members' archives are."""
-    members: Members
-    classes: Classes
-    sources: tuple[SourceFile, ...]
-    """The files themselves; with their versions they are the source's identity."""
-
-    @cached_property
-    def digest(self) -> str:
-        """Hex SHA-256 of members and classes; the same wherever and whenever the archives are."""
-        return digest_of({"members": self.members.digest(), "classes": self.classes.model_dump()})
-
-    @cached_property
-    def source_digest(self) -> str:
-        """Hex SHA-256 of the files' names, sizes and versions."""
-        return digest_of([source.model_dump() for source in self.sources])
-
-    def count(self, split: SplitName) -> int:
-        """Members of one split."""
-        return len(self.members.of_split(split))
-
-
 def read_index(
     dataset: DatasetSettings, prepare: PrepareSettings, workspace: ObjectStore
 ) -> DatasetIndex:
-    """Index the recipe's images, from indexes kept in the workspace where they still hold.
+    """Index the recipe's images, from what the workspace keeps of them where that still holds.
 
     Raises:
         ArchiveMissing: an archive, or the folder, is not there.
         ArchiveCorrupt: an archive is cut off or is no tar.
         DevkitMismatch: the devkit does not fit the archives.
-        DataError: a folder is not laid out by class, or a name stands twice in a split.
+        DataError: a source is not laid out as it should be, a name stands twice in a split, or a
+            member is too large to be read whole.
     """
-    if dataset.folder is not None:
-        store = open_store(dataset.folder)
-        members, sources = index_folder(store, seed=prepare.seed, val_fraction=prepare.val_fraction)
-        wnids = pc.unique(members.table["wnid"]).to_pylist()
-        index = DatasetIndex(store, members, make_classes({wnid: wnid for wnid in wnids}), sources)
-    elif dataset.archives is None or dataset.archives == DRAWN:
-        index = _index_archives(workspace, ensure_drawn_archives(dataset.drawn, workspace))
-    else:
-        index = _index_archives(workspace, open_store(dataset.archives))
+    index = _index(dataset, prepare, workspace)
     _check_names(index)
+    _check_sizes(index)
     return index
+
+
+def _index(
+    dataset: DatasetSettings, prepare: PrepareSettings, workspace: ObjectStore
+) -> DatasetIndex:
+    match dataset:
+        case DatasetSettings(folder=str(uri)):
+            return _index_folder(open_store(uri), prepare)
+        case DatasetSettings(cifar=str(uri)):
+            return index_cifar(open_store(uri), prepare, workspace)
+        case DatasetSettings(huggingface=str(uri)):
+            return index_huggingface(open_store(uri), prepare, workspace)
+        case DatasetSettings(webdataset=str(uri)):
+            return index_webdataset(open_store(uri), prepare, workspace)
+        case DatasetSettings(archives=str(uri)) if uri != DRAWN:
+            return _index_archives(workspace, open_store(uri))
+        case _:
+            return _index_archives(workspace, ensure_drawn_archives(dataset.drawn, workspace))
+
+
+def _index_folder(store: ObjectStore, prepare: PrepareSettings) -> DatasetIndex:
+    members, sources = index_folder(store, seed=prepare.seed, val_fraction=prepare.val_fraction)
+    wnids = pc.unique(members.table["wnid"]).to_pylist()
+    return DatasetIndex(store, members, make_classes({wnid: wnid for wnid in wnids}), sources)
 
 
 def _index_archives(workspace: ObjectStore, store: ObjectStore) -> DatasetIndex:
@@ -151,3 +147,16 @@ def _check_names(index: DatasetIndex) -> None:
                 f" {twice[0]['values'].as_py()!r} for one",
                 remedy="give every image of a split a name of its own",
             )
+
+
+def _check_sizes(index: DatasetIndex) -> None:
+    """Images are read whole, some at a time; a hole of gigabytes would take all memory."""
+    table = index.members.table
+    large = table.filter(pc.greater(table["size_bytes"], MAX_IMAGE_BYTES))
+    if large.num_rows:
+        row = large.slice(0, 1).to_pylist()[0]
+        raise DataError(
+            f"{index.store.uri}/{row['archive']}: member {row['name']!r} has"
+            f" {row['size_bytes']:,} bytes, too many for an image ({large.num_rows} such in all)",
+            remedy=f"take it out: an image file has {MAX_IMAGE_BYTES:,} bytes at most",
+        )

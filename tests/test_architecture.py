@@ -48,7 +48,8 @@ _EVERYWHERE = {"--set", "--workspace", "--tracking-uri", "--json"}
 COMMANDS = {
     "demo": _EVERYWHERE,
     "run": _EVERYWHERE | {"RECIPE", "--from-folder", "--dry-run"},
-    "prepare": _EVERYWHERE | {"[RECIPE]", "--from-folder"},
+    "prepare": _EVERYWHERE
+    | {"[RECIPE]", "--from-folder", "--verify", "--repair", "--deep", "--estimate", "--clean"},
     "train": _EVERYWHERE | {"RECIPE"},
     "evaluate": _EVERYWHERE | {"RECIPE"},
     "gate": _EVERYWHERE | {"RECIPE"},

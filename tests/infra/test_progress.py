@@ -57,6 +57,13 @@ def test_there_is_no_rate_before_there_is_progress() -> None:
     assert line.text(5, 10, now=3.0).split() == ["train", "5/10"]
 
 
+def test_a_note_stands_behind_the_time_left() -> None:
+    stream, clock = Terminal(), Clock()
+    line = StatusLine("prepare", stream, clock)
+    line(0, 10, "0/2 shards, 0 rejects")
+    assert stream.getvalue().endswith("0/10  0/2 shards, 0 rejects")
+
+
 def test_no_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     no_progress(1, 2)
     assert capsys.readouterr() == ("", "")

@@ -73,5 +73,6 @@ def test_what_is_not_said_is_taken_from_the_environment(monkeypatch: pytest.Monk
 def test_any_folder_name_reaches_the_recipe_as_it_is(folder: str) -> None:
     recipe = pipelines.load_recipe("demo", folder_overrides(folder))
     assert (recipe.dataset.folder, recipe.dataset.archives) == (folder, None)
-    assert yaml.safe_load(folder_overrides(folder)[1].partition("=")[2]) == folder
+    (override,) = (word for word in folder_overrides(folder) if word.startswith("dataset.folder="))
+    assert yaml.safe_load(override.partition("=")[2]) == folder
     assert folder_overrides(None) == []

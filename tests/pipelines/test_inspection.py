@@ -16,6 +16,7 @@ from alexnet.train.checkpoint import list_checkpoints
 from alexnet.train.receipt import commit_training
 from infra.commit import write_object
 from infra.errors import DataError, ObjectCorrupt
+from infra.parquet import parquet_bytes
 from infra.store import FolderStore
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
@@ -53,8 +54,18 @@ def write_dataset(store: FolderStore, tiny_training: Any) -> None:
     body = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([REJECT]), body)
     rejects = write_object(store, "rejects.parquet", body.getvalue())
-    manifest = tiny_training.manifest.model_copy(update={"rejects": rejects})
-    store.write(MANIFEST, manifest.to_bytes())
+    members = write_object(store, "members.parquet", parquet_bytes(members_table(store)))
+    changed = {"rejects": rejects, "members": members}
+    store.write(MANIFEST, tiny_training.manifest.model_copy(update=changed).to_bytes())
+
+
+def members_table(store: FolderStore) -> pa.Table:
+    """The train split's members, the last first, and one of val."""
+    rows = pq.read_table(io.BytesIO(store.read("train/part-0.parquet"))).to_pylist()
+    listed = [("train", row["sample_id"], f"n{row['label']:08}") for row in reversed(rows)]
+    listed.append(("val", 0, "n00000000"))
+    names = ("split", "sample_id", "wnid")
+    return pa.table({name: [row[i] for row in listed] for i, name in enumerate(names)})
 
 
 def test_a_dataset_is_told_as_prepare_tells_it_and_more(
@@ -69,6 +80,11 @@ def test_a_dataset_is_told_as_prepare_tells_it_and_more(
     assert found["num_shards"] == {"train": 1, "val": 2}
     assert found["rejects"][0]["member"] == "ILSVRC2012_val_00000004.JPEG"
     assert len(found["fingerprint"]) == 64
+    mixed = found["class_entropy_bits"]
+    assert [mixed[f"per_{what}"]["num_groups"] for what in ("shard", "row_group")] == [1, 1]
+    # One shard has all there is, in whatever order.
+    assert mixed["per_shard"]["mean_bits"] == mixed["per_shard"]["uniform_mean_bits"] > 1
+    assert mixed["per_global_batch"]["ratio"] == 1
 
 
 def test_a_dataset_that_lacks_a_shard_is_said_to(store: FolderStore, tiny_training: Any) -> None:

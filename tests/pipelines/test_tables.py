@@ -1,6 +1,16 @@
 from typing import Any
 
-from pipelines.tables import comparison_text, predictions_text, rejected_text, runs_text
+import pytest
+
+from pipelines.tables import (
+    built_text,
+    cleaning_text,
+    comparison_text,
+    predictions_text,
+    rejected_text,
+    runs_text,
+    verification_text,
+)
 
 
 def predicted(**changes: Any) -> dict[str, Any]:
@@ -88,3 +98,81 @@ def test_a_comparison_without_a_link_says_why() -> None:
 def test_other_images_under_the_same_name_are_told() -> None:
     runs = [run("demo-1"), run("demo-2", dataset_fingerprint="b" * 64)]
     assert "fingerprint  aaaaaaaaaaaa  bbbbbbbbbbbb" in comparison_text(compared(runs=runs))
+
+
+VERIFIED: dict[str, Any] = {
+    "uri": "/w/datasets/d",
+    "deep": False,
+    "num_shards": 149,
+    "num_rows": 1_331_167,
+    "size_bytes": 38_912_345_678,
+    "problems": [],
+}
+
+
+def test_a_check_says_what_was_looked_at() -> None:
+    assert verification_text(VERIFIED).splitlines() == [
+        "dataset  /w/datasets/d",
+        "checked  every byte and row: 149 shards, 1,331,167 images, 38.9 GB",
+        "result   whole",
+    ]
+    assert "every byte, row and image:" in verification_text({**VERIFIED, "deep": True})
+
+
+def test_a_check_lists_all_problems() -> None:
+    problems = [
+        {"path": "a.parquet", "problem": "is missing"},
+        {"path": "train/b.parquet", "problem": "has 1 bytes, it should have 2"},
+    ]
+    assert verification_text({**VERIFIED, "problems": problems}).splitlines()[2:] == [
+        "result   2 problems",
+        "",
+        "a.parquet        is missing",
+        "train/b.parquet  has 1 bytes, it should have 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2e9, "2.0 GB"), (3e15, "3,000.0 TB")],
+)
+def test_what_was_removed_is_listed_with_sizes(size_bytes: int, text: str) -> None:
+    fields = {
+        "num_removed": 1,
+        "size_bytes": size_bytes,
+        "removed": [{"path": "datasets/x/a", "size_bytes": size_bytes}],
+        "kept": [{"path": "datasets/y", "reason": "process 7 on here works on it"}],
+    }
+    assert cleaning_text(fields).splitlines() == [
+        f"datasets/x/a  {text}",
+        "datasets/y    left alone: process 7 on here works on it",
+        f"1 files removed, {text}",
+    ]
+    nothing = {"num_removed": 0, "size_bytes": 0, "removed": [], "kept": []}
+    assert cleaning_text(nothing) == "0 files removed, 0 bytes"
+
+
+BUILT: dict[str, Any] = {
+    "train": {"count": 4999},
+    "val": {"count": 500},
+    "num_shards": 9,
+    "size_bytes": 53_329_986,
+    "rejects": [],
+}
+
+
+def test_a_build_says_what_it_came_to() -> None:
+    text = built_text(BUILT, elapsed_s=10.0)
+    assert text == "5,499 images in 9 shards, 53.3 MB; 550 images/s; 0 rejects"
+
+
+def test_a_build_names_some_of_what_it_could_not_use() -> None:
+    rejects = [
+        {"split": "val", "sample_id": i, "archive": "v.tar", "member": f"{i}.jpg", "reason": "cut"}
+        for i in range(23)
+    ]
+    lines = built_text({**BUILT, "rejects": rejects}, elapsed_s=1.0).splitlines()
+    assert lines[0].endswith("; 23 rejects")
+    assert lines[1] == "  val 0   v.tar  0.jpg   cut"
+    assert lines[-1] == "  and 3 more"
+    assert len(lines) == 22

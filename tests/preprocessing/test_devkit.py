@@ -1,12 +1,23 @@
+import gzip
+import io
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jpeg_archives import DEVKIT, cut, make_devkit, make_meta_mat, write_archives
+from jpeg_archives import DEVKIT, cut, make_devkit, make_meta_mat, make_tar, write_archives
 
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.labels import make_classes
-from preprocessing.devkit import parse_ground_truth, parse_leaves, read_devkit
+from preprocessing.devkit import (
+    GROUND_TRUTH,
+    MAX_PACKED_BYTES,
+    META,
+    parse_ground_truth,
+    parse_leaves,
+    read_devkit,
+)
 from preprocessing.errors import ArchiveCorrupt, DevkitMismatch
 
 WORDS = {"n00000010": "crane", "n00000020": "crane", "n00000030": "tench, Tinca tinca"}
@@ -90,3 +101,51 @@ def test_a_cut_devkit_is_corrupt(tmp_path: Path) -> None:
     cut(path, path.stat().st_size // 2)
     with pytest.raises(ArchiveCorrupt, match="cut off"):
         read_devkit(FolderStore(tmp_path))
+
+
+def test_a_devkit_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / DEVKIT).open("wb") as file:
+        file.truncate(MAX_PACKED_BYTES + 1)
+    with pytest.raises(ArchiveCorrupt, match="67,108,865 bytes, too many for a devkit"):
+        read_devkit(FolderStore(tmp_path))
+
+
+def test_a_packed_bomb_takes_bounded_memory() -> None:
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb") as file:
+        file.write(make_tar([("zeros", bytes(1 << 20))])[: 1 << 20])
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DevkitMismatch, match=r"holds no data/meta\.mat"):
+            read(out.getvalue())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150 << 20
+
+
+def test_a_list_of_labels_without_end_is_not_read() -> None:
+    files = [(META, make_meta_mat(WORDS)), (GROUND_TRUTH, b"1\n" * (3 << 20))]
+    with pytest.raises(DevkitMismatch, match="holds no data/ILSVRC2012_validation_ground_truth"):
+        read(gzip.compress(make_tar(files), 1))
+
+
+def test_what_else_a_devkit_holds_is_no_matter() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        link = tarfile.TarInfo("kit/../../escape")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        for name, body in ((META, make_meta_mat(WORDS)), (GROUND_TRUTH, b"1\n3\n")):
+            info = tarfile.TarInfo(f"./kit/{name}")
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    assert read(gzip.compress(out.getvalue())).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("words", ["", "two\nlines"])
+def test_a_class_has_a_name(words: str) -> None:
+    with pytest.raises(DevkitMismatch, match="synset 1 has no WNID, or no words"):
+        parse_leaves(make_meta_mat({"n1": words}))

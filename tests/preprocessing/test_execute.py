@@ -17,6 +17,7 @@ from preprocessing.execute import ENVIRONMENT, finished_shards, render_shards
 from preprocessing.members import Member, Members
 from preprocessing.plan import PlannedShard, plan_split
 from preprocessing.render import RenderJob, render_shard
+from preprocessing.settings import PrepareSettings
 
 LEASE = "lease/0001.json"
 
@@ -32,9 +33,7 @@ def job_of(target: Any, source: Any) -> tuple[RenderJob, tuple[PlannedShard, ...
         source=source,
         target=target,
         classes=make_classes({"a": "a"}),
-        stored_px=16,
-        quality=95,
-        rows_per_group=2,
+        options=PrepareSettings(stored_px=16, quality=95, rows_per_group=2, rows_per_shard=2),
     )
     table = pa.Table.from_pylist([asdict(member) for member in members], Members.schema())
     return job, plan_split(Members(table), "train", seed=0, rows_per_shard=2)
@@ -78,7 +77,7 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     store.write(ENVIRONMENT, b"another")
     store.write(LEASE, b"mine")
     assert len(finished_shards(store, plan)) == 3
-    monkeypatch.setattr(execute, "_run_tasks", reused := Tasks())
+    monkeypatch.setattr(execute, "run_tasks", reused := Tasks())
     store.deletions_left = deletions
     with pytest.raises(Killed):
         render(job, plan, "new")
@@ -90,12 +89,14 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
 
 
 class Tasks:
-    """In place of Ray: notes what is left to do, and dies."""
+    """In place of Ray: finds what is finished sound, notes what is left to render, and dies."""
 
     todo: list[str]
 
-    def __call__(self, job: Any, plan: list[PlannedShard], parallelism: Any) -> Any:
-        self.todo = [planned.path for planned in plan]
+    def __call__(self, work: Any, shared: Any, items: Any, **_: Any) -> Any:
+        if work is not render_shard:
+            return ((receipt.shard.path, None) for receipt in items)
+        self.todo = [planned.path for planned in items]
         raise Killed
 
 
@@ -113,6 +114,24 @@ class TestTasks:
         with pytest.raises(ServiceError, match="kept dying") as caught:
             render(job, plan, "source")
         assert "prepare.parallelism" in caught.value.remedy
+
+    def test_a_finished_shard_of_other_bytes_is_made_anew(
+        self, workspace: FolderStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job, plan = job_of(target := workspace.child("to"), workspace.child("from"))
+        render(job, plan, "source")
+        whole = {info.key: target.read(info.key) for info in target.list()}
+        before = {info.key: info.version for info in target.list()}
+        sums = plan[2].receipt_path.removesuffix(".json") + ".safetensors"
+        for key in (plan[0].path, sums):
+            body = whole[key]
+            target.write(key, body[:40] + bytes([body[40] ^ 1]) + body[41:])
+        render(job, plan, "source")
+        assert {info.key: target.read(info.key) for info in target.list()} == whole
+        after = {info.key: info.version for info in target.list()}
+        again = {planned.path for planned in plan if after[planned.path] != before[planned.path]}
+        assert again == {plan[0].path, plan[2].path}
+        assert caplog.text.count("finished_shard_damaged") == 2
 
     def test_a_bug_in_one_is_raised_as_it_is(
         self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch

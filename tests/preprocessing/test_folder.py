@@ -1,14 +1,13 @@
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from infra.errors import DataError
 from infra.store import FolderStore, MemoryStore
 from preprocessing.errors import ArchiveMissing
-from preprocessing.folder import index_folder, split_by_key
-from preprocessing.members import Member, Members
+from preprocessing.folder import index_folder
+from preprocessing.members import Members
 
 
 def index(*keys: str) -> Members:
@@ -33,18 +32,6 @@ def test_without_val_each_class_gives_its_share(prefix: str) -> None:
     val = [m.wnid for m in members.of_split("val")]
     assert sorted(val) == ["cat", "cat", "dog", "dog"]
     assert len(members) == 16
-
-
-@given(st.integers(1, 30), st.floats(0.01, 0.99), st.integers(0, 5))
-def test_a_split_keeps_every_member_and_leaves_some_to_train(
-    count: int, val_fraction: float, seed: int
-) -> None:
-    members = [Member("train", str(i), str(i), 0, 1, "cat") for i in range(count)]
-    parts = split_by_key(members, seed, val_fraction)
-    assert sorted(m.name for m in parts) == sorted(m.name for m in members)
-    num_train = sum(m.split == "train" for m in parts)
-    assert num_train >= 1
-    assert count == 1 or num_train < count
 
 
 def test_what_is_wrong_with_a_place_without_files_is_said(tmp_path: Path) -> None:
@@ -80,3 +67,11 @@ def test_a_layout_that_is_not_understood_is_refused(keys: list[str], message: st
 def test_an_empty_folder_is_missing() -> None:
     with pytest.raises(ArchiveMissing):
         index()
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "cat"
+    folder.mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jpg")).write_bytes(b"image")
+    with pytest.raises(DataError, match=r"'train/cat/.*\.jpg' has a name that is not UTF-8"):
+        index_folder(FolderStore(tmp_path), seed=0, val_fraction=0.1)

@@ -21,7 +21,7 @@ from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_image, to_square
 from preprocessing.dataset.statistics import read_statistics
 from preprocessing.errors import ManifestError, TooManyRejects
-from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
+from preprocessing.prepare import VERSION, dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, DrawnSettings, PrepareSettings
 from preprocessing.source import read_index
 
@@ -57,7 +57,7 @@ def test_a_key_is_pinned(tmp_path: Path, workspace: FolderStore) -> None:
     assert dataset_key(index, PrepareSettings()) == PINNED_KEY
 
 
-PINNED_KEY = "1ffc19234e1e4d89a93c90b36a49b6ea486dde7302b4b279ca25eea58a696b0b"
+PINNED_KEY = "4e01ad66f569f49277110291867fc3eecfda627eab1b6f100f0442ca6bb1d16d"
 
 
 def test_only_what_decides_bytes_is_in_the_key(tmp_path: Path, workspace: FolderStore) -> None:
@@ -75,7 +75,7 @@ def test_only_what_decides_bytes_is_in_the_key(tmp_path: Path, workspace: Folder
     assert {dataset_key(index, PrepareSettings(**options)) for options in same} == {key}
     keys = {dataset_key(index, PrepareSettings(**options)) for options in other}
     assert len(keys | {key}) == len(other) + 1
-    assert dataset_key(index, PrepareSettings(), version=2) != key
+    assert dataset_key(index, PrepareSettings(), version=VERSION + 1) != key
 
 
 @pytest.mark.ray
@@ -255,8 +255,33 @@ class TestBuilding:
         archives = write_archives(tmp_path / "a")
         manifest, store = prepare(workspace, archives)
         store.write(manifest.train.shards[0].path, b"short")
-        with pytest.raises(ObjectCorrupt, match="has 5 bytes"):
+        with pytest.raises(ObjectCorrupt, match="has 5 bytes") as caught:
             prepare(workspace, archives)
+        assert "--repair" in caught.value.remedy
+
+    def test_a_damaged_list_of_a_committed_dataset_names_the_repair(
+        self, tmp_path: Path, workspace: FolderStore
+    ) -> None:
+        archives = write_archives(tmp_path / "a")
+        _, store = prepare(workspace, archives)
+        body = store.read("rejects.parquet")
+        store.write("rejects.parquet", body[:20] + bytes([body[20] ^ 1]) + body[21:])
+        with pytest.raises(ObjectCorrupt, match=r"rejects.parquet does not have") as caught:
+            prepare(workspace, archives)
+        assert "--repair" in caught.value.remedy
+
+    def test_other_library_versions_are_warned_of_once_and_the_dataset_is_used(
+        self, tmp_path: Path, workspace: FolderStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        archives = write_archives(tmp_path / "a")
+        manifest, store = prepare(workspace, archives)
+        assert prepare(workspace, archives)[0] == manifest
+        assert "other_versions" not in caplog.text
+        other = manifest.model_copy(update={"made_with": {**manifest.made_with, "pillow": "1.0"}})
+        store.write("manifest.json", other.to_bytes())
+        assert prepare(workspace, archives)[0] == other
+        assert caplog.text.count("dataset_made_with_other_versions") == 1
+        assert "may have other bytes" in caplog.text
 
     def test_a_folder_per_class_becomes_a_dataset(
         self, tmp_path: Path, workspace: FolderStore

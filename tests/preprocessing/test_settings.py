@@ -1,11 +1,15 @@
 import pytest
 from pydantic import ValidationError
 
-from preprocessing.settings import DatasetSettings, PrepareSettings
+from preprocessing.settings import SOURCES, DatasetSettings, PrepareSettings
 
 
-@pytest.mark.parametrize("given", [{}, {"archives": "a", "folder": "b"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"archives": "a", "folder": "b"}, {"cifar": "a", "webdataset": "b"}]
+)
 def test_a_dataset_has_exactly_one_source(given: dict[str, str]) -> None:
+    for source in SOURCES:
+        assert DatasetSettings(**{source: "a"}).model_dump()[source] == "a"
     with pytest.raises(ValidationError, match="exactly one"):
         DatasetSettings(**given)
 

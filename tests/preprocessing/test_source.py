@@ -76,3 +76,15 @@ def test_a_stranger_among_validation_images_is_refused(
     (folder / VAL).write_bytes(make_tar([("holiday.JPEG", b"x")]))
     with pytest.raises(DevkitMismatch, match=r"'holiday.JPEG' is no validation image's name"):
         index_of(folder, workspace)
+
+
+def test_a_member_of_absurd_size_is_refused_by_name(tmp_path: Path, workspace: FolderStore) -> None:
+    for name in ("train/cat/1.jpg", "train/cat/2.jpg", "val/cat/hole.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(20 << 30 if "hole" in name else 512 << 20)
+    dataset = DatasetSettings(folder=str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"'val/cat/hole\.jpg' has 21,474,836,480 bytes, too many .*1 such"
+    ):
+        read_index(dataset, PrepareSettings(), workspace)

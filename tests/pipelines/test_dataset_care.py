@@ -1,0 +1,143 @@
+"""`alexnet prepare` with --verify, --repair, --estimate, --clean, as the command line runs them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from infra.errors import ObjectCorrupt, ProjectError, RecipeError
+from infra.store import FolderStore
+from pipelines.cli import app
+from preprocessing.dataset.manifest import open_dataset
+from preprocessing.errors import ManifestError
+
+SMALL = [
+    "dataset.drawn.num_classes=2",
+    "dataset.drawn.train_per_class=8",
+    "dataset.drawn.val_per_class=3",
+    "prepare.rows_per_group=2",
+    "prepare.rows_per_shard=4",
+    "prepare.stored_px=16",
+    "train.augment.crop_px=12",
+]
+
+
+def prepare(*words: str) -> Result:
+    return CliRunner().invoke(app, ["prepare", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--verify", "x", "--repair"], "--verify and --repair do not go together"),
+        (["--verify", "x", "--clean"], "--verify and --clean"),
+        (["--repair", "--estimate"], "--repair and --estimate"),
+        (["--clean", "--estimate", "--repair"], "--repair and --estimate and --clean"),
+        (["--deep"], "--deep is for a check"),
+        (["--deep", "--clean"], "--deep is for a check"),
+        (["demo", "--verify", "x"], "--verify takes no RECIPE"),
+        (["--verify", "x", "--set", "prepare.seed=1"], "--verify takes no --set"),
+        (["--clean", "--from-folder", "x"], "--clean takes no --set and --from-folder"),
+        (["demo", "--clean"], "--clean takes no RECIPE"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused(words: list[str], problem: str) -> None:
+    error = prepare(*words).exception
+    assert isinstance(error, RecipeError)
+    assert problem in error.problem
+
+
+def test_a_place_that_is_no_dataset_is_one_clear_error(tmp_path: Path) -> None:
+    for uri in (tmp_path, tmp_path / "nowhere"):
+        error = prepare("--verify", str(uri)).exception
+        assert isinstance(error, ManifestError)
+        assert "is no dataset" in error.problem
+    (tmp_path / "manifest.json").write_text("{}")
+    assert isinstance(prepare("--verify", str(tmp_path)).exception, ManifestError)
+
+
+def test_a_place_that_is_no_workspace_is_not_cleaned(tmp_path: Path) -> None:
+    stray = tmp_path / "datasets" / "x-0123456789abcdef" / "classes.json"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("{}")
+    error = prepare("--clean", "--workspace", str(tmp_path)).exception
+    assert isinstance(error, RecipeError)
+    assert stray.exists()
+    (tmp_path / "workspace.json").write_text("{}")
+    result = prepare("--clean", "--workspace", str(tmp_path))
+    assert result.stdout.splitlines() == [
+        "datasets/x-0123456789abcdef/classes.json  2 bytes",
+        "1 files removed, 2 bytes",
+    ]
+    assert not stray.exists()
+    document = json.loads(prepare("--clean", "--workspace", str(tmp_path), "--json").stdout)
+    assert (document["num_removed"], document["removed"], document["kept"]) == (0, [], [])
+
+
+def test_an_estimate_is_printed_and_no_dataset_is_made(tmp_path: Path) -> None:
+    words = ["demo", "--estimate", "--workspace", str(tmp_path), "--json"]
+    words += [word for setting in SMALL for word in ("--set", setting)]
+    document = json.loads(prepare(*words).stdout)
+    assert (document["train"]["num_images"], document["train"]["num_shards"]) == (16, 4)
+    assert document["val"]["num_images"] == 6
+    assert not (tmp_path / "datasets").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_dataset_is_verified_damaged_and_repaired(tmp_path: Path) -> None:
+    options = ["demo", "--workspace", str(tmp_path), "--json"]
+    options += [word for setting in SMALL for word in ("--set", setting)]
+    made = json.loads(prepare(*options, "--repair").stdout)  # there is none: it is made
+    assert made["repaired"] == []
+    store = FolderStore(Path(made["uri"]))
+    shards = open_dataset(store).train.shards
+
+    whole = prepare("--verify", made["uri"], "--deep")
+    assert (whole.exit_code, whole.stdout.splitlines()[-1]) == (0, "result   whole")
+    flipped = bytearray(store.read(shards[0].path))
+    flipped[100] ^= 4
+    store.write(shards[0].path, bytes(flipped))
+    store.delete(shards[2].path)
+    store.write("stats.safetensors", b"short")
+
+    damaged = prepare("--verify", made["uri"], "--json")
+    assert damaged.exit_code == 3
+    document = json.loads(damaged.stdout)
+    paths = ["stats.safetensors", shards[0].path, shards[2].path]
+    assert [problem["path"] for problem in document["problems"]] == paths
+    assert (document["whole"], document["num_shards"]) == (False, 6)
+    assert "--repair" in document["error"]["remedy"]
+    table = prepare("--verify", made["uri"])
+    assert (table.exit_code, f"{shards[2].path}  is missing" in table.stdout) == (3, True)
+    assert "--repair" in table.stderr
+
+    refused = prepare(*options).exception
+    assert isinstance(refused, ObjectCorrupt)
+    assert "--repair" in refused.remedy
+
+    mended = prepare(*options, "--repair")
+    assert mended.exit_code == 0
+    assert json.loads(mended.stdout) == {**made, "repaired": paths}
+    assert prepare("--verify", made["uri"]).exit_code == 0
+    assert json.loads(prepare(*options).stdout) == {k: made[k] for k in made if k != "repaired"}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_manifest_that_contradicts_its_shards_is_not_repaired(tmp_path: Path) -> None:
+    options = ["demo", "--workspace", str(tmp_path), "--json"]
+    options += [word for setting in SMALL for word in ("--set", setting)]
+    made = json.loads(prepare(*options).stdout)
+    path = Path(made["uri"], "manifest.json")
+    document = json.loads(path.read_text())
+    document["num_rejects"] = 1
+    path.write_text(json.dumps(document))
+    assert prepare("--verify", made["uri"]).exit_code == 3
+    error = prepare(*options, "--repair").exception
+    assert isinstance(error, ProjectError)
+    assert "the manifest contradicts" in error.problem
+    path.unlink()
+    assert json.loads(prepare(*options).stdout) == made
