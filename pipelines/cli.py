@@ -11,6 +11,20 @@ import typer
 
 from infra.errors import GateRefused, Interrupted, ProjectError
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.options import (
+    CleanOption,
+    DeepOption,
+    EstimateOption,
+    FolderOption,
+    JsonOption,
+    PreparedRecipeArgument,
+    RecipeArgument,
+    RepairOption,
+    SetOption,
+    TrackingOption,
+    VerifyOption,
+    WorkspaceOption,
+)
 
 app = typer.Typer(
     name="alexnet",
@@ -29,65 +43,6 @@ app.add_typer(runs_app, name="runs")
 
 storage_app = typer.Typer(help="Places that hold a workspace.", no_args_is_help=True)
 app.add_typer(storage_app, name="storage")
-
-RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Override train.epochs=3, say; repeatable."),
-]
-WorkspaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--workspace",
-        "-w",
-        metavar="DIR_OR_URI",
-        help="Holds everything made. [default: $ALEXNET_WORKSPACE, else the user's data folder]",
-    ),
-]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow server. [default: $MLFLOW_TRACKING_URI, else a file in the workspace]",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output.")
-]
-FolderOption = Annotated[
-    str | None,
-    typer.Option(
-        "--from-folder",
-        metavar="DIR",
-        help="Take a folder per class, below train/ and val/ or neither, instead of the archives.",
-    ),
-]
-
-PreparedRecipeArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RECIPE]", help="A shipped recipe's name, or a YAML file. [default: alexnet-2012]"
-    ),
-]
-VerifyOption = Annotated[
-    str | None,
-    typer.Option("--verify", metavar="URI", help="Only check a dataset: all bytes and rows."),
-]
-RepairOption = Annotated[
-    bool, typer.Option("--repair", help="Check it first, and make anew what is damaged.")
-]
-DeepOption = Annotated[
-    bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
-]
-EstimateOption = Annotated[
-    bool, typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests.")
-]
-CleanOption = Annotated[
-    bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
-]
 
 
 @app.command()
@@ -134,23 +89,11 @@ def prepare(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
     from_folder: FolderOption = None,
-    verify: Annotated[
-        str | None,
-        typer.Option("--verify", metavar="URI", help="Only check a dataset: all bytes and rows."),
-    ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Check it first, and make anew what is damaged.")
-    ] = False,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
-    ] = False,
-    estimate: Annotated[
-        bool,
-        typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests."),
-    ] = False,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
-    ] = False,
+    verify: VerifyOption = None,
+    repair: RepairOption = False,
+    deep: DeepOption = False,
+    estimate: EstimateOption = False,
+    clean: CleanOption = False,
 ) -> None:
     """Turn the archives into a dataset; check, mend or foresee one; clean up."""
     from pipelines import dataset_care as care

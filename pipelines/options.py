@@ -1,0 +1,64 @@
+"""The options and arguments that commands share, and those of `prepare`."""
+
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override train.epochs=3, say; repeatable."),
+]
+WorkspaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR_OR_URI",
+        help="Holds everything made. [default: $ALEXNET_WORKSPACE, else the user's data folder]",
+    ),
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server. [default: $MLFLOW_TRACKING_URI, else a file in the workspace]",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
+FolderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from-folder",
+        metavar="DIR",
+        help="Take a folder per class, below train/ and val/ or neither, instead of the archives.",
+    ),
+]
+
+PreparedRecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RECIPE]", help="A shipped recipe's name, or a YAML file. [default: alexnet-2012]"
+    ),
+]
+VerifyOption = Annotated[
+    str | None,
+    typer.Option("--verify", metavar="URI", help="Only check a dataset: all bytes and rows."),
+]
+RepairOption = Annotated[
+    bool, typer.Option("--repair", help="Check it first, and make anew what is damaged.")
+]
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
+]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests.")
+]
+CleanOption = Annotated[
+    bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
+]
