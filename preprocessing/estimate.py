@@ -21,8 +21,12 @@ _PUTS_A_SHARD: Final = 2
 """Its sums, and its receipt."""
 _PUTS_AT_THE_END: Final = 6
 """Classes, statistics, members, rejects, the note of the source, the manifest."""
-_MEMBER_BYTES: Final = 230
+_MEMBER_BYTES: Final = 55
 """A row of the list of members: names, places and a digest, compressed."""
+_SUM_BYTES: Final = 3 * 8
+"""A pixel's sums beside a shard: three channels of 64 bits."""
+_DIGEST_BYTES: Final = 32
+"""A member's SHA-256 beside its shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Estimate:
     read_bytes: int
     """Of images; the archives' headers were read for the index already."""
     written_bytes: int
-    """Shards and lists."""
+    """Shards, their sums in `_build/`, and lists."""
     core_hours: float
     """Of cores like this machine's."""
     read_requests: int
@@ -116,7 +120,8 @@ def reckon(
     count = train.num_images + val.num_images
     cpu_s = train.num_images * train_sample.cpu_an_image + val.num_images * val_sample.cpu_an_image
     shards = train.num_shards + val.num_shards
-    written = train.size_bytes + val.size_bytes + count * _MEMBER_BYTES
+    sums = shards * prepare.stored_px**2 * _SUM_BYTES
+    written = train.size_bytes + val.size_bytes + sums + count * (_MEMBER_BYTES + _DIGEST_BYTES)
     return Estimate(
         train=train,
         val=val,

@@ -62,7 +62,7 @@ def render_shards(
     tasks = run_tasks(render_shard, job, todo, what="a render task", parallelism=parallelism)
     for receipt in tasks:
         done[receipt.shard.path] = receipt
-        progress(_num_images(done), total)
+        progress(_num_images(done), total, _note(done, plan))
         _check(done, max_rejects)
     return [done[planned.path] for planned in plan]
 

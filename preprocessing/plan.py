@@ -5,7 +5,7 @@ split and the seed, not on how an archive happens to be ordered.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,19 +48,25 @@ def plan_split(
     Args:
         members: of any splits, with names that are unique in each.
     """
+    return tuple(iter_shards(members, split, seed=seed, rows_per_shard=rows_per_shard))
+
+
+def iter_shards(
+    members: Members, split: SplitName, *, seed: int, rows_per_shard: int, first: int = 0
+) -> Iterator[PlannedShard]:
+    """Plan as `plan_split` does, from shard `first` on: each one's members are taken when asked."""
     ours = members.of_split(split)
     order = keyed_order(ours.names(), f"{seed}/{split}")
     starts = range(0, len(order), rows_per_shard)
-    return tuple(
-        PlannedShard(
+    for number in range(first, len(starts)):
+        start = starts[number]
+        yield PlannedShard(
             split=split,
             number=number,
             num_shards=len(starts),
             start=start,
             members=ours.take(order[start : start + rows_per_shard]),
         )
-        for number, start in enumerate(starts)
-    )
 
 
 def keyed_order(names: Sequence[str], key: str) -> npt.NDArray[np.int64]:

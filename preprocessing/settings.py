@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.commit import Frozen
 from preprocessing.dataset.stored import ChromaName, EncodingName, ShapeName
@@ -122,6 +122,12 @@ class PrepareSettings(Frozen):
         ge=1,
         description="Shards rendered at a time; none: as many as the cluster has CPUs.",
     )
+
+    @field_validator("chroma", mode="before")
+    @classmethod
+    def _digits_are_text(cls, value: object) -> object:
+        """YAML takes 444 for a number."""
+        return str(value) if isinstance(value, int) else value
 
     @model_validator(mode="after")
     def _shards_hold_whole_groups(self) -> "PrepareSettings":

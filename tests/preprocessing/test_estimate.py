@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from infra.store import FolderStore, MemoryStore
+from preprocessing.commit import commit_dataset
 from preprocessing.estimate import Sampled, estimate_build, reckon
 from preprocessing.members import Member, Members
 from preprocessing.prepare import plan_dataset
@@ -29,6 +30,9 @@ def test_a_sample_is_extended_to_all_images() -> None:
     found = reckon(members_of(1500, 50), prepare, train, val)
     assert (found.train.num_shards, found.train.size_bytes) == (3, 1500 * MIB // 16)
     assert (found.val.num_shards, found.val.size_bytes) == (1, 100_000)
+    # Beside the shards, four images of sums; then lists and digests of members.
+    beside = found.written_bytes - found.train.size_bytes - found.val.size_bytes
+    assert 4 * 256 * 256 * 3 * 8 < beside < 4 * 256 * 256 * 3 * 8 + 1550 * 100
     assert found.core_hours == pytest.approx((1500 * 0.036 + 50 * 0.072) / 3600)
     assert (found.read_bytes, found.read_requests) == (155_000, 1550)
     # Two shards of 40 MiB are three parts each and two more requests, one of 13.75 MiB and the
@@ -60,3 +64,21 @@ def test_bytes_come_out_as_estimated(
     assert found.val.size_bytes == pytest.approx(made, rel=0.1)
     assert found.num_sampled == 384
     assert 0 < found.core_hours < 1
+
+
+def test_all_that_is_written_comes_out_as_estimated(shared_data: Path, tmp_path: Path) -> None:
+    """Sums and lists are a quarter of it, when shards are as small as these."""
+    dataset = DatasetSettings(archives=str(shared_data / "ilsvrc-mini"))
+    prepare = PrepareSettings(stored_px=32, rows_per_shard=64, max_rejects=1)
+    index = read_index(dataset, prepare, FolderStore(tmp_path))
+    found = estimate_build(index, prepare)
+    target = MemoryStore()
+    job = RenderJob(source=index.store, target=target, classes=index.classes, options=prepare)
+    plan = plan_dataset(index, prepare)
+    receipts = [render_shard(job, planned) for planned in plan]
+    commit_dataset(job, plan, receipts, name="d", key="d", max_rejects=1)
+    written = {info.key: info.size_bytes for info in target.list()}
+    shards = sum(size for key, size in written.items() if key.endswith(".parquet") and "/" in key)
+    assert found.train.size_bytes + found.val.size_bytes == pytest.approx(shards, rel=0.1)
+    assert sum(written.values()) > 1.2 * shards
+    assert found.written_bytes == pytest.approx(sum(written.values()), rel=0.1)

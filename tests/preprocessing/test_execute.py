@@ -143,3 +143,16 @@ class TestTasks:
         job, plan = job_of(workspace.child("to"), workspace.child("from"))
         with pytest.raises(ZeroDivisionError):
             render(job, plan, "source")
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_progress_tells_shards_and_rejects_from_first_to_last(workspace: FolderStore) -> None:
+    job, plan = job_of(workspace.child("target"), workspace.child("source"))
+    told: list[tuple[int, int, str]] = []
+
+    def report(done: int, total: int, note: str = "") -> None:
+        told.append((done, total, note))
+
+    render_shards(job, plan, source_digest="s", max_rejects=0, parallelism=1, progress=report)
+    shards = [(2 * done, 6, f"{done}/3 shards, 0 rejects") for done in range(4)]
+    assert told == shards

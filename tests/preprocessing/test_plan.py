@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.members import Member, Members
-from preprocessing.plan import keyed_order, plan_split
+from preprocessing.plan import iter_shards, keyed_order, plan_split
 
 
 def members(names: list[str], split: str = "train") -> Members:
@@ -64,6 +64,29 @@ def test_paths_name_place_and_count() -> None:
     ]
     assert plan[2].receipt_path == "_build/train-00002.json"
     assert plan[2].stop == 5
+
+
+def test_a_shard_alone_is_planned_as_among_all() -> None:
+    given = members([f"{i}.jpg" for i in range(50)])
+    for expected in plan_split(given, "train", seed=3, rows_per_shard=8):
+        alone = next(iter_shards(given, "train", seed=3, rows_per_shard=8, first=expected.number))
+        assert alone.members.table.equals(expected.members.table)
+        assert (alone.start, alone.path) == (expected.start, expected.path)
+    assert list(iter_shards(given, "train", seed=3, rows_per_shard=8, first=7)) == []
+
+
+def test_shards_planned_one_by_one_take_the_memory_of_one() -> None:
+    given = members([f"n{i // 500:08}/{i}.JPEG" for i in range(50_000)])
+    before, most, largest = pa.total_allocated_bytes(), 0, 0
+    for shard in iter_shards(given, "train", **CUT):
+        most = max(most, pa.total_allocated_bytes() - before)
+        largest = max(largest, shard.members.table.nbytes)
+    assert shard.number == 99
+    # The split, this shard and the one before; all together they would be a hundred shards.
+    assert most < given.table.nbytes + 10 * largest
+
+
+CUT: dict[str, int] = {"seed": 0, "rows_per_shard": 500}
 
 
 @pytest.mark.slow

@@ -27,3 +27,13 @@ def test_a_fingerprint_is_64_hex_digits() -> None:
 def test_every_setting_is_described() -> None:
     for settings in (DatasetSettings, PrepareSettings):
         assert all(field.description for field in settings.model_fields.values())
+
+
+@pytest.mark.parametrize("given", [444, "444"])
+def test_chroma_may_be_written_as_a_number(given: object) -> None:
+    assert PrepareSettings.model_validate({"chroma": given}).chroma == "444"
+
+
+def test_originals_cannot_be_raw() -> None:
+    with pytest.raises(ValidationError, match="keeps the files' bytes"):
+        PrepareSettings(shape="original", encoding="raw")

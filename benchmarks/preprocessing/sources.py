@@ -1,0 +1,85 @@
+"""What is prepared: archives as they are given, and one of full-size photographs that is made."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from infra.store import FolderStore
+from preprocessing.members import Member
+from preprocessing.prepare import plan_dataset
+from preprocessing.settings import DatasetSettings, PrepareSettings
+from preprocessing.source import DatasetIndex, read_index
+
+MAX_REJECTS = 1
+"""Images that may fail to decode: ilsvrc-mini has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Images in tars, and how they are stored."""
+
+    name: str
+    dataset: DatasetSettings
+    options: PrepareSettings
+    tars: tuple[Path, ...]
+
+    def index(self, workspace: Path) -> DatasetIndex:
+        """Read the headers, or what a workspace keeps of them."""
+        return read_index(self.dataset, self.options, FolderStore(workspace))
+
+    def members(self, workspace: Path) -> list[Member]:
+        """Return every image in the order in which a build takes them."""
+        plan = plan_dataset(self.index(workspace), self.options)
+        return [member for planned in plan for member in planned.members]
+
+
+def given_archives(folder: str, options: PrepareSettings) -> Source:
+    """Describe a folder of the three official archives."""
+    return Source(
+        name=Path(folder).name,
+        dataset=DatasetSettings(name="speed", archives=folder),
+        options=options,
+        tars=tuple(sorted(Path(folder).glob("*.tar"))),
+    )
+
+
+def repeated_photographs(
+    photographs: Path, count: int, folder: Path, options: PrepareSettings
+) -> Source:
+    """Write WebDataset tars of so many members: the photographs of a folder, again and again.
+
+    Each has a name of its own; one in twenty is for validation.
+    """
+    paths = sorted(
+        path for path in photographs.iterdir() if path.suffix.lower() in (".jpeg", ".jpg")
+    )
+    samples = [(f"{number:06}-{path.stem}", path) for number, path in _numbered(paths, count)]
+    folder.mkdir(parents=True)
+    num_val = count // 20
+    _write_tar(folder / "val-0.tar", samples[:num_val])
+    _write_tar(folder / "train-0.tar", samples[num_val:])
+    return Source(
+        name=photographs.name,
+        dataset=DatasetSettings(name="speed", webdataset=str(folder)),
+        options=options,
+        tars=(folder / "train-0.tar", folder / "val-0.tar"),
+    )
+
+
+def _numbered(paths: list[Path], count: int) -> Iterator[tuple[int, Path]]:
+    return enumerate(islice(cycle(paths), count))
+
+
+def _write_tar(target: Path, samples: list[tuple[str, Path]]) -> None:
+    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (key, path) in enumerate(samples):
+            for name, body in (
+                (f"{key}.jpg", path.read_bytes()),
+                (f"{key}.cls", str(number % 10).encode()),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
