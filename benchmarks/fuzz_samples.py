@@ -17,8 +17,8 @@ from PIL import Image
 
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
 from preprocessing.dataset.stored import encode_jpeg, encode_raw
-from preprocessing.devkit import GROUND_TRUTH, META
-from preprocessing.drawn_images import draw, draw_jpeg, generator
+from preprocessing.sources.devkit import GROUND_TRUTH, META
+from preprocessing.sources.drawn_images import draw, draw_jpeg, generator
 
 NAMES: Final = ("cat", "dog", "owl")
 ROWS: Final = 6

@@ -14,18 +14,18 @@ from benchmarks.fuzz_mutations import (
     with_tar_checksums,
 )
 from infra.store import FolderStore, MemoryStore
-from preprocessing.archives import DEVKIT_ARCHIVE, SourceFile
 from preprocessing.dataset.manifest import Shard
 from preprocessing.dataset.pixels import decode_image, to_short_side, to_square
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 from preprocessing.dataset.stored import decode_stored
-from preprocessing.dataset_index import DatasetIndex
-from preprocessing.devkit import read_devkit
 from preprocessing.errors import ImageRejected
-from preprocessing.fetch import read_members
-from preprocessing.index import scan_archive
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.archives import DEVKIT_ARCHIVE, SourceFile
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.devkit import read_devkit
+from preprocessing.sources.fetch import read_members
+from preprocessing.sources.index import scan_archive
+from preprocessing.sources.source import read_index
 
 SIDE_PX: Final = 64
 _MAX_DECODED: Final = 8

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.store import MemoryStore
+from preprocessing.build.plan import plan_split
 from preprocessing.dataset.labels import make_classes
-from preprocessing.dataset_index import DatasetIndex
-from preprocessing.members import Members
-from preprocessing.plan import plan_split
 from preprocessing.prepare import dataset_key, plan_dataset
 from preprocessing.settings import PrepareSettings
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.members import Members
 
 NUM_TRAIN: Final = 1_281_167
 NUM_VAL: Final = 50_000

@@ -8,10 +8,10 @@ from typing import Final
 from benchmarks.passes import Pass, Results, Stamp, Subject, make_pass, make_series
 from benchmarks.settings import Settings
 from infra.store import FolderStore
-from preprocessing.drawn import ensure_drawn_archives
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, DrawnSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.drawn import ensure_drawn_archives
+from preprocessing.sources.source import read_index
 
 MAX_REJECTS: Final = 1
 """Images that may fail to decode."""

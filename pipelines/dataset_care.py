@@ -58,8 +58,8 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
     from infra.ray_runtime import ray_session
     from infra.store import open_store
     from pipelines.context import FIRST_CONTACT_S, refuse_relative_in_a_job
+    from preprocessing.care.verify import find_dataset, verify_dataset
     from preprocessing.dataset.manifest import MANIFEST
-    from preprocessing.verify import find_dataset, verify_dataset
 
     refuse_relative_in_a_job("the dataset", uri)
     store = open_store(uri)
@@ -136,7 +136,7 @@ def clean(workspace: str, *, as_json: bool) -> None:
     """
     from infra.store import open_store
     from pipelines.context import FIRST_CONTACT_S
-    from preprocessing.clean import clean_workspace
+    from preprocessing.care.clean import clean_workspace
 
     store = open_store(workspace)
     if store.with_deadline(FIRST_CONTACT_S).stat(WORKSPACE_MARK) is None:

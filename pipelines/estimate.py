@@ -5,8 +5,8 @@ from typing import Any
 
 from infra.store import open_store
 from pipelines.recipe import Recipe
-from preprocessing.estimate import estimate_build
-from preprocessing.source import read_index
+from preprocessing.build.estimate import estimate_build
+from preprocessing.sources.source import read_index
 
 
 def estimate_dataset(recipe: Recipe, *, workspace: str) -> dict[str, Any]:

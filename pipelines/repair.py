@@ -2,9 +2,9 @@
 
 from pipelines.context import Context
 from pipelines.prepare import Dataset, PrepareStep
+from preprocessing.care.verify import verify_dataset
 from preprocessing.dataset.manifest import read_manifest
 from preprocessing.prepare import repair_dataset
-from preprocessing.verify import verify_dataset
 
 
 class RepairStep(PrepareStep):

@@ -9,19 +9,19 @@ from infra.canonical import digest_of
 from infra.errors import ObjectCorrupt
 from infra.progress import NotedReport, no_progress
 from infra.store import ObjectStore
-from preprocessing.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.build.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.build.execute import render_shards
+from preprocessing.build.identity import check_source, forget_source, record_source
+from preprocessing.build.plan import PlannedShard, plan_split
+from preprocessing.build.render import RenderJob
+from preprocessing.care.repair import repair_objects
+from preprocessing.care.verify import Verification, find_dataset
+from preprocessing.care.verify_files import Problem
+from preprocessing.care.versions import warn_of_other_versions
 from preprocessing.dataset.manifest import MEMBERS, Manifest, open_dataset, read_manifest
 from preprocessing.errors import ManifestError
-from preprocessing.execute import render_shards
-from preprocessing.identity import check_source, forget_source, record_source
-from preprocessing.plan import PlannedShard, plan_split
-from preprocessing.render import RenderJob
-from preprocessing.repair import repair_objects
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import DatasetIndex
-from preprocessing.verify import Verification, find_dataset
-from preprocessing.verify_files import Problem
-from preprocessing.versions import warn_of_other_versions
+from preprocessing.sources.source import DatasetIndex
 
 VERSION: Final = 2
 """Goes up when the same archives and options would give other bytes."""

@@ -17,7 +17,7 @@ from preprocessing.dataset.schema import open_shard_writer, shard_schema
 from preprocessing.dataset.statistics import PixelSums
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
-from preprocessing.members import Member
+from preprocessing.sources.members import Member
 
 ROUNDS: Final = 3
 BARE: Final = ("read", "decode", "square", "encode")

@@ -21,13 +21,13 @@ from PIL import Image
 from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.sources import Source
 from infra.store import FolderStore
+from preprocessing.build.render import RenderJob, render_shard
 from preprocessing.dataset.pixels import decode_image, to_square
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
-from preprocessing.members import Member
 from preprocessing.prepare import plan_dataset
-from preprocessing.render import RenderJob, render_shard
 from preprocessing.settings import PrepareSettings
+from preprocessing.sources.members import Member
 
 LoopName = Literal["bare", "whole", "pillow"]
 WHAT: Final[dict[LoopName, str]] = {

@@ -12,10 +12,10 @@ from benchmarks.preprocessing.builds import Build, differing, finished_shards, p
 from benchmarks.preprocessing.killer import Outcome, Quiet, build_under_kills
 from benchmarks.preprocessing.kills import KillReport, format_kills
 from infra.store import FolderStore, MemoryStore
-from preprocessing import execute
+from preprocessing.build import execute
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.source import read_index
 
 SHARDS = 14
 OPTIONS = PrepareSettings(rows_per_shard=64, max_rejects=1)

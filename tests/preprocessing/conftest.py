@@ -8,13 +8,13 @@ import pytest
 from jpeg_archives import NO_IMAGE, make_jpeg
 
 from infra.store import ObjectStore
-from preprocessing.commit import commit_dataset
+from preprocessing.build.commit import commit_dataset
+from preprocessing.build.plan import PlannedShard, plan_split
+from preprocessing.build.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.members import Member, Members
-from preprocessing.plan import PlannedShard, plan_split
-from preprocessing.render import RenderJob, render_shard
 from preprocessing.settings import PrepareSettings
+from preprocessing.sources.members import Member, Members
 
 OPTIONS = PrepareSettings(stored_px=16, rows_per_group=2, rows_per_shard=4)
 ARCHIVE = "a.tar"

@@ -18,12 +18,12 @@ from s3_servers import FaultyServer
 from infra.errors import StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from infra.store.s3 import S3Store
-from preprocessing import execute
+from preprocessing.build import execute
+from preprocessing.build.digests import damage_of
 from preprocessing.dataset.manifest import MANIFEST, Manifest
-from preprocessing.digests import damage_of
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.source import read_index
 
 GIVEN = os.environ.get("ALEXNET_TEST_FAULTY_ARCHIVES")
 TINY = PrepareSettings(stored_px=16, rows_per_group=2, rows_per_shard=8, max_rejects=1)

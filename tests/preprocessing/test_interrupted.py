@@ -13,12 +13,12 @@ import pytest
 from jpeg_archives import write_archives
 
 from infra.store import FolderStore, MemoryStore
-from preprocessing import execute
+from preprocessing.build import execute
+from preprocessing.build.execute import finished_shards
 from preprocessing.dataset.manifest import MANIFEST
-from preprocessing.execute import finished_shards
 from preprocessing.prepare import dataset_folder, dataset_key, plan_dataset, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import DatasetIndex, read_index
+from preprocessing.sources.source import DatasetIndex, read_index
 
 OPTIONS = PrepareSettings(stored_px=16, rows_per_group=2, rows_per_shard=4, max_rejects=1)
 RECEIPT = re.compile(r"_build/(train|val)-\d{5}\.json")

@@ -18,7 +18,7 @@ from preprocessing.dataset.statistics import read_statistics
 from preprocessing.dataset.stored import decode_stored
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.source import read_index
 
 OPTIONS = PrepareSettings(stored_px=32, encoding="raw", rows_per_group=2, rows_per_shard=4)
 Writer = Callable[[Path], Path]

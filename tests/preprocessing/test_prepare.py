@@ -15,7 +15,7 @@ from jpeg_archives import TRAIN, make_jpeg, write_archives
 
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import FolderStore
-from preprocessing.commit import commit_dataset
+from preprocessing.build.commit import commit_dataset
 from preprocessing.dataset.labels import read_classes
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_image, to_square
@@ -23,7 +23,7 @@ from preprocessing.dataset.statistics import read_statistics
 from preprocessing.errors import ManifestError, TooManyRejects
 from preprocessing.prepare import VERSION, dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, DrawnSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.source import read_index
 
 OPTIONS: dict[str, Any] = {"stored_px": 32, "rows_per_group": 2, "rows_per_shard": 4}
 
@@ -208,7 +208,7 @@ class TestBuilding:
         monkeypatch.setattr("preprocessing.prepare.commit_dataset", commit_and_die)
         with pytest.raises(KeyboardInterrupt):
             prepare(workspace, archives)
-        monkeypatch.setattr("preprocessing.identity.read_members", compare)
+        monkeypatch.setattr("preprocessing.build.identity.read_members", compare)
         manifest, store = prepare(workspace, archives)
         assert open_dataset(store) == manifest
 

@@ -16,14 +16,14 @@ from alexnet.data.reader import ShareSpec
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.settings import ResizedCrop
 from infra.store import FolderStore, MemoryStore
-from preprocessing.commit import commit_dataset
+from preprocessing.build.commit import commit_dataset
+from preprocessing.build.plan import plan_split
+from preprocessing.build.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.pixels import central_square, decode_image, to_short_side, to_square
-from preprocessing.members import Member, Members
-from preprocessing.plan import plan_split
-from preprocessing.render import RenderJob, render_shard
 from preprocessing.settings import PrepareSettings
+from preprocessing.sources.members import Member, Members
 
 SIZES = [(40, 30), (30, 64), (50, 50), (97, 41)]
 """Width and height of the source's images, in turn."""

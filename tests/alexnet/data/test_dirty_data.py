@@ -14,13 +14,13 @@ from alexnet.data.in_process import read_batches
 from alexnet.data.order import Order
 from alexnet.data.reader import ShareSpec, order_of
 from infra.store import FolderStore, MemoryStore
-from preprocessing.commit import commit_dataset
+from preprocessing.build.commit import commit_dataset
+from preprocessing.build.plan import plan_split
+from preprocessing.build.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.members import Member, Members
-from preprocessing.plan import plan_split
-from preprocessing.render import RenderJob, render_shard
 from preprocessing.settings import PrepareSettings
+from preprocessing.sources.members import Member, Members
 
 COUNT, BROKEN, GROUP, BATCH = 600, 6, 8, 32
 

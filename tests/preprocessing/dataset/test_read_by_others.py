@@ -10,13 +10,13 @@ from jpeg_archives import write_archives
 from PIL import Image
 
 from infra.store import FolderStore
+from preprocessing.build.plan import plan_split
+from preprocessing.build.render import RenderJob, render_shard
 from preprocessing.dataset.pixels import decode_image, to_square
-from preprocessing.dataset_index import DatasetIndex
-from preprocessing.fetch import read_members
-from preprocessing.plan import plan_split
-from preprocessing.render import RenderJob, render_shard
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.source import read_index
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.fetch import read_members
+from preprocessing.sources.source import read_index
 
 SIDE_PX = 24
 

@@ -1,0 +1,1 @@
+"""An index becomes shards, and the shards a committed dataset."""

@@ -1,0 +1,164 @@
+"""Stage 5 of 11, commit: what was rendered becomes a dataset, all of it or nothing.
+
+Objects first, then the manifest that names them, by create-if-absent.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from infra.commit import StoredObject, commit_receipt, read_object, write_object
+from infra.parquet import parquet_bytes, read_parquet
+from infra.store import ObjectStore
+from preprocessing.build.plan import PlannedShard
+from preprocessing.build.render import RenderJob, ShardReceipt, encoder_versions, read_sums
+from preprocessing.dataset.manifest import (
+    CLASSES,
+    MANIFEST,
+    MEMBERS,
+    REJECTS,
+    STATISTICS,
+    Manifest,
+    Reject,
+    Split,
+    read_manifest,
+)
+from preprocessing.dataset.statistics import PixelSums, finish
+from preprocessing.errors import ManifestError, TooManyRejects
+from preprocessing.sources.members import Members
+
+_NAMED: Final = 10
+_REJECT_SCHEMA: Final = pa.schema(
+    [
+        ("split", pa.string()),
+        ("sample_id", pa.int64()),
+        ("archive", pa.string()),
+        ("member", pa.string()),
+        ("start", pa.int64()),
+        ("size_bytes", pa.int64()),
+        ("reason", pa.string()),
+        ("first_bytes", pa.string()),
+    ]
+)
+
+
+def commit_dataset(
+    job: RenderJob,
+    plan: Sequence[PlannedShard],
+    receipts: Sequence[ShardReceipt],
+    *,
+    name: str,
+    key: str,
+    max_rejects: int,
+) -> Manifest:
+    """Publish a dataset whose shards are all rendered; return the manifest that holds.
+
+    Args:
+        receipts: one a planned shard, in the plan's order.
+
+    Raises:
+        TooManyRejects: more than max_rejects; nothing is committed then.
+        ManifestError: another process committed other bytes under the same key meanwhile, or
+            not one training image is left.
+    """
+    rejects = [reject for receipt in receipts for reject in receipt.rejects]
+    check_rejects(rejects, max_rejects)
+    by_split = list(zip(plan, receipts, strict=True))
+    shards = {
+        split: tuple(receipt.shard for planned, receipt in by_split if planned.split == split)
+        for split in ("train", "val")
+    }
+    if not any(shard.num_rows for shard in shards["train"]):
+        raise ManifestError("not one training image is left", remedy="see the rejects' reasons")
+    sums, members = _gather(job, by_split)
+    manifest = Manifest(
+        name=name,
+        key=key,
+        num_classes=len(job.classes),
+        height_px=job.options.stored_px,
+        width_px=job.options.stored_px,
+        shape=job.options.shape,
+        encoding=job.options.encoding,
+        rows_per_group=job.options.rows_per_group,
+        train=Split(shards=shards["train"]),
+        val=Split(shards=shards["val"]),
+        classes=write_object(job.target, CLASSES, job.classes.to_bytes()),
+        statistics=write_object(job.target, STATISTICS, finish(sums).to_bytes()),
+        members=_write_table(job.target, MEMBERS, members),
+        rejects=_write_table(job.target, REJECTS, rejects_table(rejects)),
+        num_rejects=len(rejects),
+        made_with=encoder_versions(),
+    )
+    return _publish(job.target, manifest)
+
+
+def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
+    """Raise TooManyRejects, naming up to ten, when there are more than max_rejects."""
+    if len(rejects) <= max_rejects:
+        return
+    lines = [f"  {item.archive}: {item.member}: {item.reason}" for item in rejects[:_NAMED]]
+    if len(rejects) > _NAMED:
+        lines.append(f"  and {len(rejects) - _NAMED} more")
+    raise TooManyRejects(
+        f"{len(rejects)} images cannot be used, {max_rejects} are allowed:\n" + "\n".join(lines),
+        remedy=f"replace them, or do without them: --set prepare.max_rejects={len(rejects)}",
+    )
+
+
+def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+    """Return rejects as columns named like the fields of Reject."""
+    return pa.Table.from_pylist([item.model_dump() for item in rejects], schema=_REJECT_SCHEMA)
+
+
+def read_rejects(store: ObjectStore, manifest: Manifest) -> list[Reject]:
+    """Read the rejects of a committed dataset."""
+    table = read_parquet(read_object(store, manifest.rejects))
+    return [Reject(**row) for row in table.to_pylist()]
+
+
+def _gather(
+    job: RenderJob, rendered: Sequence[tuple[PlannedShard, ShardReceipt]]
+) -> tuple[PixelSums, pa.Table]:
+    total = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
+    tables: list[pa.Table] = []
+    for planned, receipt in rendered:
+        sums, digests = read_sums(job.target, receipt)
+        if planned.split == "train":
+            total.merge(sums)
+        tables.append(_members_table(planned.members, planned.start, digests))
+    return total, pa.concat_tables(tables)
+
+
+def _members_table(members: Members, start: int, digests: npt.NDArray[np.uint8]) -> pa.Table:
+    table = members.table
+    ids = np.arange(start, start + len(members), dtype=np.int64)
+    return pa.table(
+        {
+            "split": table["split"],
+            "sample_id": ids,
+            "archive": table["archive"],
+            "member": table["name"],
+            "start": table["start"],
+            "size_bytes": table["size_bytes"],
+            "sha256": [digest.tobytes().hex() for digest in digests],
+            "wnid": table["wnid"],
+        }
+    )
+
+
+def _write_table(store: ObjectStore, path: str, table: pa.Table) -> StoredObject:
+    return write_object(store, path, parquet_bytes(table))
+
+
+def _publish(store: ObjectStore, manifest: Manifest) -> Manifest:
+    commit_receipt(store, MANIFEST, manifest.to_bytes())
+    holding = read_manifest(store)
+    if holding is None or holding.fingerprint != manifest.fingerprint:
+        raise ManifestError(
+            f"{store.uri}: another process committed other bytes under the same key",
+            remedy="delete that folder and run again, with one set of library versions",
+        )
+    return holding

@@ -1,0 +1,192 @@
+"""Stage 4 of 11, render over Ray: one task a shard, resumed at the shard.
+
+Also the one place where work of any kind is done a shard a task. Ray is up already; what it books
+and how many tasks run at a time never changes a byte.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from infra.canonical import canonical_json
+from infra.commit import read_receipt
+from infra.lease import FOLDER as LEASES
+from infra.progress import NotedReport
+from infra.ray_runtime import cluster_resources, lost_work_named
+from infra.store import ObjectStore
+from preprocessing.build.commit import check_rejects
+from preprocessing.build.digests import damage_of
+from preprocessing.build.plan import PlannedShard
+from preprocessing.build.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ENVIRONMENT: Final = "_build/environment.json"
+
+log = logging.getLogger(__name__)
+
+
+def render_shards(
+    job: RenderJob,
+    plan: Sequence[PlannedShard],
+    *,
+    source_digest: str,
+    max_rejects: int,
+    parallelism: int | None,
+    progress: NotedReport,
+) -> list[ShardReceipt]:
+    """Render the shards of a plan that are not there yet; return every receipt, in plan order.
+
+    Args:
+        source_digest: identity of the archives; a half-built dataset of others starts anew.
+        parallelism: shards at a time; None: as many as the cluster has CPUs.
+
+    Raises:
+        TooManyRejects: as soon as more than max_rejects are known.
+        ProjectError: whatever deliberate error a task ended with.
+        ServiceError: a task kept dying.
+    """
+    environment = {"versions": encoder_versions(), "source": source_digest}
+    _start_anew_unless(job.target, canonical_json(environment))
+    done = _sound(job.target, finished_shards(job.target, plan), parallelism)
+    log.info("render_started num_shards=%d num_finished=%d", len(plan), len(done))
+    _check(done, max_rejects)
+    total = sum(len(planned.members) for planned in plan)
+    progress(_num_images(done), total, _note(done, plan))
+    todo = [planned for planned in plan if planned.path not in done]
+    tasks = run_tasks(render_shard, job, todo, what="a render task", parallelism=parallelism)
+    for receipt in tasks:
+        done[receipt.shard.path] = receipt
+        progress(_num_images(done), total, _note(done, plan))
+        _check(done, max_rejects)
+    return [done[planned.path] for planned in plan]
+
+
+def finished_shards(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[str, ShardReceipt]:
+    """Find the shards, by path, whose receipt exists and whose files have the receipt's sizes."""
+    sizes = {info.key: info.size_bytes for info in target.list()}
+    return {
+        path: receipt
+        for path, receipt in kept_receipts(target, plan).items()
+        if all(sizes.get(item.path) == item.size_bytes for item in (receipt.shard, receipt.sums))
+    }
+
+
+def kept_receipts(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[str, ShardReceipt]:
+    """Read what receipts of a plan's shards there are, by the shard's path."""
+    keys = {info.key for info in target.list("_build/")}
+    found: dict[str, ShardReceipt] = {}
+    for planned in plan:
+        if planned.receipt_path not in keys:
+            continue
+        try:
+            receipt = ShardReceipt.model_validate_json(target.read(planned.receipt_path))
+        except ValidationError:
+            continue
+        shard = receipt.shard
+        if (shard.path, shard.start, shard.stop) == (planned.path, planned.start, planned.stop):
+            found[planned.path] = receipt
+    return found
+
+
+def run_tasks(
+    work: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    *,
+    what: str,
+    parallelism: int | None,
+) -> Iterator[Result]:
+    """Yield `work(shared, item)` of each item as tasks finish, in any order; few are in flight.
+
+    Args:
+        what: one task's name, for the error when it dies.
+        parallelism: tasks at a time; None: as many as the cluster has CPUs.
+
+    Raises:
+        ProjectError: whatever deliberate error a task ended with.
+        ServiceError: a task kept dying.
+    """
+    import ray
+
+    cpus = max(1, int(cluster_resources().cpus))
+    limit = parallelism or cpus
+    task = ray.remote(num_cpus=1 if limit <= cpus else 0.5)(work)
+    at_hand = ray.put(shared)
+    waiting = deque(items)
+    running: list[Any] = []
+    # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
+    # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
+    # It writes whole objects that the next run takes up, or ends with this process.
+    while waiting or running:
+        while waiting and len(running) < limit:
+            running.append(task.remote(at_hand, waiting.popleft()))
+        finished, running = ray.wait(running, num_returns=1)
+        yield _result(finished[0], what)
+
+
+def _result(reference: Any, what: str) -> Any:  # noqa: ANN401 - Ray ships no types
+    import ray
+
+    with lost_work_named(
+        what, remedy="see Ray's logs; lower prepare.parallelism if it ran out of memory"
+    ):
+        return ray.get(reference)
+
+
+def _sound(
+    target: ObjectStore, finished: dict[str, ShardReceipt], parallelism: int | None
+) -> dict[str, ShardReceipt]:
+    """Keep the finished shards whose files have the receipts' bytes; the others are made anew."""
+    if not finished:
+        return {}
+    what, receipts = "a check", list(finished.values())
+    tasks = run_tasks(_checked, target, receipts, what=what, parallelism=parallelism)
+    damage = {path: found for path, found in tasks if found is not None}
+    for path, found in damage.items():
+        log.warning("finished_shard_damaged uri=%s path=%s problem=%s", target.uri, path, found)
+    return {path: receipt for path, receipt in finished.items() if path not in damage}
+
+
+def _checked(target: ObjectStore, receipt: ShardReceipt) -> tuple[str, str | None]:
+    files = (receipt.shard, receipt.sums)
+    damage = (f"{item.path} {found}" for item in files if (found := damage_of(target, item)))
+    return receipt.shard.path, next(damage, None)
+
+
+def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
+    """Delete what other library versions, or other archives, have half built."""
+    found = read_receipt(target, ENVIRONMENT)
+    if found == environment:
+        return
+    if found is not None:
+        log.warning(
+            "half_built_dataset_started_anew uri=%s was=%s now=%s",
+            target.uri,
+            found.decode(errors="replace"),
+            environment.decode(),
+        )
+        # The leases stay, ours is among them. The environment goes last: a kill on the way must not
+        # leave shards that the next run takes for its own.
+        half_built = [info.key for info in target.list() if not info.key.startswith(LEASES)]
+        for key in sorted(half_built, key=lambda key: key == ENVIRONMENT):
+            target.delete(key)
+    target.write(ENVIRONMENT, environment)
+
+
+def _check(done: dict[str, ShardReceipt], max_rejects: int) -> None:
+    check_rejects([item for receipt in done.values() for item in receipt.rejects], max_rejects)
+
+
+def _note(done: dict[str, ShardReceipt], plan: Sequence[PlannedShard]) -> str:
+    rejects = sum(len(receipt.rejects) for receipt in done.values())
+    return f"{len(done)}/{len(plan)} shards, {rejects} rejects"
+
+
+def _num_images(done: dict[str, ShardReceipt]) -> int:
+    return sum(receipt.shard.stop - receipt.shard.start for receipt in done.values())

@@ -1,0 +1,67 @@
+"""Are these still the archives a committed dataset was made from? Names and sizes do not say.
+
+A dataset's folder holds `sources/<digest>.json` for each set of files (names, sizes, versions) it
+was made from or compared with; for any other set the members' own digests are compared.
+"""
+
+import hashlib
+import logging
+
+import pyarrow as pa
+
+from infra.canonical import canonical_json
+from infra.commit import read_object
+from infra.errors import DataError
+from infra.parquet import read_parquet
+from infra.progress import ProgressReport
+from infra.store import ObjectStore
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.sources.fetch import read_members
+from preprocessing.sources.members import Member, Members
+from preprocessing.sources.source import DatasetIndex
+
+log = logging.getLogger(__name__)
+
+
+def record_source(store: ObjectStore, index: DatasetIndex) -> None:
+    """Note that the dataset at a store holds what these files hold, as they are now."""
+    body = canonical_json({"files": [source.model_dump() for source in index.sources]})
+    store.create(_path(index), body)
+
+
+def forget_source(store: ObjectStore, index: DatasetIndex) -> None:
+    """Take back what `record_source` noted."""
+    store.delete(_path(index))
+
+
+def check_source(
+    store: ObjectStore, manifest: Manifest, index: DatasetIndex, progress: ProgressReport
+) -> None:
+    """Compare the archives' members with a committed dataset's, unless that was done before.
+
+    Raises:
+        DataError: a member has other bytes than the dataset was made from; names the first.
+        ArchiveCorrupt: an archive ends early.
+    """
+    if store.stat(_path(index)) is not None:
+        return
+    log.info("archives_compared uri=%s reason=not_seen_before", index.store.uri)
+    table = read_parquet(read_object(store, manifest.members))
+    # In the order of their bytes, so that a disk reads straight on.
+    table = table.sort_by([("archive", "ascending"), ("start", "ascending")])
+    columns = {name: table["member" if name == "name" else name] for name in Member.__slots__}
+    members = Members(pa.table(columns, schema=Members.schema()))
+    expected = table["sha256"].to_pylist()
+    for number, (member, body) in enumerate(read_members(index.store, members)):
+        if hashlib.sha256(body).hexdigest() != expected[number]:
+            raise DataError(
+                f"{index.store.uri}/{member.archive}: member {member.name!r} is not the one that"
+                f" {store.uri} was made from",
+                remedy="restore the archive, or delete that dataset's folder to make it anew",
+            )
+        progress(number + 1, len(expected))
+    record_source(store, index)
+
+
+def _path(index: DatasetIndex) -> str:
+    return f"sources/{index.source_digest}.json"

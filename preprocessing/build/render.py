@@ -1,0 +1,206 @@
+"""Stage 4 of 11, render: one planned shard in, one Parquet file and its receipt out.
+
+The same members and options give the same bytes: no clock, host or path goes into a shard.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from safetensors.numpy import load, save
+
+from infra.commit import Frozen, StoredObject, read_object, write_object
+from infra.store import ObjectStore
+from preprocessing.build.plan import PlannedShard
+from preprocessing.dataset.labels import Classes
+from preprocessing.dataset.manifest import Reject, Shard
+from preprocessing.dataset.pixels import (
+    Pixels,
+    central_square,
+    decode_image,
+    to_short_side,
+    to_square,
+)
+from preprocessing.dataset.schema import open_shard_writer, shard_schema
+from preprocessing.dataset.statistics import PixelSums
+from preprocessing.dataset.stored import encode_jpeg, encode_raw
+from preprocessing.errors import ImageRejected
+from preprocessing.settings import PrepareSettings
+from preprocessing.sources.fetch import read_members
+from preprocessing.sources.members import Member
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderJob:
+    """What all shards of a dataset have in common. Picklable."""
+
+    source: ObjectStore
+    target: ObjectStore
+    """The dataset's folder."""
+    classes: Classes
+    options: PrepareSettings
+
+
+class ShardReceipt(Frozen):
+    """A rendered shard that exists, what was rejected, and where its sums are."""
+
+    shard: Shard
+    rejects: tuple[Reject, ...]
+    sums: StoredObject
+
+
+def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
+    """Render one shard: rows in plan order, packed into full row groups but the last.
+
+    Raises:
+        ArchiveMissing, ArchiveCorrupt: a member cannot be read any more.
+    """
+    work = _Work(job, planned)
+    schema = shard_schema(job.classes.names)
+    with job.target.open_output(planned.path) as file:
+        sink = _DigestingSink(file)
+        with open_shard_writer(sink, schema) as writer:
+            rows = work.rows()
+            while group := list(islice(rows, job.options.rows_per_group)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema), len(group))
+    shard = Shard(
+        path=planned.path,
+        size_bytes=sink.size_bytes,
+        sha256=sink.digest.hexdigest(),
+        start=planned.start,
+        stop=planned.stop,
+        holes=tuple(reject.sample_id for reject in work.rejects),
+        pixels_sha256=work.pixels.hexdigest(),
+    )
+    sums = write_object(job.target, sums_path(planned), work.sums_to_bytes())
+    receipt = ShardReceipt(shard=shard, rejects=tuple(work.rejects), sums=sums)
+    job.target.write(planned.receipt_path, receipt.model_dump_json().encode())
+    return receipt
+
+
+def read_sums(
+    target: ObjectStore, receipt: ShardReceipt
+) -> tuple[PixelSums, npt.NDArray[np.uint8]]:
+    """Read a rendered shard's sums and its members' SHA-256, (planned rows, 32)."""
+    arrays = load(read_object(target, receipt.sums))
+    member_sha256 = arrays.pop("member_sha256")
+    return PixelSums(**arrays), member_sha256
+
+
+def sums_path(planned: PlannedShard) -> str:
+    """Where a shard's sums go, beside its receipt."""
+    return planned.receipt_path.removesuffix(".json") + ".safetensors"
+
+
+def encoder_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide a shard's bytes."""
+    return {name: version(name) for name in ("pillow", "pyarrow", "simplejpeg")}
+
+
+class _Work:
+    """Rows of one shard, and what is collected while they pass."""
+
+    def __init__(self, job: RenderJob, planned: PlannedShard) -> None:
+        self._job, self._planned = job, planned
+        self._sums = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
+        self._member_sha256: list[bytes] = []
+        self.pixels = hashlib.sha256()
+        self.rejects: list[Reject] = []
+
+    def rows(self) -> Iterator[Row]:
+        members = read_members(self._job.source, self._planned.members)
+        for sample_id, (member, body) in enumerate(members, self._planned.start):
+            self._member_sha256.append(hashlib.sha256(body).digest())
+            try:
+                yield self._row(sample_id, member, body)
+            except ImageRejected as error:
+                self.rejects.append(_reject(sample_id, member, body, error))
+
+    def _row(self, sample_id: int, member: Member, body: bytes) -> Row:
+        pixels, square = self._shaped(decode_image(body))
+        stored = self._encoded(pixels, body)
+        label = self._job.classes.label_of[member.wnid]
+        self._sums.add(square, label)
+        self.pixels.update(b"%d %d\n" % pixels.shape[:2])
+        self.pixels.update(np.ascontiguousarray(pixels).data)
+        return {
+            "image": {"bytes": stored, "path": member.name},
+            "label": label,
+            "sample_id": sample_id,
+            "wnid": member.wnid,
+            "height": pixels.shape[0],
+            "width": pixels.shape[1],
+        }
+
+    def _shaped(self, image: Pixels) -> tuple[Pixels, Pixels]:
+        """Return what is stored, and the square that statistics are of."""
+        side_px = self._job.options.stored_px
+        match self._job.options.shape:
+            case "square":
+                square = to_square(image, side_px)
+                return square, square
+            case "keep-aspect":
+                pixels = to_short_side(image, side_px)
+                return pixels, central_square(pixels)
+            case "original":
+                return image, to_square(image, side_px)
+
+    def _encoded(self, pixels: Pixels, body: bytes) -> bytes:
+        options = self._job.options
+        if options.shape == "original":
+            return body
+        if options.encoding == "raw":
+            return encode_raw(pixels)
+        return encode_jpeg(pixels, options.quality, options.chroma)
+
+    def sums_to_bytes(self) -> bytes:
+        digests = np.frombuffer(b"".join(self._member_sha256), np.uint8).reshape(-1, 32)
+        return save(self._sums.to_arrays() | {"member_sha256": digests})
+
+
+def _reject(sample_id: int, member: Member, body: bytes, error: ImageRejected) -> Reject:
+    return Reject(
+        split=member.split,
+        sample_id=sample_id,
+        archive=member.archive,
+        member=member.name,
+        start=member.start,
+        size_bytes=member.size_bytes,
+        reason=error.problem,
+        first_bytes=body[:16].hex(),
+    )
+
+
+class _DigestingSink(io.RawIOBase):
+    """Pass bytes on; know how many there were, and their SHA-256."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def write(self, body: "ReadableBuffer") -> int:
+        view = memoryview(body).cast("B")
+        self._file.write(view)
+        self.digest.update(view)
+        self.size_bytes += len(view)
+        return len(view)

@@ -1,0 +1,1 @@
+"""Looking after datasets: is one whole, make it whole, remove leftovers."""

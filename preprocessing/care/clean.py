@@ -1,0 +1,200 @@
+"""Remove what interrupted builds left in a workspace, and nothing else.
+
+Leftovers are known by name: files of a dataset that has no manifest, what a repair had aside, and
+writes that never ended. All else stays, ours or a stranger's; so do the receipts in `_build/` of a
+committed dataset, from which a repair makes statistics and lists without rendering all anew. A
+folder is cleaned under its lease, so nobody can be at work in it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from infra.errors import DataError
+from infra.lease import FOLDER as LEASES
+from infra.lease import Claim, LeaseTimings, hold_lease
+from infra.store import FolderStore, ObjectStore
+from infra.store.unfinished import Unfinished, list_unfinished, remove_unfinished
+from preprocessing.build.execute import ENVIRONMENT
+from preprocessing.care.repair import ASIDE
+from preprocessing.dataset.manifest import CLASSES, MANIFEST, MEMBERS, REJECTS, STATISTICS
+
+QUIET_S: Final = 3600.0
+"""Where no lease tells, a write is given up when nothing was added to it for so long."""
+
+_DATASET: Final = re.compile(r"datasets/[a-z0-9][a-z0-9-]*-[0-9a-f]{16}")
+_LEASED: Final = re.compile(
+    r"(datasets|runs|evaluations|gates|registrations|reports)/([^/]+-)?[0-9a-f]{16}(?=/)"
+)
+"""Folders in which work is done under a lease of theirs."""
+_UNLEASED: Final = re.compile(r"(indexes|archives|models|champions)/.*|[^/]+")
+_SHARD: Final = r"(train|val)/part-\d{5}-of-\d{5}\.parquet"
+_RECEIPT: Final = r"_build/(environment\.json|(train|val)-\d{5}\.(json|safetensors))"
+_FILES: Final = "|".join(map(re.escape, (CLASSES, STATISTICS, MEMBERS, REJECTS)))
+_PRODUCT: Final = rf"{_SHARD}|{_RECEIPT}|{_FILES}"
+_BUILT: Final = re.compile(rf"{_PRODUCT}|sources/[0-9a-f]{{64}}\.json")
+_ASIDE: Final = re.compile(rf"{ASIDE}/({_PRODUCT}|{re.escape(MANIFEST)})")
+_LEASE: Final = re.compile(rf"{LEASES}(\d{{4,}})\.(json|beat)")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that was removed."""
+
+    path: str
+    """Below the workspace."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """What was removed, and what looks like a leftover and was left alone, with the reason."""
+
+    removed: list[Leftover] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def clean_workspace(
+    workspace: ObjectStore,
+    *,
+    timings: LeaseTimings | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Cleaning:
+    """Remove leftovers; a folder that a live process works on is left alone.
+
+    Args:
+        timings: of the leases that are looked at; the defaults unless a test says otherwise.
+        clock: seconds since 1970.
+
+    Raises:
+        StoreError: the store refuses, or stayed away.
+    """
+    timings = timings or LeaseTimings.of(workspace)
+    cleaning = Cleaning()
+    unfinished = _unfinished(workspace)
+    folders = {match[0] for item in unfinished if (match := _LEASED.match(item.key))}
+    for path in sorted(folders | _half_built(workspace)):
+        try:
+            _clean_folder(workspace, path, unfinished, timings, cleaning)
+        except _AtWork as error:
+            cleaning.kept[path] = error.problem
+    for item in unfinished:
+        if _UNLEASED.fullmatch(item.key):
+            quiet_s = clock() - item.since_s
+            if quiet_s >= QUIET_S:
+                _remove(workspace, [item], cleaning)
+            else:
+                cleaning.kept[item.key] = f"was written {max(0.0, quiet_s):.0f} s ago"
+    return cleaning
+
+
+def leftovers_of_dataset(keys: Iterable[str]) -> list[str]:
+    """Choose, of all keys in a dataset's folder, what an interrupted build or repair left. Pure."""
+    keys = list(keys)
+    is_left = _ASIDE if MANIFEST in keys else re.compile(f"{_BUILT.pattern}|{_ASIDE.pattern}")
+    return [key for key in keys if is_left.fullmatch(key)]
+
+
+class _AtWork(DataError):
+    """Somebody works on this folder."""
+
+
+def _half_built(workspace: ObjectStore) -> set[str]:
+    """Find the datasets' folders in which something is left, such as `datasets/x-0123…`."""
+    names: dict[str, list[str]] = {}
+    for info in workspace.list("datasets/"):
+        folder, _, name = info.key.removeprefix("datasets/").partition("/")
+        if name and _DATASET.fullmatch(path := f"datasets/{folder}"):
+            names.setdefault(path, []).append(name)
+    return {path for path, found in names.items() if _is_left(found)}
+
+
+def _is_left(names: list[str]) -> bool:
+    return bool(leftovers_of_dataset(names)) or all(_LEASE.fullmatch(name) for name in names)
+
+
+def _clean_folder(
+    workspace: ObjectStore,
+    path: str,
+    unfinished: Collection[Unfinished],
+    timings: LeaseTimings,
+    cleaning: Cleaning,
+) -> None:
+    place = workspace.child(path)
+    with hold_lease(
+        place, wait_report=partial(_refuse_if_alive, place, timings), timings=timings
+    ) as lease:
+        # Listed again: what was a leftover a moment ago may have become a dataset. What is new
+        # since is being written, such as the heartbeat of our own lease.
+        still = [item for item in _unfinished(workspace, f"{path}/") if item in unfinished]
+        _remove(workspace, still, cleaning)
+        if not _DATASET.fullmatch(path):
+            return
+        sizes = {info.key: info.size_bytes for info in place.list()}
+        # The environment goes last: a kill must not leave shards that the next build, with other
+        # libraries, takes for its own.
+        for key in sorted(leftovers_of_dataset(sizes), key=lambda key: key == ENVIRONMENT):
+            place.delete(key)
+            cleaning.removed.append(Leftover(f"{path}/{key}", sizes[key]))
+    if place.stat(MANIFEST) is None:
+        _forget_leases(place, lease.number)
+    _remove_empty_folders(place)
+
+
+def _forget_leases(place: ObjectStore, number: int) -> None:
+    """Delete our claim and those before it: whoever waited meanwhile has a later one."""
+    for info in list(place.list(LEASES)):
+        match = _LEASE.fullmatch(info.key)
+        if match and int(match[1]) <= number:
+            place.delete(info.key)
+
+
+def _refuse_if_alive(place: ObjectStore, timings: LeaseTimings, claim: Claim) -> None:
+    """Watch a lease for as long as its owner may be silent.
+
+    Raises:
+        _AtWork: the owner speaks.
+    """
+    before = [(info.key, info.version) for info in place.list(LEASES)]
+    for _ in range(max(1, round(timings.stale_s / timings.poll_s))):
+        time.sleep(timings.poll_s)
+        if [(info.key, info.version) for info in place.list(LEASES)] != before:
+            who = f"process {claim.process.pid} on {claim.process.host}"
+            raise _AtWork(f"{who} works on it", remedy="let it end, and clean again")
+
+
+def _unfinished(workspace: ObjectStore, prefix: str = "") -> list[Unfinished]:
+    """List the unfinished writes below a prefix: in S3, of files that a dataset has."""
+    found = list_unfinished(workspace, prefix)
+    if isinstance(workspace, FolderStore):
+        return found  # their names say that they are ours
+    return [item for item in found if _is_of_dataset(item.key)]
+
+
+def _is_of_dataset(key: str) -> bool:
+    match = re.fullmatch(rf"{_DATASET.pattern}/(.*)", key)
+    return match is not None and bool(leftovers_of_dataset([match[1]]))
+
+
+def _remove(workspace: ObjectStore, items: Iterable[Unfinished], cleaning: Cleaning) -> None:
+    for item in items:
+        remove_unfinished(workspace, item)
+        cleaning.removed.append(Leftover(item.key, item.size_bytes))
+
+
+def _remove_empty_folders(place: ObjectStore) -> None:
+    """Take away the folders that a build made in a directory, as far as nothing is left in them."""
+    if not isinstance(place, FolderStore):
+        return
+    root = Path(place.uri)
+    for name in (f"{ASIDE}/_build", f"{ASIDE}/train", f"{ASIDE}/val", ASIDE, "_build"):
+        with suppress(OSError):
+            (root / name).rmdir()
+    for name in ("train", "val", "sources", "lease", ""):
+        with suppress(OSError):  # there is something in it, or it is not there
+            (root / name).rmdir()

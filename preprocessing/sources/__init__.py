@@ -1,0 +1,1 @@
+"""Where images come from: each source, read in place, becomes one index of members."""

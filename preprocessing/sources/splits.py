@@ -1,0 +1,114 @@
+"""Which split a file of images is of, as its name says; else a keyed share of each class."""
+
+import hashlib
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from infra.errors import DataError
+from infra.store import ObjectStore
+from preprocessing.errors import ArchiveMissing
+from preprocessing.sources.archives import SourceFile
+from preprocessing.sources.members import Member, SplitName
+from preprocessing.sources.names import is_utf8
+
+_WORD: Final = re.compile(
+    r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(?![a-z])"
+)
+_MEANING: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+}
+"""The words that Hugging Face's datasets know; all others mean test."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """The files of a dataset by split; without any for val, a share of train is meant."""
+
+    train: tuple[SourceFile, ...]
+    val: tuple[SourceFile, ...]
+
+    @property
+    def all(self) -> tuple[SourceFile, ...]:
+        """Train first."""
+        return self.train + self.val
+
+
+def find_split_files(store: ObjectStore, suffix: str) -> SplitFiles:
+    """Find the files with a suffix, and which split each is of.
+
+    The last word for a split in a file's path counts. Test stands in for val where there is none.
+    Names that begin with a dot or an underscore are passed over, and so are files without such a
+    word beside files that have one.
+
+    Raises:
+        ArchiveMissing: there are no such files.
+        DataError: none is for train, or a file's name is no name.
+    """
+    found: defaultdict[str, list[SourceFile]] = defaultdict(list)
+    for info in store.list():
+        if info.key.endswith(suffix) and not re.search(r"(^|/)[._]", info.key):
+            _check_key(store, info.key)
+            found[split_word(info.key) or ""].append(SourceFile.of(info))
+    if not found:
+        raise ArchiveMissing(
+            f"{store.uri} holds no *{suffix} files",
+            remedy="name the folder that holds them; if they are packed, unpack them first",
+        )
+    if found.keys() == {""}:
+        return SplitFiles(tuple(found[""]), ())
+    if not found["train"]:
+        raise DataError(
+            f"{store.uri}: no *{suffix} file has a name for training images",
+            remedy="name files or folders train-…, and val-…, validation-… or test-…",
+        )
+    val = found["val"] or found["test"]
+    used = {source.name for source in found["train"] + val}
+    left_out = [s.name for group in found.values() for s in group if s.name not in used]
+    if left_out:
+        log.info("files_left_out uri=%s count=%d first=%s", store.uri, len(left_out), left_out[0])
+    return SplitFiles(tuple(found["train"]), tuple(val))
+
+
+def split_word(key: str) -> str | None:
+    """Return train, val or test as a path says, or None."""
+    words = _WORD.findall(key.lower())
+    return _MEANING.get(words[-1], "test") if words else None
+
+
+def split_by_key(members: Iterable[Member], seed: int, val_fraction: float) -> list[Member]:
+    """Give the val split its share of each class: the first by sha256(seed/val/name).
+
+    At least one image of a class with two or more, never all of them.
+    """
+    by_class: defaultdict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        by_class[member.wnid].append(member)
+    result: list[Member] = []
+    for group in by_class.values():
+        group.sort(key=lambda m: hashlib.sha256(f"{seed}/val/{m.name}".encode()).digest())
+        num_val = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
+        result += [
+            replace(member, split="val" if i < num_val else "train")
+            for i, member in enumerate(group)
+        ]
+    return result
+
+
+def split_of_files(files: SplitFiles) -> Mapping[str, SplitName]:
+    """Return the split of each file by its name."""
+    train: Sequence[tuple[str, SplitName]] = [(source.name, "train") for source in files.train]
+    val: Sequence[tuple[str, SplitName]] = [(source.name, "val") for source in files.val]
+    return dict([*train, *val])
+
+
+def _check_key(store: ObjectStore, key: str) -> None:
+    """Refuse keys that are no paths, as an object store may hold, or no text."""
+    if "" in key.split("/") or not is_utf8(key):
+        raise DataError(f"{store.uri}: {key!r} is no file's name", remedy="rename that object")

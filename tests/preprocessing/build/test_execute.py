@@ -1,0 +1,158 @@
+"""Rendering over Ray when things go wrong: kills on the way, and tasks that die."""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from jpeg_archives import make_jpeg
+
+from infra.errors import ServiceError
+from infra.progress import no_progress
+from infra.store import FolderStore, MemoryStore
+from preprocessing.build import execute
+from preprocessing.build.execute import ENVIRONMENT, finished_shards, render_shards
+from preprocessing.build.plan import PlannedShard, plan_split
+from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.dataset.labels import make_classes
+from preprocessing.settings import PrepareSettings
+from preprocessing.sources.members import Member, Members
+
+LEASE = "lease/0001.json"
+
+
+def job_of(target: Any, source: Any) -> tuple[RenderJob, tuple[PlannedShard, ...]]:
+    bodies = [make_jpeg(i) for i in range(6)]
+    source.write("a.tar", b"".join(bodies))
+    start, members = 0, []
+    for i, body in enumerate(bodies):
+        members.append(Member("train", "a.tar", f"{i}.jpg", start, len(body), "a"))
+        start += len(body)
+    job = RenderJob(
+        source=source,
+        target=target,
+        classes=make_classes({"a": "a"}),
+        options=PrepareSettings(stored_px=16, quality=95, rows_per_group=2, rows_per_shard=2),
+    )
+    table = pa.Table.from_pylist([asdict(member) for member in members], Members.schema())
+    return job, plan_split(Members(table), "train", seed=0, rows_per_shard=2)
+
+
+def render(job: RenderJob, plan: tuple[PlannedShard, ...], source_digest: str) -> None:
+    render_shards(
+        job,
+        plan,
+        source_digest=source_digest,
+        max_rejects=0,
+        parallelism=1,
+        progress=no_progress,
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(MemoryStore):
+    """Dies at a deletion."""
+
+    deletions_left = 0
+
+    def delete(self, key: str) -> None:
+        if not self.deletions_left:
+            raise Killed
+        self.deletions_left -= 1
+        super().delete(key)
+
+
+@pytest.mark.parametrize("deletions", range(10))
+def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
+    deletions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Mortal()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    store.write(ENVIRONMENT, b"another")
+    store.write(LEASE, b"mine")
+    assert len(finished_shards(store, plan)) == 3
+    monkeypatch.setattr(execute, "run_tasks", reused := Tasks())
+    store.deletions_left = deletions
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    store.deletions_left = 100
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    assert reused.todo == [planned.path for planned in plan]
+    assert store.read(LEASE) == b"mine"
+
+
+class Tasks:
+    """In place of Ray: finds what is finished sound, notes what is left to render, and dies."""
+
+    todo: list[str]
+
+    def __call__(self, work: Any, shared: Any, items: Any, **_: Any) -> Any:
+        if work is not render_shard:
+            return ((receipt.shard.path, None) for receipt in items)
+        self.todo = [planned.path for planned in items]
+        raise Killed
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+class TestTasks:
+    def test_one_that_keeps_dying_is_named_with_a_remedy(
+        self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(job: RenderJob, planned: PlannedShard) -> None:
+            os._exit(1)
+
+        monkeypatch.setattr(execute, "render_shard", die)
+        job, plan = job_of(workspace.child("to"), workspace.child("from"))
+        with pytest.raises(ServiceError, match="kept dying") as caught:
+            render(job, plan, "source")
+        assert "prepare.parallelism" in caught.value.remedy
+
+    def test_a_finished_shard_of_other_bytes_is_made_anew(
+        self, workspace: FolderStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job, plan = job_of(target := workspace.child("to"), workspace.child("from"))
+        render(job, plan, "source")
+        whole = {info.key: target.read(info.key) for info in target.list()}
+        before = {info.key: info.version for info in target.list()}
+        sums = plan[2].receipt_path.removesuffix(".json") + ".safetensors"
+        for key in (plan[0].path, sums):
+            body = whole[key]
+            target.write(key, body[:40] + bytes([body[40] ^ 1]) + body[41:])
+        render(job, plan, "source")
+        assert {info.key: target.read(info.key) for info in target.list()} == whole
+        after = {info.key: info.version for info in target.list()}
+        again = {planned.path for planned in plan if after[planned.path] != before[planned.path]}
+        assert again == {plan[0].path, plan[2].path}
+        assert caplog.text.count("finished_shard_damaged") == 2
+
+    def test_a_bug_in_one_is_raised_as_it_is(
+        self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(job: RenderJob, planned: PlannedShard) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(execute, "render_shard", fail)
+        job, plan = job_of(workspace.child("to"), workspace.child("from"))
+        with pytest.raises(ZeroDivisionError):
+            render(job, plan, "source")
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_progress_tells_shards_and_rejects_from_first_to_last(workspace: FolderStore) -> None:
+    job, plan = job_of(workspace.child("target"), workspace.child("source"))
+    told: list[tuple[int, int, str]] = []
+
+    def report(done: int, total: int, note: str = "") -> None:
+        told.append((done, total, note))
+
+    render_shards(job, plan, source_digest="s", max_rejects=0, parallelism=1, progress=report)
+    shards = [(2 * done, 6, f"{done}/3 shards, 0 rejects") for done in range(4)]
+    assert told == shards
