@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Final
 from alexnet.evaluate.evaluation import read_evaluation, validation_digest
 from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
 from infra.canonical import digest_of, sha256_hex
-from infra.commit import commit_receipt
-from infra.errors import StoreError
+from infra.commit import StoredObject, commit_receipt
+from infra.errors import RecipeError, StoreError
 from infra.store import FolderStore, ObjectStore, open_store
 from pipelines.context import Context
 from pipelines.evaluate import EvaluateStep, evaluation_folder, evaluation_key
-from pipelines.prepare import PrepareStep
+from pipelines.prepare import Dataset, PrepareStep
 from pipelines.workflow import Step
 
 VERSION: Final = 1
@@ -163,6 +163,8 @@ class GateStep(Step[Judged]):
                 self.context.workspace.child("champions"),
             )
         trained = open_package(package)
+        name = self.context.recipe.register_model.model_name
+        refuse_other_classes(f"models:/{name}@champion", trained.classes.item, dataset)
         key = evaluation_key(
             model_sha256=trained.weights.item.sha256,
             dataset=dataset,
@@ -182,3 +184,17 @@ class GateStep(Step[Judged]):
                     progress=progress,
                 )
         return place
+
+
+def refuse_other_classes(champion: str, classes: StoredObject, dataset: Dataset) -> None:
+    """Refuse to compare with a champion of other classes than the dataset has.
+
+    Raises:
+        RecipeError: the classes differ.
+    """
+    if classes.sha256 != dataset.manifest.classes.sha256:
+        raise RecipeError(
+            f"{champion} tells other classes apart than {dataset.store.uri} has: the two networks"
+            " cannot be compared",
+            remedy="give this one a name of its own: --set register.model_name=NAME",
+        )
