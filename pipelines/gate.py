@@ -163,7 +163,7 @@ class GateStep(Step[Judged]):
                 self.context.workspace.child("champions"),
             )
         trained = open_package(package)
-        name = self.context.recipe.register_model.model_name
+        name = self.context.recipe.registration.model_name
         refuse_other_classes(f"models:/{name}@champion", trained.classes.item, dataset)
         key = evaluation_key(
             model_sha256=trained.weights.item.sha256,
