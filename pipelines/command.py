@@ -35,7 +35,7 @@ def run_command(
         recipe, until, workspace=workspace, tracking_uri=tracking_uri, dry_run=dry_run
     )
     if whole:
-        print_run(outcomes, tracking, as_json=as_json)
+        print_run(outcomes, tracking, as_json=as_json, dry_run=dry_run)
     else:
         print_step(outcomes[-1], as_json=as_json)
     _raise_if_refused(outcomes)

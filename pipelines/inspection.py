@@ -1,7 +1,6 @@
 """What lies at a place: a dataset, a run, a checkpoint, an evaluation, a verdict, a model."""
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.commit import read_receipt
@@ -151,8 +150,9 @@ def find_version(
     registry = ModelRegistry(place.uri, name)
     found = registry.by_alias(alias) if alias else registry.by_version(version)
     if found is None:
+        where = workspace if tracking_uri is None else "that MLflow server"
         raise DataError(
-            f"{uri} is not in the registry of {Path(workspace).name or workspace}",
+            f"{uri} is not in the registry of {where}",
             remedy="name models:/NAME/VERSION or models:/NAME@ALIAS, and the --workspace or"
             " --tracking-uri it was registered with",
         )

@@ -28,14 +28,16 @@ def print_step(outcome: Outcome, *, as_json: bool) -> None:
     print_fields(outcome.fields, as_json=as_json)
 
 
-def print_run(outcomes: Sequence[Outcome], tracking: TrackingPlace, *, as_json: bool) -> None:
-    """Print what a whole run came to, and how to look at it."""
+def print_run(
+    outcomes: Sequence[Outcome], tracking: TrackingPlace, *, as_json: bool, dry_run: bool = False
+) -> None:
+    """Print what a whole run came to, and how to look at it; of a dry run, which steps hold."""
     if as_json:
         _print_json(run_fields(outcomes))
-    elif all(outcome.state != "would-run" for outcome in outcomes):
-        _print_text(_summary(run_fields(outcomes), tracking))
-    else:
+    elif dry_run:
         _print_text("\n".join(f"{outcome.name:<9} {outcome.state}" for outcome in outcomes))
+    else:
+        _print_text(_summary(run_fields(outcomes), tracking))
 
 
 def run_fields(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -102,8 +102,9 @@ def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
     lines = [f"  {item.archive}: {item.member}: {item.reason}" for item in rejects[:_NAMED]]
     if len(rejects) > _NAMED:
         lines.append(f"  and {len(rejects) - _NAMED} more")
+    what = "1 image" if len(rejects) == 1 else f"{len(rejects):,} images"
     raise TooManyRejects(
-        f"{len(rejects)} images cannot be used, {max_rejects} are allowed:\n" + "\n".join(lines),
+        f"{what} cannot be used, {max_rejects} are allowed:\n" + "\n".join(lines),
         remedy=f"replace them, or do without them: --set prepare.max_rejects={len(rejects)}",
     )
 

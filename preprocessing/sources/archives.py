@@ -1,9 +1,10 @@
 """Stage 1 of 11, archives: find the source tars."""
 
+from pathlib import Path
 from typing import Final
 
 from infra.commit import Frozen
-from infra.store import ObjectInfo, ObjectStore
+from infra.store import FolderStore, ObjectInfo, ObjectStore
 from preprocessing.errors import ArchiveMissing
 
 TRAIN_ARCHIVE: Final = "ILSVRC2012_img_train.tar"
@@ -49,6 +50,18 @@ def find_files(
     for name in names:
         info = store.stat(name)
         if info is None:
-            raise ArchiveMissing(f"{store.uri} holds no {name}", remedy=remedy)
+            problem = problem_of_folder(store) or f"holds no {name}"
+            raise ArchiveMissing(f"{store.uri} {problem}", remedy=remedy)
         found.append(SourceFile.of(info))
     return tuple(found)
+
+
+def problem_of_folder(store: ObjectStore) -> str | None:
+    """Say what is wrong with a directory that holds nothing; S3 has none, so nothing is known."""
+    if isinstance(store, FolderStore):
+        path = Path(store.uri)
+        if not path.exists():
+            return "does not exist"
+        if not path.is_dir():
+            return "is no folder"
+    return None

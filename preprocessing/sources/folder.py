@@ -7,14 +7,13 @@ Names that begin with a dot are passed over.
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
 from infra.errors import DataError
-from infra.store import FolderStore, ObjectInfo, ObjectStore
+from infra.store import ObjectInfo, ObjectStore
 from preprocessing.errors import ArchiveMissing
-from preprocessing.sources.archives import SourceFile
+from preprocessing.sources.archives import SourceFile, problem_of_folder
 from preprocessing.sources.members import Member, Members, SplitName
 from preprocessing.sources.names import is_utf8
 from preprocessing.sources.splits import split_by_key
@@ -33,7 +32,9 @@ def index_folder(
     """
     infos = {info.key: info for info in store.list() if not _hidden(info.key)}
     if not infos:
-        raise ArchiveMissing(f"{store.uri} {_what_is_wrong_with(store)}", remedy=_LAYOUT)
+        raise ArchiveMissing(
+            f"{store.uri} {problem_of_folder(store) or 'holds no files'}", remedy=_LAYOUT
+        )
     members = sorted(_members(store, infos, seed, val_fraction), key=lambda m: (m.split, m.name))
     _check_classes(store, members)
     columns = {name: [getattr(m, name) for m in members] for name in Member.__slots__}
@@ -90,17 +91,6 @@ def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:
             f"{store.uri}: class {unknown[0]!r} of val/ is not in train/",
             remedy="give it training images, or take it out of val/",
         )
-
-
-def _what_is_wrong_with(store: ObjectStore) -> str:
-    """Say why a folder has no files; of S3, which has no folders, that is all one can say."""
-    if isinstance(store, FolderStore):
-        path = Path(store.uri)
-        if not path.exists():
-            return "does not exist"
-        if not path.is_dir():
-            return "is no folder"
-    return "holds no files"
 
 
 def _hidden(key: str) -> bool:

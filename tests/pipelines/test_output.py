@@ -125,13 +125,19 @@ def test_a_dry_run_lists_states(capsys: pytest.CaptureFixture[str]) -> None:
         Outcome("prepare", "holds", 0.1, "/w/d", PREPARED),
         Outcome("train", "would-run", 0, None, {}),
     ]
-    print_run(looked, FILE, as_json=False)
+    print_run(looked, FILE, as_json=False, dry_run=True)
     assert capsys.readouterr().out == "prepare   holds\ntrain     would-run\n"
     print_run(looked, FILE, as_json=True)
     assert [step["state"] for step in json.loads(capsys.readouterr().out)["steps"]] == [
         "holds",
         "would-run",
     ]
+
+
+def test_a_dry_run_of_what_is_all_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_run(outcomes(), FILE, as_json=False, dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [outcome.name for outcome in outcomes()]
 
 
 def test_one_steps_fields_are_yaml_for_people(capsys: pytest.CaptureFixture[str]) -> None:

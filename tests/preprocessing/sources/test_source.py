@@ -40,7 +40,10 @@ def test_the_digest_knows_neither_place_nor_time(tmp_path: Path, workspace: Fold
 
 
 def test_an_empty_place_lacks_the_archives(tmp_path: Path, workspace: FolderStore) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ArchiveMissing, match=f"holds no {TRAIN}"):
+        index_of(tmp_path / "empty", workspace)
+    with pytest.raises(ArchiveMissing, match="nowhere does not exist"):
         index_of(tmp_path / "nowhere", workspace)
 
 
