@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.store import MemoryStore
-from preprocessing.build.plan import plan_split
+from preprocessing.building.plan import plan_split
 from preprocessing.dataset.labels import make_classes
 from preprocessing.prepare import dataset_key, plan_dataset
 from preprocessing.settings import PrepareSettings

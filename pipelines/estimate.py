@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.store import open_store
 from pipelines.recipe import Recipe
-from preprocessing.build.estimate import estimate_build
+from preprocessing.building.estimate import estimate_build
 from preprocessing.sources.source import read_index
 
 

@@ -9,7 +9,7 @@ from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.tables import built_text
 from pipelines.workflow import Step
-from preprocessing.build.commit import read_rejects
+from preprocessing.building.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, read_manifest
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.sources.source import DatasetIndex, read_index

@@ -9,11 +9,11 @@ from infra.canonical import digest_of
 from infra.errors import ObjectCorrupt
 from infra.progress import NotedReport, no_progress
 from infra.store import ObjectStore
-from preprocessing.build.commit import check_rejects, commit_dataset, read_rejects
-from preprocessing.build.execute import render_shards
-from preprocessing.build.identity import check_source, forget_source, record_source
-from preprocessing.build.plan import PlannedShard, plan_split
-from preprocessing.build.render import RenderJob
+from preprocessing.building.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.building.execute import render_shards
+from preprocessing.building.identity import check_source, forget_source, record_source
+from preprocessing.building.plan import PlannedShard, plan_split
+from preprocessing.building.render import RenderJob
 from preprocessing.care.repair import repair_objects
 from preprocessing.care.verify import Verification, find_dataset
 from preprocessing.care.verify_files import Problem

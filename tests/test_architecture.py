@@ -33,7 +33,7 @@ IMPORTERS = {
         "infra/ray_data.py",
         "infra/ray_runtime.py",
         "infra/tracking/actor.py",
-        "preprocessing/build/execute.py",
+        "preprocessing/building/execute.py",
     },
     "mlflow": {
         "alexnet/release/pyfunc_model.py",  # runs where MLflow serves
@@ -139,7 +139,7 @@ def test_the_network_knows_torch_and_the_generator_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        "preprocessing/build/plan.py",
+        "preprocessing/building/plan.py",
         "alexnet/data/order.py",
         "alexnet/release/gate.py",
         "alexnet/train/schedule.py",

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.sources import Source
 from infra.store import FolderStore
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.pixels import decode_image, to_square
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected

@@ -82,6 +82,8 @@ class RangeFile(io.RawIOBase):
         """Fill a buffer from the position on."""
         view = memoryview(target).cast("B")
         count = max(0, min(len(view), self._size - self._position))
+        if not count:
+            return 0
         body, body_start = self._holding(count)
         offset = self._position - body_start
         piece = body[offset : offset + count]

@@ -26,7 +26,7 @@ from infra.tracking.journal import Journal
 from infra.tracking.points import MetricPoint
 from pipelines.recipe import Recipe
 from pipelines.timeline import CommandNote, read_notes
-from preprocessing.build.commit import read_rejects
+from preprocessing.building.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, Reject, Split
 from preprocessing.dataset.stored import encode_jpeg
 

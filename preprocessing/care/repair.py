@@ -13,11 +13,11 @@ from infra.commit import StoredObject, read_object
 from infra.errors import ObjectCorrupt
 from infra.progress import ProgressReport
 from infra.store import ObjectStore
-from preprocessing.build.commit import commit_dataset
-from preprocessing.build.digests import copy_object
-from preprocessing.build.execute import kept_receipts, run_tasks
-from preprocessing.build.plan import PlannedShard
-from preprocessing.build.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.building.commit import commit_dataset
+from preprocessing.building.digests import copy_object
+from preprocessing.building.execute import kept_receipts, run_tasks
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
 from preprocessing.care.versions import versions_text
 from preprocessing.dataset.manifest import CLASSES, MEMBERS, REJECTS, STATISTICS, Manifest, Shard
 from preprocessing.errors import ManifestError

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from infra.progress import ProgressReport, no_progress
 from infra.store import ObjectStore, RangeFile, is_remote
-from preprocessing.build.digests import damage_of
-from preprocessing.build.execute import run_tasks
+from preprocessing.building.digests import damage_of
+from preprocessing.building.execute import run_tasks
 from preprocessing.care.verify_files import Problem, check_files, check_manifest
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Manifest, Shard, read_manifest

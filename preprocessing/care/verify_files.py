@@ -15,8 +15,8 @@ from infra.commit import StoredObject, read_object
 from infra.errors import ProjectError
 from infra.parquet import read_parquet
 from infra.store import ObjectStore
-from preprocessing.build.commit import read_rejects
-from preprocessing.build.digests import damage_of
+from preprocessing.building.commit import read_rejects
+from preprocessing.building.digests import damage_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest
 from preprocessing.dataset.statistics import read_statistics

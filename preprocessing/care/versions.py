@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 
-from preprocessing.build.render import encoder_versions
+from preprocessing.building.render import encoder_versions
 from preprocessing.dataset.manifest import Manifest
 
 log = logging.getLogger(__name__)

@@ -128,8 +128,8 @@ def _decode_with_pillow(body: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(body), formats=FORMATS) as image:
             _refuse_bomb(image.height, image.width)
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except _PILLOW_ERRORS as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ImageRejected(reason, remedy="replace the file, or allow rejects") from error

@@ -19,9 +19,11 @@ from infra.store import ObjectStore, RangeFile, is_remote
 from preprocessing.dataset.manifest import Shard
 from preprocessing.errors import ShardCorrupt
 
+# The first two could be empty by their type, and never are: Hugging Face's datasets take no others
+# for an Image and a ClassLabel.
 FIELDS = (
-    pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False),
-    pa.field("label", pa.int64(), nullable=False),
+    pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+    pa.field("label", pa.int64()),
     pa.field("sample_id", pa.int64(), nullable=False),
     pa.field("wnid", pa.string(), nullable=False),
     pa.field("height", pa.int32(), nullable=False),

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Final
 
 from infra.store import ObjectStore, is_remote
@@ -15,6 +14,10 @@ _NUM_AHEAD: Final = 16
 _LOCAL_BATCH: Final = 8
 """A file's bytes are there at once: handing a thread one member costs thrice what reading does."""
 
+_BATCH_BYTES: Final = 16 << 20
+_AHEAD_BYTES: Final = 64 << 20
+"""Large members are not read so far ahead."""
+
 _Read = list[tuple[Member, bytes]]
 
 
@@ -25,15 +28,34 @@ def read_members(store: ObjectStore, members: Members) -> Iterator[tuple[Member,
         ArchiveMissing: an archive is gone.
         ArchiveCorrupt: an archive ends before a member does.
     """
-    batch = 1 if is_remote(store) else _LOCAL_BATCH
-    waiting, pending = iter(members), deque[Future[_Read]]()
+    count = 1 if is_remote(store) else _LOCAL_BATCH
+    pending, ahead_bytes = deque[tuple[int, Future[_Read]]](), 0
     with ThreadPoolExecutor(max_workers=8) as threads:
-        while some := list(islice(waiting, batch)):
-            pending.append(threads.submit(_read_all, store, some))
-            if len(pending) * batch > _NUM_AHEAD:
-                yield from pending.popleft().result()
+        for batch, size_bytes in _batches(members, count):
+            while pending and ahead_bytes + size_bytes > _AHEAD_BYTES:
+                ahead_bytes -= pending[0][0]
+                yield from pending.popleft()[1].result()
+            pending.append((size_bytes, threads.submit(_read_all, store, batch)))
+            ahead_bytes += size_bytes
+            if len(pending) * count > _NUM_AHEAD:
+                ahead_bytes -= pending[0][0]
+                yield from pending.popleft()[1].result()
         while pending:
-            yield from pending.popleft().result()
+            yield from pending.popleft()[1].result()
+
+
+def _batches(members: Members, count: int) -> Iterator[tuple[list[Member], int]]:
+    """Yield members that are read by one thread, and their bytes in all."""
+    batch: list[Member] = []
+    size_bytes = 0
+    for member in members:
+        if batch and (len(batch) == count or size_bytes + member.size_bytes > _BATCH_BYTES):
+            yield batch, size_bytes
+            batch, size_bytes = [], 0
+        batch.append(member)
+        size_bytes += member.size_bytes
+    if batch:
+        yield batch, size_bytes
 
 
 def _read_all(store: ObjectStore, members: Sequence[Member]) -> _Read:

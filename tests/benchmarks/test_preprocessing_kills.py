@@ -12,7 +12,7 @@ from benchmarks.preprocessing.builds import Build, differing, finished_shards, p
 from benchmarks.preprocessing.killer import Outcome, Quiet, build_under_kills
 from benchmarks.preprocessing.kills import KillReport, format_kills
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build import execute
+from preprocessing.building import execute
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import read_index

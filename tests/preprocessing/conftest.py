@@ -8,9 +8,9 @@ import pytest
 from jpeg_archives import NO_IMAGE, make_jpeg
 
 from infra.store import ObjectStore
-from preprocessing.build.commit import commit_dataset
-from preprocessing.build.plan import PlannedShard, plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.commit import commit_dataset
+from preprocessing.building.plan import PlannedShard, plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.settings import PrepareSettings

@@ -18,8 +18,8 @@ from s3_servers import FaultyServer
 from infra.errors import StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from infra.store.s3 import S3Store
-from preprocessing.build import execute
-from preprocessing.build.digests import damage_of
+from preprocessing.building import execute
+from preprocessing.building.digests import damage_of
 from preprocessing.dataset.manifest import MANIFEST, Manifest
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings

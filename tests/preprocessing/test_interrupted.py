@@ -13,8 +13,8 @@ import pytest
 from jpeg_archives import write_archives
 
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build import execute
-from preprocessing.build.execute import finished_shards
+from preprocessing.building import execute
+from preprocessing.building.execute import finished_shards
 from preprocessing.dataset.manifest import MANIFEST
 from preprocessing.prepare import dataset_folder, dataset_key, plan_dataset, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings

@@ -15,7 +15,7 @@ from jpeg_archives import TRAIN, make_jpeg, write_archives
 
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import FolderStore
-from preprocessing.build.commit import commit_dataset
+from preprocessing.building.commit import commit_dataset
 from preprocessing.dataset.labels import read_classes
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_image, to_square
@@ -208,7 +208,7 @@ class TestBuilding:
         monkeypatch.setattr("preprocessing.prepare.commit_dataset", commit_and_die)
         with pytest.raises(KeyboardInterrupt):
             prepare(workspace, archives)
-        monkeypatch.setattr("preprocessing.build.identity.read_members", compare)
+        monkeypatch.setattr("preprocessing.building.identity.read_members", compare)
         manifest, store = prepare(workspace, archives)
         assert open_dataset(store) == manifest
 

@@ -16,9 +16,9 @@ from alexnet.data.reader import ShareSpec
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.settings import ResizedCrop
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build.commit import commit_dataset
-from preprocessing.build.plan import plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.commit import commit_dataset
+from preprocessing.building.plan import plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.pixels import central_square, decode_image, to_short_side, to_square

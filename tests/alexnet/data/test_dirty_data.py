@@ -14,9 +14,9 @@ from alexnet.data.in_process import read_batches
 from alexnet.data.order import Order
 from alexnet.data.reader import ShareSpec, order_of
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build.commit import commit_dataset
-from preprocessing.build.plan import plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.commit import commit_dataset
+from preprocessing.building.plan import plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.settings import PrepareSettings

@@ -35,7 +35,7 @@ from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.report import ReportStep
 from pipelines.timeline import Timeline, write_note
-from preprocessing.build.commit import rejects_table
+from preprocessing.building.commit import rejects_table
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, Reject
 

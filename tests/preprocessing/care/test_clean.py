@@ -14,7 +14,7 @@ from infra.process_identity import this_process
 from infra.store import FolderStore, ObjectStore
 from infra.store.s3 import S3Store
 from infra.store.s3_upload import PART_BYTES, MultipartUpload
-from preprocessing.build.execute import ENVIRONMENT
+from preprocessing.building.execute import ENVIRONMENT
 from preprocessing.care.clean import QUIET_S, Cleaning, clean_workspace, leftovers_of_dataset
 from preprocessing.care.verify_files import check_files
 

@@ -10,7 +10,7 @@ import pytest
 
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build.plan import plan_split
+from preprocessing.building.plan import plan_split
 from preprocessing.care.repair import ASIDE, Repair, WantedShard, repair_objects, repair_shard
 from preprocessing.care.verify import Check, Verification, check_shard, verify_dataset
 from preprocessing.dataset.manifest import Manifest

@@ -10,8 +10,8 @@ from jpeg_archives import write_archives
 from PIL import Image
 
 from infra.store import FolderStore
-from preprocessing.build.plan import plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.plan import plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.pixels import decode_image, to_square
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.dataset_index import DatasetIndex

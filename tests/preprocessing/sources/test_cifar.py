@@ -12,8 +12,8 @@ import pytest
 
 from infra.errors import DataError
 from infra.store import FolderStore
-from preprocessing.build.plan import plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.plan import plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.pixels import decode_image
 from preprocessing.dataset.stored import decode_stored
 from preprocessing.errors import ArchiveMissing

@@ -73,3 +73,15 @@ def test_none_is_read_for_none(store: CountingStore) -> None:
 def test_one_past_the_end_is_no_member(store: CountingStore) -> None:
     with pytest.raises(ArchiveCorrupt, match=r"'100\.jpg' ends at byte 404, the archive at 400"):
         list(read_members(store, members_of(3, COUNT, 4)))
+
+
+def test_large_members_are_not_read_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preprocessing.sources.fetch._BATCH_BYTES", 10)
+    monkeypatch.setattr("preprocessing.sources.fetch._AHEAD_BYTES", 20)
+    store = CountingStore("memory:")
+    store.write("a.tar", b"".join(body_of(i) for i in range(COUNT)))
+    found = read_members(store, members_of(*range(COUNT)))
+    next(found)
+    # Of 4 bytes each, two make a batch; two batches fit, and the first of them is being yielded.
+    assert store.num_reads <= 6
+    assert [member.name for member, _ in found] == [f"{i}.jpg" for i in range(1, COUNT)]

@@ -11,8 +11,8 @@ from jpeg_archives import make_jpeg, write_archives
 from infra.errors import DataError
 from infra.store import FolderStore
 from infra.store.s3 import S3Store
-from preprocessing.build.plan import plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.plan import plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.manifest import MEMBERS, REJECTS
 from preprocessing.dataset.pixels import decode_image
 from preprocessing.errors import ArchiveMissing

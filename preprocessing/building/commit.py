@@ -13,8 +13,8 @@ import pyarrow as pa
 from infra.commit import StoredObject, commit_receipt, read_object, write_object
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore
-from preprocessing.build.plan import PlannedShard
-from preprocessing.build.render import RenderJob, ShardReceipt, encoder_versions, read_sums
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, read_sums
 from preprocessing.dataset.manifest import (
     CLASSES,
     MANIFEST,

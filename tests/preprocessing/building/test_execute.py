@@ -11,10 +11,10 @@ from jpeg_archives import make_jpeg
 from infra.errors import ServiceError
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build import execute
-from preprocessing.build.execute import ENVIRONMENT, finished_shards, render_shards
-from preprocessing.build.plan import PlannedShard, plan_split
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building import execute
+from preprocessing.building.execute import ENVIRONMENT, finished_shards, render_shards
+from preprocessing.building.plan import PlannedShard, plan_split
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members

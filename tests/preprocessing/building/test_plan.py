@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.build.plan import iter_shards, keyed_order, plan_split
+from preprocessing.building.plan import iter_shards, keyed_order, plan_split
 from preprocessing.sources.members import Member, Members
 
 

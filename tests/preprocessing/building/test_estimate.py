@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build.commit import commit_dataset
-from preprocessing.build.estimate import Sampled, estimate_build, reckon
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.commit import commit_dataset
+from preprocessing.building.estimate import Sampled, estimate_build, reckon
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.prepare import plan_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.members import Member, Members

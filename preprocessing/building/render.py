@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from infra.commit import Frozen, StoredObject, read_object, write_object
 from infra.store import ObjectStore
-from preprocessing.build.plan import PlannedShard
+from preprocessing.building.plan import PlannedShard
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (

@@ -17,10 +17,10 @@ from infra.lease import FOLDER as LEASES
 from infra.progress import NotedReport
 from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore
-from preprocessing.build.commit import check_rejects
-from preprocessing.build.digests import damage_of
-from preprocessing.build.plan import PlannedShard
-from preprocessing.build.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.building.commit import check_rejects
+from preprocessing.building.digests import damage_of
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")

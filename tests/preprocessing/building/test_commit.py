@@ -1,6 +1,6 @@
 import pytest
 
-from preprocessing.build.commit import check_rejects, rejects_table
+from preprocessing.building.commit import check_rejects, rejects_table
 from preprocessing.dataset.manifest import Reject
 from preprocessing.errors import TooManyRejects
 

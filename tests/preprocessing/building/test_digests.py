@@ -7,8 +7,8 @@ import pytest
 from infra.commit import StoredObject, write_object
 from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore
-from preprocessing.build import digests
-from preprocessing.build.digests import copy_object, damage_of
+from preprocessing.building import digests
+from preprocessing.building.digests import copy_object, damage_of
 
 
 @pytest.fixture

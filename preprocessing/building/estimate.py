@@ -9,8 +9,8 @@ import numpy as np
 
 from infra.store import MemoryStore
 from infra.store.s3_upload import PART_BYTES
-from preprocessing.build.plan import PlannedShard
-from preprocessing.build.render import RenderJob, render_shard
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.dataset_index import DatasetIndex
 from preprocessing.sources.members import Members, SplitName
