@@ -7,12 +7,14 @@ from alexnet.model.dropout import KeyedDropout
 from alexnet.model.errors import ModelError
 from alexnet.model.global_batch_norm import GlobalBatchNorm
 from alexnet.model.init import InitRule
+from alexnet.model.layered_network import LayeredNetwork
 from alexnet.model.local_response_norm import (
     LocalResponseNorm,
     SameMapNorm,
     local_response_norm,
     same_map_norm,
 )
+from alexnet.model.own_layers import LocallyConnected, TowerLinear
 from alexnet.model.registry import Network, create_model, list_models
 
 __all__ = [
@@ -23,10 +25,13 @@ __all__ = [
     "GlobalBatchNorm",
     "InitRule",
     "KeyedDropout",
+    "LayeredNetwork",
     "LocalResponseNorm",
+    "LocallyConnected",
     "ModelError",
     "Network",
     "SameMapNorm",
+    "TowerLinear",
     "create_model",
     "list_models",
     "local_response_norm",

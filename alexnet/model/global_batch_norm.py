@@ -24,6 +24,7 @@ class GlobalBatchNorm(nn.Module):
 
     Args:
         channels: dimension 1 of the input.
+        learns: whether the scale and the shift are parameters; else they stay 1 and 0.
 
     Source:
         Ioffe and Szegedy, arXiv 1502.03167; constants of NVIDIA's Caffe, `models/alexnet_bn`.
@@ -31,11 +32,17 @@ class GlobalBatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    weight: Tensor
+    bias: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, learns: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        if learns:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_buffer("weight", torch.ones(channels), persistent=False)
+            self.register_buffer("bias", torch.zeros(channels), persistent=False)
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 

@@ -78,6 +78,32 @@ def test_evaluation_is_the_plain_sequence_of_layers() -> None:
     torch.testing.assert_close(network(images), plain(pooled.flatten(1)))
 
 
+def test_a_state_dict_of_torchvisions_names_gives_the_outputs_of_its_network() -> None:
+    """Its layers written out again, on weights drawn here; section 2.4 of the specification."""
+    draw = torch.Generator().manual_seed(3)
+    network = tiny_network().eval()
+    state = {
+        name: torch.randn(value.shape, generator=draw) / math.sqrt(max(1, value[0].numel()))
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+
+    def conv(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
+        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        return functional.conv2d(x, weight, bias, stride, padding).relu()
+
+    images = torch.randn(2, 3, 224, 224, generator=draw)
+    x = functional.max_pool2d(conv(images, "features.0", 4, 2), 3, 2)
+    x = functional.max_pool2d(conv(x, "features.3", 1, 2), 3, 2)
+    x = conv(conv(x, "features.6", 1, 1), "features.8", 1, 1)
+    x = functional.max_pool2d(conv(x, "features.10", 1, 1), 3, 2).flatten(1)
+    for name in ("classifier.1", "classifier.4"):
+        x = (x @ state[f"{name}.weight"].T + state[f"{name}.bias"]).relu()
+    expected = x @ state["classifier.6.weight"].T + state["classifier.6.bias"]
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_start_from_torchs_defaults() -> None:
     network = tiny_network()
     torch.manual_seed(0)

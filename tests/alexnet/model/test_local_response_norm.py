@@ -1,4 +1,7 @@
-from collections.abc import Callable
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,8 @@ from alexnet.model import (
 )
 
 Array = npt.NDArray[np.float64]
+# The package's own name of that kind is the function.
+module = importlib.import_module("alexnet.model.local_response_norm")
 
 
 def window(index: int, size: int, length: int) -> range:
@@ -115,6 +120,49 @@ def test_the_same_map_norm_agrees_with_an_average_pool(layout: torch.memory_form
     (our_gradient,) = torch.autograd.grad(ours.sum(), maps)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-5, atol=1e-6)
     assert ours.is_contiguous(memory_format=layout)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", [partial(local_response_norm, towers=2), same_map_norm])
+@pytest.mark.parametrize("shape", [(7, 6, 5, 3), (5, 16, 7, 7), (3, 2, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_give_the_same_bits_and_layout_as_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+    layout: torch.memory_format,
+    norm: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> None:
+    maps = random_maps(*shape).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    incoming = random_maps(*shape, std=1.0).to(dtype).contiguous(memory_format=layout)
+    found, calls = [], []
+    window_sum = module._window_sum
+
+    def counted(*arguments: Any) -> Tensor:
+        calls[-1] += 1
+        return window_sum(*arguments)
+
+    monkeypatch.setattr(module, "_window_sum", counted)
+    for part in (2**30, 2 * maps[0].numel()):
+        monkeypatch.setattr(module, "PART", part)
+        calls.append(0)
+        result = norm(maps)
+        (gradient,) = torch.autograd.grad(result, maps, incoming)
+        found.append((result, gradient))
+    assert calls == [2, 2 * math.ceil(len(maps) / 2)]
+    for whole, parts in zip(*found, strict=True):
+        assert torch.equal(whole, parts)
+        assert whole.stride() == parts.stride()
+        assert whole.dtype == parts.dtype == dtype
 
 
 def test_worked_numbers_of_the_cross_map_norm() -> None:

@@ -17,9 +17,29 @@ from alexnet.model import (
 
 
 def test_every_listed_model_can_be_created() -> None:
-    assert list_models() == ("alexnet-2012", "alexnet-bn", "alexnet-torchvision")
+    assert list_models() == (
+        "alexnet-2012",
+        "alexnet-2012-conv5-norm",
+        "alexnet-2012-no-block2-norm",
+        "alexnet-2012-no-communication",
+        "alexnet-2012-no-norm",
+        "alexnet-2012-norm-before-relu",
+        "alexnet-2012-one-column",
+        "alexnet-2012-plain-pooling",
+        "alexnet-2012-six-convs",
+        "alexnet-bn",
+        "alexnet-bn-last",
+        "alexnet-one-tower",
+        "alexnet-paper",
+        "alexnet-torchvision",
+        "cifar-11pct",
+        "cifar-13pct",
+        "cifar-18pct",
+        "cifar-80sec",
+    )
     for name in list_models():
-        network = create_model(name, 12, image_size=64, width=0.1, dropout=0.2)
+        dropout = 0.0 if name.startswith("cifar") else 0.2
+        network = create_model(name, 12, image_size=64, width=0.1, dropout=dropout)
         assert network.num_classes == 12
         assert network.image_size == 64
 
@@ -41,7 +61,9 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         create_model("alexnet-torchvision", init="fan-in")
 
 
-@pytest.mark.parametrize("name", ["alexnet-2012", "alexnet-torchvision"])
+@pytest.mark.parametrize(
+    "name", ["alexnet-2012", "alexnet-torchvision", "alexnet-one-tower", "cifar-18pct"]
+)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
