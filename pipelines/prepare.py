@@ -1,6 +1,5 @@
 """Stages 1 to 5: the archives become a committed dataset."""
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -51,10 +50,8 @@ class PrepareStep(Step[Dataset]):
     def make(self) -> Dataset:
         """Render and commit; say what came of it."""
         _ = self.context.cluster
-        started_s = time.monotonic()
         built = self._prepared()
-        text = built_text(dataset_fields(built), elapsed_s=time.monotonic() - started_s)
-        self.context.say(f"{self.name}: {text}")
+        self.context.say(f"{self.name}: {built_text(dataset_fields(built))}")
         return built
 
     def fields(self, product: Dataset) -> dict[str, Any]:

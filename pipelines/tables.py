@@ -67,13 +67,13 @@ def comparison_text(fields: dict[str, Any]) -> str:
     return f"{text}\n\ncompare  {fields['link']}{look}"
 
 
-def built_text(fields: dict[str, Any], *, elapsed_s: float) -> str:
+def built_text(fields: dict[str, Any]) -> str:
     """Write what a build came to, and up to MOST_REJECTS of the images it could not use."""
     count, rejects = fields["train"]["count"] + fields["val"]["count"], fields["rejects"]
     what = "reject" if len(rejects) == 1 else "rejects"
     text = (
         f"{count:,} images in {fields['num_shards']:,} shards, {_bytes(fields['size_bytes'])};"
-        f" {count / max(elapsed_s, 1e-9):,.0f} images/s; {len(rejects):,} {what}"
+        f" {len(rejects):,} {what}"
     )
     rows = [
         (f"  {item['split']} {item['sample_id']}", item["archive"], item["member"], item["reason"])

@@ -1,13 +1,9 @@
-import time
-
-import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.building.plan import iter_shards, keyed_order, plan_split
-from preprocessing.sources.members import Member, Members
+from preprocessing.sources.members import Members
 
 
 def members(names: list[str], split: str = "train") -> Members:
@@ -87,24 +83,3 @@ def test_shards_planned_one_by_one_take_the_memory_of_one() -> None:
 
 
 CUT: dict[str, int] = {"seed": 0, "rows_per_shard": 500}
-
-
-@pytest.mark.slow
-def test_all_of_imagenet_is_planned_in_a_minute() -> None:
-    count = 1_281_167
-    names = pa.array([f"n{i // 1300:08}_{i}.JPEG" for i in range(count)])
-    columns = {
-        "split": pa.repeat("train", count),
-        "archive": pa.repeat("ILSVRC2012_img_train.tar", count),
-        "name": names,
-        "start": np.arange(count),
-        "size_bytes": np.ones(count, np.int64),
-        "wnid": pa.repeat("n00000001", count),
-    }
-    everything = Members(
-        pa.table({name: columns[name] for name in Member.__slots__}, schema=Members.schema())
-    )
-    started_at = time.monotonic()
-    plan = plan_split(everything, "train", seed=0, rows_per_shard=8960)
-    assert len(plan) == 143
-    assert time.monotonic() - started_at < 60

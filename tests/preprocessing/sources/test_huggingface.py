@@ -114,8 +114,8 @@ def test_files_in_s3_are_unpacked_alike(
         s3_store.write(f"data/{name}", (tmp_path / name).read_bytes())
     here = index_of(tmp_path, workspace)
     dataset = DatasetSettings(huggingface=s3_store.child("data").uri)
-    there = read_index(dataset, PrepareSettings(), s3_store.child("work"))
-    assert there.store.uri.startswith(f"{s3_store.uri}/work/archives/huggingface-")
+    there = read_index(dataset, PrepareSettings(), s3_store.child("made"))
+    assert there.store.uri.startswith(f"{s3_store.uri}/made/archives/huggingface-")
     assert (there.digest, rows_of(there)) == (here.digest, rows_of(here))
 
 
