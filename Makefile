@@ -9,7 +9,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 NO_GPU := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format receipt bench-receipt clean
 
 help:  ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -31,6 +31,13 @@ check: setup  ## formatting, lint, types, import contracts: under a minute
 format: setup  ## format the code, and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+receipt: setup  ## docs/receipt.md anew, from the table and the results
+	@$(BIN)/alexnet receipt > docs/receipt.md
+
+bench-receipt: setup  ## train the network of 2012 with and without its elements: ARCHIVES=DIR
+	$(BIN)/python -m benchmarks.receipt --archives $(ARCHIVES) $(OPTIONS) --output benchmarks/results
+	@$(BIN)/alexnet receipt > docs/receipt.md
 
 clean:  ## remove .venv and caches; no workspace is touched
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.commit import Frozen
 
@@ -64,6 +64,44 @@ class AugmentSettings(Frozen):
     """Side to which stored images are scaled before test views are cut; none leaves them."""
     normalise: Literal["mean-image", "channels"] = "mean-image"
     """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the normalised pixels; 1/256 in NVIDIA's Caffe."""
+
+
+class MixingSettings(Frozen):
+    """Training on blends of two images of the batch, and of their labels."""
+
+    mixup: Annotated[float, Field(gt=0)] | None = None
+    """Alpha of the Beta distribution of an image's share, both images seen through each other."""
+    cutmix: Annotated[float, Field(gt=0)] | None = None
+    """Alpha of the Beta distribution of the area an image keeps, a part of the other pasted in."""
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the pairs that is blended; of those each way half, where both are given."""
+
+    @model_validator(mode="after")
+    def _has_a_way(self) -> "MixingSettings":
+        if self.mixup is None and self.cutmix is None:
+            raise ValueError("give mixup, cutmix or both")
+        return self
+
+
+class ProgressiveSize(Frozen):
+    """Training on small images first: the input grows from epoch to epoch."""
+
+    first_px: Annotated[int, Field(ge=1)]
+    """Side of the input in the first epoch."""
+    until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Part of the epochs after which the input has its full size."""
+    multiple_px: Annotated[int, Field(ge=1)] = 16
+    """Sides between the first and the full one are multiples of this."""
+
+    def side_at(self, *, epoch: int, epochs: int, crop_px: int) -> int:
+        """Return the input's side in one epoch, counted from 0: in a line, rounded down."""
+        grown = min(epoch / (self.until * epochs), 1.0)
+        if grown == 1.0:
+            return crop_px
+        side = self.first_px + grown * (crop_px - self.first_px)
+        return max(int(side) // self.multiple_px * self.multiple_px, self.first_px)
 
 
 class OptimizerSettings(Frozen):

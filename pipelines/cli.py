@@ -193,6 +193,14 @@ def predict(
     print_predictions(found.fields(), as_json=as_json)
 
 
+@app.command()
+def receipt(as_json: JsonOption = False) -> None:
+    """Hold the network of 2012 against its paper and source: what, where, what for, what worth."""
+    from pipelines.receipt import print_receipt
+
+    print_receipt(as_json=as_json)
+
+
 @runs_app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False

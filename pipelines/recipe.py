@@ -1,6 +1,6 @@
 """A recipe: the settings of all stages, composed, frozen, with the checks that span stages."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -13,6 +13,9 @@ from infra.canonical import digest_of
 from infra.commit import Frozen
 from infra.errors import RecipeError
 from preprocessing.settings import DatasetSettings, PrepareSettings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 
@@ -82,14 +85,15 @@ def check_recipe(recipe: Recipe) -> None:
             f"set it to at most {stored_px}, or raise prepare.stored_px",
         )
     _check_augment(recipe.train.augment, stored_px)
+    _check_training_options(recipe.train)
     workers = recipe.scaling.workers
     low, high = (workers, workers) if isinstance(workers, int) else (workers.min, workers.max)
     if low > high:
         _refuse(f"scaling.workers has min {low} above max {high}", "set scaling.workers.min <= max")
-    if recipe.train.global_batch < high:
+    if recipe.train.global_batch < (least := 2 * high if high > 1 else 1):
         _refuse(
-            f"train.global_batch is {recipe.train.global_batch}, less than scaling.workers {high}",
-            f"set it to at least {high}, so that every worker has an image",
+            f"train.global_batch is {recipe.train.global_batch}, too few for {high} workers",
+            f"set it to at least {least}, so that every worker has two images",
         )
     start, epochs = last_phase_start(recipe.train.schedule), recipe.train.epochs
     if start > epochs:
@@ -97,6 +101,20 @@ def check_recipe(recipe: Recipe) -> None:
             f"train.schedule.phases: the last phase starts at epoch {start}, after the last"
             f" (train.epochs is {epochs})",
             f"set train.epochs to at least {start}, or remove the phases after epoch {epochs}",
+        )
+
+
+def _check_training_options(train: TrainSettings) -> None:
+    progressive, crop_px = train.progressive, train.augment.crop_px
+    if progressive is not None and progressive.first_px > crop_px:
+        _refuse(
+            f"train.progressive.first_px is {progressive.first_px}, above crop_px ({crop_px})",
+            f"set it to at most {crop_px}, or train.progressive to null",
+        )
+    if train.mixing is not None and train.order == "fixed":
+        _refuse(
+            "train.mixing blends neighbours, which are the same every epoch in a fixed order",
+            "set train.order to reshuffled, or train.mixing to null",
         )
 
 
@@ -139,6 +157,13 @@ def check_network(recipe: Recipe) -> None:
             network = recipe.model.build(num_classes=2, image_size=recipe.train.augment.crop_px)
     except ModelError as error:
         raise RecipeError(f"model: {error.problem}", remedy=error.remedy) from error
+    _check_input_sizes(recipe, network)
+    if recipe.scaling.microbatch is not None and _has_batch_norm(network):
+        _refuse(
+            f"scaling.microbatch is set, but {recipe.model.name} has batch norm, whose statistics"
+            " are those of the whole batch",
+            "set scaling.microbatch to null and use more workers, or a network without batch norm",
+        )
     known = {layer_of(name) for name, _ in network.named_parameters()}
     named = {
         "train.schedule": layers_named(recipe.train.schedule),
@@ -150,6 +175,34 @@ def check_network(recipe: Recipe) -> None:
                 f"{key} names layers that {recipe.model.name} lacks: {', '.join(unknown)}",
                 f"name any of {', '.join(sorted(known))}",
             )
+
+
+def _check_input_sizes(recipe: Recipe, network: "nn.Module") -> None:
+    import torch
+
+    from alexnet.model import ModelError
+
+    progressive, train = recipe.train.progressive, recipe.train
+    if progressive is None:
+        return
+    for side_px in {
+        progressive.side_at(epoch=epoch, epochs=train.epochs, crop_px=train.augment.crop_px)
+        for epoch in range(train.epochs)
+    }:
+        try:
+            network(torch.empty(2, 3, side_px, side_px, device="meta"))
+        except (ModelError, RuntimeError):
+            _refuse(
+                f"train.progressive needs a network that takes any size, and {recipe.model.name},"
+                f" built for {train.augment.crop_px} px, does not take {side_px}",
+                "use alexnet-torchvision, or set train.progressive to null",
+            )
+
+
+def _has_batch_norm(network: "nn.Module") -> bool:
+    from alexnet.model import GlobalBatchNorm
+
+    return any(isinstance(module, GlobalBatchNorm) for module in network.modules())
 
 
 def _refuse(problem: str, remedy: str) -> None:

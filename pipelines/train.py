@@ -189,6 +189,7 @@ class TrainStep(Step[Training]):
             network=recipe.model,
             train=train,
             checkpoint=recipe.checkpoint,
+            microbatch=recipe.scaling.microbatch,
         )
 
     def _end(self, run_id: str, status: RunStatus, reason: str) -> None:

@@ -65,6 +65,7 @@ COMMANDS = {
         "--tracking-uri",
         "--json",
     },
+    "receipt": {"--json"},
     "runs": {"--workspace", "--json"},
     "runs compare": {"RUNS", "--workspace", "--tracking-uri", "--json"},
     "storage": set(),

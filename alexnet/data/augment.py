@@ -72,6 +72,7 @@ class Augment:
     ) -> None:
         self._color_noise = settings.color_noise
         self._view_px = settings.view_px
+        self._scale = settings.scale
         # The central part for every crop, wherever it was taken, and never mirrored: so in 2012.
         mean = _central(statistics.mean_image, settings.crop_px)
         std = None
@@ -142,6 +143,8 @@ class Augment:
     def _to_nchw(self, pixels: Tensor) -> Tensor:
         if self._std is not None:
             pixels.div_(self._std)
+        if self._scale != 1:
+            pixels.mul_(self._scale)
         return pixels.permute(0, 3, 1, 2)
 
 

@@ -132,8 +132,14 @@ class Order:
 
 
 def share_bounds(batch_rows: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Return the half-open run of a batch's rows that is a rank's: start, stop."""
-    return batch_rows * rank // world_size, batch_rows * (rank + 1) // world_size
+    """Return the half-open run of a batch's rows that is a rank's: start, stop.
+
+    Rows 2i and 2i + 1 come to the same rank, so that what is done to pairs of neighbours (mixing)
+    needs no other rank's images, and does not depend on how many there are.
+    """
+    pairs = -(-batch_rows // 2)
+    start, stop = pairs * rank // world_size, pairs * (rank + 1) // world_size
+    return min(2 * start, batch_rows), min(2 * stop, batch_rows)
 
 
 def _window_of(order: Order, epoch: int, step: int) -> tuple[int, Ints]:

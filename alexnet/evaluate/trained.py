@@ -92,7 +92,7 @@ def trained_network(
         augment=state.augment,
         step=state.step,
         stored_px=manifest.height_px,
-        weights=Located(checkpoint, receipt.model),
+        weights=Located(checkpoint, receipt.judged),
         statistics=Located(dataset, manifest.statistics),
         classes=Located(dataset, manifest.classes),
     )

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from alexnet.train.schedule import (
     CosineSchedule,
     DexpSchedule,
+    FallingSchedule,
     PhasesSchedule,
+    PlateauSchedule,
     PolynomialSchedule,
     ScheduleSettings,
 )
@@ -45,3 +47,5 @@ def schedule_marks(
         case CosineSchedule() | PolynomialSchedule():
             end = math.ceil(schedule.warmup_fraction * total)
             return (ScheduleMark(end, "warm-up ends"),) if end else ()
+        case FallingSchedule() | PlateauSchedule():
+            return ()  # nothing begins, or only the losses tell when

@@ -1,7 +1,7 @@
 """A checkpoint: all state or none, as safetensors and JSON, sealed by a receipt written last.
 
     checkpoints/step-00012000-a0003/   model.safetensors  optimizer.safetensors  state.json
-                                       receipt.json
+                                       average.safetensors, where one is kept; receipt.json
 
 The attempt is in the name, so that two attempts that reach the same step never write the same
 object. Loading never unpickles.
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import Attempt, holds
+from alexnet.train.epoch_losses import LossesSoFar
 from infra.canonical import canonical_json
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
@@ -45,6 +46,8 @@ class TrainState(Frozen):
     num_classes: int
     network: NetworkSettings
     augment: AugmentSettings
+    losses: LossesSoFar | None = None
+    """Where the schedule looks at them."""
 
     def check_continues(self, other: "TrainState") -> None:
         """Refuse to go on from this state as another training.
@@ -52,7 +55,7 @@ class TrainState(Frozen):
         Raises:
             DataError: names what differs.
         """
-        fields = set(TrainState.model_fields) - {"attempt", "epoch"}
+        fields = set(TrainState.model_fields) - {"attempt", "epoch", "losses"}
         differs = sorted(name for name in fields if getattr(self, name) != getattr(other, name))
         if differs:
             raise DataError(
@@ -73,6 +76,19 @@ class CheckpointReceipt(Frozen):
     state: StoredObject
     model: StoredObject
     optimizer: StoredObject
+    average: StoredObject | None = None
+    """The average of the weights, where one is kept."""
+
+    @property
+    def judged(self) -> StoredObject:
+        """The weights that are evaluated and published: the average, where one is kept."""
+        return self.average or self.model
+
+    @property
+    def objects(self) -> list[StoredObject]:
+        """Everything it consists of."""
+        all_but_average = [self.state, self.model, self.optimizer]
+        return all_but_average + ([] if self.average is None else [self.average])
 
     @property
     def name(self) -> str:
@@ -90,6 +106,7 @@ def write_checkpoint(
     state: TrainState,
     model: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor],
+    average: Mapping[str, Tensor] | None = None,
 ) -> CheckpointReceipt:
     """Write all of a run's state below its folder; it exists when the receipt does."""
     store = run.child(f"checkpoints/{checkpoint_name(state.step, state.attempt)}")
@@ -98,6 +115,9 @@ def write_checkpoint(
         attempt=state.attempt,
         model=write_object(store, "model.safetensors", save(_on_cpu(model))),
         optimizer=write_object(store, "optimizer.safetensors", save(_on_cpu(optimizer))),
+        average=None
+        if average is None
+        else write_object(store, "average.safetensors", save(_on_cpu(average))),
         state=write_object(store, "state.json", canonical_json(state.model_dump(mode="json"))),
     )
     commit_receipt(store, RECEIPT, canonical_json(receipt.model_dump(mode="json")))
@@ -128,7 +148,7 @@ def find_sound_checkpoint(run: ObjectStore, attempts: list[Attempt]) -> Checkpoi
     for receipt in reversed(list_checkpoints(run, attempts)):
         store = run.child(f"checkpoints/{receipt.name}")
         try:
-            for item in (receipt.state, receipt.model, receipt.optimizer):
+            for item in receipt.objects:
                 read_object(store, item)
         except ObjectCorrupt as error:
             log.warning("checkpoint_passed_over %s", error)
@@ -156,7 +176,7 @@ def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
 
 
 def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, Tensor]:
-    """Read `model` or `optimizer` of a checkpoint's receipt, digest checked."""
+    """Read `model`, `optimizer` or `average` of a checkpoint's receipt, digest checked."""
     return load(read_object(store, item))
 
 

@@ -23,6 +23,7 @@ class TrainJob(Frozen):
     network: NetworkSettings
     train: TrainSettings
     checkpoint: CheckpointSettings
+    microbatch: int | None = None
 
     def order(self, manifest: Manifest) -> Order:
         """Return the order of this training."""

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from alexnet.counter_rng import keys_of, stream_key
 from alexnet.counter_rng_torch import keys_to_tensor
 from alexnet.data.augment import Augment, color_noise_keys
 from alexnet.data.batches import Batch
 from alexnet.data.crops import draw_flips, draw_shared_flips
-from alexnet.settings import AugmentSettings
+from alexnet.settings import AugmentSettings, MixingSettings, ProgressiveSize
+from alexnet.train.average import WeightAverage
+from alexnet.train.epoch_losses import EpochLosses
+from alexnet.train.mixing import blend_images, blend_labels, draw_blend
 from alexnet.train.optimizer import MomentumSgd, set_rates
 from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
 from alexnet.train.step import train_step
@@ -43,8 +47,11 @@ class LoopPlan:
     log_every_steps: int
     save_every_steps: int | None
     save_every_epochs: int | None
+    mixing: MixingSettings | None = None
+    progressive: ProgressiveSize | None = None
     label_smoothing: float = 0.0
     autocast_dtype: torch.dtype | None = None
+    microbatch: int | None = None
 
     def saves_after(self, step: int) -> bool:
         """Tell whether the state after `step` updates is kept; the last always is."""
@@ -56,6 +63,13 @@ class LoopPlan:
             return False
         return step % (self.save_every_epochs * self.steps_per_epoch) == 0
 
+    def input_px(self, epoch: int) -> int:
+        """Return the side of the network's input in one epoch, counted from 0."""
+        if self.progressive is None:
+            return self.augment.crop_px
+        epochs = self.total_steps // self.steps_per_epoch
+        return self.progressive.side_at(epoch=epoch, epochs=epochs, crop_px=self.augment.crop_px)
+
 
 @dataclass(frozen=True, slots=True)
 class Learner:
@@ -65,6 +79,10 @@ class Learner:
     optimizer: MomentumSgd
     augment: Augment
     device: torch.device
+    average: WeightAverage | None = None
+    """Kept by one rank, for all have the same weights."""
+    losses: EpochLosses | None = None
+    """Kept by every rank, where the schedule looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +128,13 @@ def train_loop(
     learner.model.train()
     clock = _Clock()
     for batch in clock.timed(batches):
-        rates = _rates(plan, batch)
+        rates = _rates(learner, batch, plan)
         set_rates(learner.optimizer, rates)
         loss_sum = _step(learner, batch, plan, world, rates)
+        if learner.average is not None:
+            learner.average.update(batch.step + 1)
+        if learner.losses is not None:
+            _note_loss(learner.losses, loss_sum, batch, plan)
         clock.images += batch.batch_rows
         trained(batch)
         done = batch.step + 1
@@ -125,31 +147,65 @@ def train_loop(
             save(done)
 
 
-def _rates(plan: LoopPlan, batch: Batch) -> Rates:
-    return rates_at(plan.schedule, epoch=batch.epoch, progress=batch.step / plan.total_steps)
+def _rates(learner: Learner, batch: Batch, plan: LoopPlan) -> Rates:
+    return rates_at(
+        plan.schedule,
+        epoch=batch.epoch,
+        progress=batch.step / plan.total_steps,
+        epoch_losses=() if learner.losses is None else learner.losses.finished,
+    )
+
+
+def _note_loss(losses: EpochLosses, loss_sum: Tensor, batch: Batch, plan: LoopPlan) -> None:
+    losses.add(loss_sum, batch.batch_rows)
+    if (batch.step + 1) % plan.steps_per_epoch == 0:
+        losses.finish_epoch()
 
 
 def _step(learner: Learner, batch: Batch, plan: LoopPlan, world: World, rates: Rates) -> Tensor:
     ids, device = batch.rows.sample_ids, learner.device
-    noise = color_noise_keys(seed=plan.seed, epoch=batch.epoch, sample_ids=ids)
+    inputs = _inputs(learner, batch, plan, rates)
+    labels = torch.tensor(batch.rows.labels, device=device)
+    blended = None
+    if plan.mixing is not None:
+        blend = draw_blend(
+            plan.mixing,
+            seed=plan.seed,
+            step=batch.step,
+            positions=batch.rows.positions,
+            side_px=inputs.shape[-1],
+        )
+        inputs, blended = blend_images(inputs, blend), blend_labels(labels, blend)
     dropout = keys_of(stream_key(plan.seed, "dropout", batch.epoch), ids)
+    return train_step(
+        learner.model,
+        learner.optimizer,
+        inputs,
+        labels,
+        keys_to_tensor(dropout, device),
+        world_size=world.size,
+        batch_rows=batch.batch_rows,
+        blended=blended,
+        label_smoothing=plan.label_smoothing,
+        autocast_dtype=plan.autocast_dtype,
+        microbatch=plan.microbatch,
+    )
+
+
+def _inputs(learner: Learner, batch: Batch, plan: LoopPlan, rates: Rates) -> Tensor:
+    """Bring this rank's crops to the device and make of them what the network sees."""
+    ids, device = batch.rows.sample_ids, learner.device
+    noise = color_noise_keys(seed=plan.seed, epoch=batch.epoch, sample_ids=ids)
     inputs = learner.augment.training_inputs(
         _images(batch, plan.augment.crop_px).to(device, non_blocking=True),
         flips=_flips(batch, plan, device),
         noise_keys=keys_to_tensor(noise, device),
         color_noise=rates.color_noise,
     )
-    return train_step(
-        learner.model,
-        learner.optimizer,
-        inputs,
-        torch.tensor(batch.rows.labels, device=device),
-        keys_to_tensor(dropout, device),
-        world_size=world.size,
-        batch_rows=batch.batch_rows,
-        label_smoothing=plan.label_smoothing,
-        autocast_dtype=plan.autocast_dtype,
-    )
+    side_px = plan.input_px(batch.epoch)
+    if side_px == plan.augment.crop_px or not len(inputs):
+        return inputs[..., :side_px, :side_px]
+    return interpolate(inputs, size=(side_px, side_px), mode="bilinear", antialias=True)
 
 
 def _images(batch: Batch, crop_px: int) -> Tensor:

@@ -32,7 +32,7 @@ def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> 
         run_key=run_key,
         step=last.step,
         checkpoint=f"checkpoints/{last.name}",
-        model_sha256=last.model.sha256,
+        model_sha256=last.judged.sha256,
     )
     body = commit_receipt(run, FINISHED, canonical_json(receipt.model_dump(mode="json")))
     return parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
@@ -50,5 +50,5 @@ def read_training(run: ObjectStore) -> TrainingReceipt | None:
     receipt = parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
     store = run.child(receipt.checkpoint)
     checkpoint, _ = open_checkpoint(store)
-    check_listing(store, [checkpoint.state, checkpoint.model, checkpoint.optimizer])
+    check_listing(store, checkpoint.objects)
     return receipt

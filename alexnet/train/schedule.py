@@ -1,7 +1,7 @@
-"""Learning rates and colour noise as a pure function of the epoch and of progress."""
+"""Learning rates and colour noise as a pure function of the epoch, progress and past losses."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
@@ -96,6 +96,36 @@ class DexpSchedule(BaseModel):
     """Learning rate of all biases."""
 
 
+class Fall(BaseModel):
+    """A rate that falls from `base` to `base / factor` over the run."""
+
+    model_config = _SETTINGS
+
+    base: Rate
+    """The rate at the start."""
+    factor: Annotated[float, Field(gt=0)]
+    """The first rate over the last."""
+
+
+class FallingSchedule(BaseModel):
+    """The release's other automatic schedules: a smooth fall for weights, another for biases."""
+
+    model_config = _SETTINGS
+
+    kind: Literal["exp", "linear"]
+    """Evenly in logarithm (`exp`), or in a straight line (`linear`)."""
+    weight: Fall
+    """Learning rate of all weights."""
+    bias: Fall
+    """Learning rate of all biases."""
+
+    def at(self, fall: Fall, progress: float) -> float:
+        """Return the rate at `progress`, in [0, 1)."""
+        if self.kind == "exp":
+            return fall.base * fall.factor**-progress
+        return fall.base * (1 - progress) + fall.base / fall.factor * progress
+
+
 class CosineSchedule(BaseModel):
     """A linear ramp from 0 to the peak, then half a cosine down to the final rates.
 
@@ -157,8 +187,50 @@ class PolynomialSchedule(BaseModel):
         return (1 - progress) ** self.power
 
 
+class PlateauSchedule(BaseModel):
+    """Rates that drop when the training loss stalls, as was done by hand in 2012.
+
+    Looked at is the mean training loss of each epoch: in 2012 it was the validation error, but
+    what is judged at the end should not steer the training.
+    """
+
+    model_config = _SETTINGS
+
+    kind: Literal["plateau"] = "plateau"
+    """Rates that drop when the loss stalls."""
+    weight_rate: Rate
+    """First learning rate of all weights."""
+    bias_rate: Rate
+    """First learning rate of all biases."""
+    factor: Annotated[float, Field(gt=1)] = 10.0
+    """A rate before a drop over the rate after it."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Epochs in a row without improvement that make a drop."""
+    min_improvement: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Least fall of the loss, over the best so far, that counts as improvement."""
+    max_drops: Annotated[int, Field(ge=0)] = 3
+    """Drops after which the rates stay."""
+
+    def drops_after(self, epoch_losses: Sequence[float]) -> int:
+        """Return how often the rates have dropped after so many finished epochs."""
+        drops, best, stalled = 0, math.inf, 0
+        for loss in epoch_losses:
+            if loss < best * (1 - self.min_improvement):
+                best, stalled = loss, 0
+                continue
+            stalled += 1
+            if stalled == self.patience:
+                drops, stalled = drops + 1, 0
+        return min(drops, self.max_drops)
+
+
 ScheduleSettings: TypeAlias = Annotated[
-    PhasesSchedule | DexpSchedule | CosineSchedule | PolynomialSchedule,
+    PhasesSchedule
+    | DexpSchedule
+    | FallingSchedule
+    | CosineSchedule
+    | PolynomialSchedule
+    | PlateauSchedule,
     Field(discriminator="kind"),
 ]
 
@@ -179,19 +251,27 @@ class Rates:
         return rates.weight_rate if kind == "weight" else rates.bias_rate
 
 
-def rates_at(schedule: ScheduleSettings, *, epoch: int, progress: float) -> Rates:
+def rates_at(
+    schedule: ScheduleSettings,
+    *,
+    epoch: int,
+    progress: float,
+    epoch_losses: Sequence[float] = (),
+) -> Rates:
     """Return the rates of one step.
 
     Args:
-        schedule: phases look at the epoch only, the others at progress only.
+        schedule: phases look at the epoch only, a plateau at losses only, others at progress only.
         epoch: 0-based, so that `from_epoch: 25` begins at epoch 24.
         progress: steps done over steps of the whole run, in [0, 1).
+        epoch_losses: mean training loss of each epoch before this one, which a plateau needs.
 
     Raises:
         ValueError: a negative epoch, or progress outside [0, 1).
 
     Source:
-        The logs in the release's `layer-params-145.cfg`; `dexp` of its `src/lr.cu`.
+        The logs in the release's `layer-params-145.cfg`; `dexp`, `exp` and
+        `linear` of its `src/lr.cu`.
     """
     if epoch < 0 or not 0 <= progress < 1:
         raise ValueError(f"epoch {epoch} or progress {progress} lies outside of every run")
@@ -207,6 +287,14 @@ def rates_at(schedule: ScheduleSettings, *, epoch: int, progress: float) -> Rate
         case DexpSchedule():
             weight_rate, bias_rate = schedule.weight.at(progress), schedule.bias.at(progress)
             return Rates(weight_rate=weight_rate, bias_rate=bias_rate)
+        case FallingSchedule():
+            weight_rate = schedule.at(schedule.weight, progress)
+            return Rates(weight_rate=weight_rate, bias_rate=schedule.at(schedule.bias, progress))
+        case PlateauSchedule():
+            share = schedule.factor ** -schedule.drops_after(epoch_losses)
+            return Rates(
+                weight_rate=share * schedule.weight_rate, bias_rate=share * schedule.bias_rate
+            )
         case CosineSchedule() | PolynomialSchedule():
             share = schedule.share_at(progress)
             return Rates(

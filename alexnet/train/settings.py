@@ -4,7 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alexnet.settings import AugmentSettings, OptimizerSettings, WorkerRange
+from alexnet.settings import (
+    AugmentSettings,
+    MixingSettings,
+    OptimizerSettings,
+    ProgressiveSize,
+    WorkerRange,
+)
 from alexnet.train.schedule import ScheduleSettings
 from infra.commit import Frozen
 
@@ -26,10 +32,16 @@ class TrainSettings(Frozen):
     """Share of the target that is spread evenly over all classes."""
     augment: AugmentSettings = AugmentSettings()
     """What is done to an image before the network sees it."""
+    mixing: MixingSettings | None = None
+    """Blends of two images and their labels; none trains on images as they are."""
+    progressive: ProgressiveSize | None = None
+    """Small inputs first, for networks that take any size; none has crop_px throughout."""
     optimizer: OptimizerSettings = OptimizerSettings()
     """The update rule."""
     schedule: ScheduleSettings
     """The learning rates, and when they change."""
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Also keep an exponential average of the weights, and evaluate that; 0.999, say."""
     log_every_steps: Annotated[int, Field(ge=1)] = 20
     """Steps between two points of a curve."""
     sample_log: Annotated[str, Field(min_length=1)] | None = None
@@ -52,5 +64,8 @@ class ScalingSettings(Frozen):
 
     workers: Annotated[int, Field(ge=1)] | WorkerRange = 1
     """Ray Train workers: one a GPU, else shares of the CPUs; or `{min, max}`."""
+    microbatch: Annotated[int, Field(ge=1)] | None = None
+    """Most images that a worker puts through the network at once; none: its whole share.
+    Gradients add up over the pieces, so only memory and rounding change."""
     max_failures: Annotated[int, Field(ge=0)] = 8
     """How often the group of workers is started again before the run fails."""

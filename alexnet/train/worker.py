@@ -21,6 +21,7 @@ from alexnet.data.batches import Batch
 from alexnet.data.loader import LoaderResources, load_batches
 from alexnet.train.allocator import keep_memory
 from alexnet.train.attempts import claim_attempt, read_attempts
+from alexnet.train.average import WeightAverage
 from alexnet.train.checkpoint import (
     TrainState,
     find_sound_checkpoint,
@@ -29,12 +30,14 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
+from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
 from alexnet.train.filters import write_filters
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
+from alexnet.train.schedule import PlateauSchedule
 from alexnet.train.world import World
 from infra.errors import NoRoomForWorkers, ProjectError
 from infra.ray_runtime import this_nodes_cpus
@@ -86,6 +89,8 @@ class _Worker:
         self._attempt, self._start_step, checkpoint = self._agree_on_start()
         network = self._build_network()
         self._optimizer = build_optimizer(network, self._job.train.optimizer)
+        self._average = self._start_average(network)
+        self._losses = self._start_losses(None)
         if checkpoint is not None:
             self._restore(network, checkpoint)
         self._network = network
@@ -130,12 +135,25 @@ class _Worker:
         network = self._job.network.build(self._job.num_classes, crop_px)
         return network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
 
+    def _start_average(self, network: nn.Module) -> WeightAverage | None:
+        decay = self._job.train.average_decay
+        return (
+            WeightAverage(network, decay) if decay is not None and self._world.rank == 0 else None
+        )
+
+    def _start_losses(self, so_far: LossesSoFar | None) -> EpochLosses | None:
+        looks = isinstance(self._job.train.schedule, PlateauSchedule)
+        return EpochLosses(self._world, self._device, so_far) if looks else None
+
     def _restore(self, network: nn.Module, checkpoint: str) -> None:
         store = self._run.child(f"checkpoints/{checkpoint}")
         receipt, state = open_checkpoint(store)
         state.check_continues(self._state(receipt.step))
         network.load_state_dict(read_tensors(store, receipt.model))
         load_velocity(self._optimizer, read_tensors(store, receipt.optimizer))
+        self._losses = self._start_losses(state.losses)
+        if self._average is not None and receipt.average is not None:
+            self._average.load(read_tensors(store, receipt.average))
 
     def _learner(self, network: nn.Module) -> Learner:
         model = network
@@ -146,7 +164,7 @@ class _Worker:
             )
         statistics = InputStatistics.of(read_statistics(self._dataset, self._manifest.statistics))
         augment = Augment(self._job.train.augment, statistics, self._device)
-        return Learner(model, self._optimizer, augment, self._device)
+        return Learner(model, self._optimizer, augment, self._device, self._average, self._losses)
 
     def _plan(self) -> LoopPlan:
         train, checkpoint = self._job.train, self._job.checkpoint
@@ -159,7 +177,10 @@ class _Worker:
             log_every_steps=train.log_every_steps,
             save_every_steps=checkpoint.every_steps,
             save_every_epochs=checkpoint.every_epochs,
+            mixing=train.mixing,
+            progressive=train.progressive,
             label_smoothing=train.label_smoothing,
+            microbatch=self._job.microbatch,
             autocast_dtype=torch.bfloat16 if train.precision == "bf16" else None,
         )
 
@@ -207,7 +228,7 @@ class _Worker:
         ]
         self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
 
-    def _state(self, step: int) -> TrainState:
+    def _state(self, step: int, losses: LossesSoFar | None = None) -> TrainState:
         return TrainState(
             step=step,
             epoch=step // self._order.steps_per_epoch,
@@ -219,11 +240,13 @@ class _Worker:
             num_classes=self._job.num_classes,
             network=self._job.network,
             augment=self._job.train.augment,
+            losses=losses,
         )
 
     def _save(self, step: int) -> None:
         if self._sample_log is not None:
             self._sample_log.flush()
+        losses = None if self._losses is None else self._losses.so_far()
         self._world.wait_for_all()
         if self._world.rank != 0:
             return
@@ -231,9 +254,10 @@ class _Worker:
         write_filters(self._run, step, self._network.state_dict())
         write_checkpoint(
             self._run,
-            self._state(step),
+            self._state(step, losses),
             self._network.state_dict(),
             velocity_state(self._optimizer),
+            None if self._average is None else self._average.state(),
         )
         prune_checkpoints(
             self._run, read_attempts(self._run), keep_last=self._job.checkpoint.keep_last

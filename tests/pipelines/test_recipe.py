@@ -30,14 +30,14 @@ def refusal(name: str, *overrides: str) -> RecipeError:
         (
             "demo",
             ["scaling.workers=65"],
-            "train.global_batch is 64, less than scaling.workers 65",
-            "set it to at least 65",
+            "train.global_batch is 64, too few for 65 workers",
+            "set it to at least 130",
         ),
         (
             "demo",
             ["scaling.workers={min: 1, max: 65}"],
-            "train.global_batch is 64, less than scaling.workers 65",
-            "set it to at least 65",
+            "train.global_batch is 64, too few for 65 workers",
+            "set it to at least 130",
         ),
         (
             "alexnet-2012",
@@ -64,6 +64,18 @@ def refusal(name: str, *overrides: str) -> RecipeError:
             "train.augment.normalise is mean-image, which does not fit parts of another scale",
             "set train.augment.normalise to channels, or resized_crop to null",
         ),
+        (
+            "demo",
+            ["train.progressive={first_px: 65}"],
+            "train.progressive.first_px is 65, above crop_px (64)",
+            "set it to at most 64, or train.progressive to null",
+        ),
+        (
+            "demo",
+            ["train.mixing={mixup: 0.2}", "train.order=fixed"],
+            "train.mixing blends neighbours, which are the same every epoch in a fixed order",
+            "set train.order to reshuffled, or train.mixing to null",
+        ),
     ],
 )
 def test_what_cannot_work_together_is_refused_when_it_is_read(
@@ -80,7 +92,9 @@ def test_what_cannot_work_together_is_refused_when_it_is_read(
     [
         ("demo", ["train.augment.crop_px=72"]),
         ("demo", ["scaling.workers={min: 2, max: 2}"]),
-        ("demo", ["scaling.workers=64"]),
+        ("demo", ["scaling.workers=32"]),
+        ("demo", ["train.global_batch=1"]),
+        ("demo", ["train.mixing={mixup: 0.2}", "train.progressive={first_px: 64}"]),
         ("alexnet-2012", ["train.epochs=79"]),
     ],
 )
@@ -104,6 +118,21 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
             ["train.schedule.phases.3.layers={conv9: {weight_rate: 1, bias_rate: 1}}"],
             ["train.schedule names layers that alexnet-2012 lacks: conv9", "conv1", "fc8"],
         ),
+        (
+            "demo",
+            ["train.optimizer.layer_decay={conv9: 0}"],
+            ["train.optimizer.layer_decay names layers that alexnet-2012 lacks: conv9"],
+        ),
+        (
+            "demo",
+            ["train.progressive={first_px: 32}"],
+            ["alexnet-2012, built for 64 px, does not take 32", "alexnet-torchvision"],
+        ),
+        (
+            "imagenette-cpu",
+            ["scaling.microbatch=16"],
+            ["scaling.microbatch", "alexnet-bn has batch norm", "null"],
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_or_rated_is_refused(
@@ -113,6 +142,18 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
     assert error.exit_code == 2
     for word in words:
         assert word in f"{error.problem} {error.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override"),
+    [
+        ("alexnet-torchvision", "train.progressive={first_px: 64}"),
+        ("alexnet-torchvision", "scaling.microbatch=64"),
+        ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),
+    ],
+)
+def test_a_network_that_can_is_taken(recipe: str, override: str) -> None:
+    check_network(load_recipe(recipe, [override]))
 
 
 def test_the_digest_is_of_the_resolved_recipe() -> None:

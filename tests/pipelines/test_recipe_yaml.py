@@ -155,7 +155,7 @@ def test_another_schedule_is_given_whole() -> None:
         (
             "demo",
             "train.schedule.kind=foo",
-            "train.schedule.kind should be one of 'phases', 'dexp', 'cosine', 'polynomial', not",
+            "train.schedule.kind should be one of 'phases', 'dexp', 'exp', 'linear', 'cosine',",
         ),
         ("demo", "train.schedule={weight_rate: 1}", "train.schedule.kind is missing (--set)"),
         ("demo", "train.schedule=3", "train.schedule should hold keys, not 3 (--set)"),
@@ -281,7 +281,7 @@ def test_what_holds_no_keys_is_no_recipe(tmp_path: Path, text: str) -> None:
     ("name", "problem"),
     [
         ("dmeo", "there is no recipe 'dmeo'; did you mean 'demo'?"),
-        ("resnet", "there is no recipe 'resnet'"),
+        ("vgg", "there is no recipe 'vgg'"),
         ("no-such.yaml", "recipe file no-such.yaml cannot be read: No such file or directory"),
         (os.sep, f"recipe file {os.sep} cannot be read: Is a directory"),
     ],

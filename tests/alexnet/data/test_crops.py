@@ -48,6 +48,20 @@ def test_height_and_width_have_their_own_ranges() -> None:
     assert set(offsets[:, 1]) == set(range(7))
 
 
+@pytest.mark.parametrize(
+    ("stored_px", "crop_px", "places"), [(256, 224, 1089), (32, 24, 81), (32, 32, 1)]
+)
+def test_places_and_views_that_an_image_can_give(stored_px: int, crop_px: int, places: int) -> None:
+    """Section 8: 33 x 33 and 2178 views; CIFAR 9 x 9 and 162."""
+    ids = np.arange(60_000, dtype=np.int64)
+    offsets = draw_crops(
+        seed=0, epoch=0, sample_ids=ids, stored_px=(stored_px, stored_px), crop_px=crop_px
+    )
+    flips = draw_flips(seed=0, epoch=0, sample_ids=ids)
+    assert len(np.unique(offsets, axis=0)) == places
+    assert len(np.unique(np.column_stack([offsets, flips]), axis=0)) == 2 * places
+
+
 @given(st.lists(st.integers(0, 1_281_166), unique=True, max_size=20), st.integers(0, 90))
 def test_a_draw_depends_on_the_sample_alone(sample_ids: list[int], epoch: int) -> None:
     batch = np.array(sample_ids, dtype=np.int64)

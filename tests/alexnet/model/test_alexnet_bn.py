@@ -31,8 +31,7 @@ def test_the_published_start() -> None:
     torch.manual_seed(0)
     network = AlexNetBn(num_classes=100, image_size=67)
     for name, std in {
-        "conv2": 0.01,
-        "conv5": 0.01,
+        **{f"conv{i}": 0.01 for i in range(1, 6)},
         "fc6": 0.005,
         "fc7": 0.005,
         "fc8": 0.01,

@@ -112,6 +112,19 @@ def test_weights_start_from_torchs_defaults() -> None:
     assert torch.equal(network.features[0].get_parameter("bias"), first.get_parameter("bias"))
 
 
+def test_every_layer_starts_from_torchs_defaults_uniform_up_to_one_over_root_fan_in() -> None:
+    torch.manual_seed(0)
+    network = AlexNetTorchvision(num_classes=10, width=0.25)
+    for name, parameter in network.state_dict().items():
+        layer = name.rpartition(".")[0]
+        limit = 1 / math.sqrt(network.get_parameter(f"{layer}.weight")[0].numel())
+        assert float(parameter.abs().max()) <= limit, name
+        # Of n uniform draws the measured std is off by 0.45 / sqrt(n) of itself.
+        tolerance = 5 * 0.45 / math.sqrt(parameter.numel())
+        if parameter.numel() > 100:
+            assert float(parameter.std()) == pytest.approx(limit / 3**0.5, rel=tolerance), name
+
+
 def test_width_scales_to_multiples_of_eight() -> None:
     half = AlexNetTorchvision(width=0.5, num_classes=7)
     widths = [x.shape[0] for name, x in half.state_dict().items() if name.endswith("weight")]

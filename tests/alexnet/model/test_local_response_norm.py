@@ -94,6 +94,44 @@ def test_gradients_are_those_of_finite_differences(size: int, power: float) -> N
     assert torch.autograd.gradcheck(same, (maps,))
 
 
+def slow_gradient(
+    a: Array, incoming: Array, windows: list[list[int]], c: float, constant: float, power: float
+) -> Array:
+    """Section 3's formula, unit by unit; `a` and `incoming` are flat, windows by unit."""
+    brackets = np.array([constant + c * (a[w] ** 2).sum() for w in windows])
+    gradient = incoming * brackets**-power
+    for j, seen in enumerate(windows):
+        for i in seen:
+            share = 2 * power * c * a[i] * incoming[j] * a[j]
+            gradient[i] -= share * brackets[j] ** (-power - 1)
+    return gradient
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_gradients_in_float32_are_the_definitions(size: int) -> None:
+    """Of strong responses, so that every term counts; even windows are not symmetric."""
+    maps = random_maps(1, 12, 1, 1).requires_grad_()
+    incoming = random_maps(1, 12, 1, 1, std=1.0).flip(1)
+    ours = local_response_norm(maps, size=size, scale=0.01, towers=2)
+    (gradient,) = torch.autograd.grad(ours, maps, incoming)
+    flat, flat_incoming = (x.detach().double().numpy().ravel() for x in (maps, incoming))
+    windows = [[i - i % 6 + j for j in window(i % 6, size, 6)] for i in range(12)]
+    expected = slow_gradient(flat, flat_incoming, windows, 0.01 / size, 2.0, 0.75)
+    np.testing.assert_allclose(gradient.numpy().ravel(), expected, rtol=1e-5, atol=1e-6)
+
+    square = random_maps(1, 1, 6, 6).requires_grad_()
+    incoming = random_maps(1, 1, 6, 6, std=1.0).flip(2)
+    ours = same_map_norm(square, size=size, scale=0.01)
+    (gradient,) = torch.autograd.grad(ours, square, incoming)
+    flat, flat_incoming = (x.detach().double().numpy().ravel() for x in (square, incoming))
+    windows = [
+        [6 * v + u for v in window(y, size, 6) for u in window(x, size, 6)]
+        for y, x in np.ndindex(6, 6)
+    ]
+    expected = slow_gradient(flat, flat_incoming, windows, 0.01 / size**2, 1.0, 0.75)
+    np.testing.assert_allclose(gradient.numpy().ravel(), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_value_gradient_and_layout_agree_with_torch_per_tower(layout: torch.memory_format) -> None:
     maps = random_maps(3, 32, 5, 6).to(memory_format=layout).requires_grad_()

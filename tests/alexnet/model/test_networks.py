@@ -309,6 +309,28 @@ def test_receptive_fields_with_the_norm_within_maps() -> None:
     assert [field for field, _ in fields.values()] == [11, 19, 51, 83, 99, 131, 163, 195, 227]
 
 
+def test_receptive_fields_of_net_145_as_measured() -> None:
+    """A pixel that is no number makes every unit that looks at it one that is none either."""
+    network = AlexNet2012(num_classes=10, width=0.001).eval()
+    images = torch.zeros(224, 3, 224, 224)
+    images[range(224), :, :, range(224)] = math.nan  # of each image another column
+    columns: list[int] = []
+
+    def count_seen(_layer: nn.Module, _inputs: object, out: Tensor) -> None:
+        if out.dim() == 4:
+            middle = out.shape[-1] // 2
+            columns.append(int(out[:, 0, middle, middle].isnan().sum()))
+
+    for layer in network.children():
+        layer.register_forward_hook(count_seen)
+    with torch.no_grad():
+        for part in images.split(32):
+            network(part)
+    by_layer = torch.tensor(columns).view(7, -1).sum(0).tolist()
+    # conv1, norm, pool, conv2, two norms, pool, conv3 to conv5; the last pool sees past the border.
+    assert by_layer[:10] == [11, 11, 19, 51, 51, 83, 99, 131, 163, 195]
+
+
 @pytest.mark.parametrize("name", list(STARTS))
 def test_weights_and_biases_start_as_their_source_says(name: str) -> None:
     torch.manual_seed(0)

@@ -14,8 +14,15 @@ from alexnet.data.augment import Augment, InputStatistics
 from alexnet.data.batches import Batch
 from alexnet.data.in_process import read_batches
 from alexnet.data.reader import ShareSpec
-from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
+from alexnet.settings import (
+    AugmentSettings,
+    MixingSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    ProgressiveSize,
+)
 from alexnet.train.attempts import Attempt
+from alexnet.train.average import WeightAverage
 from alexnet.train.checkpoint import (
     TrainState,
     find_sound_checkpoint,
@@ -61,6 +68,7 @@ class Training:
     plan: LoopPlan = PLAN
     world: World = ALONE
     global_batch: int = BATCH
+    average: WeightAverage | None = None
     trained: list[int] = field(default_factory=list)
     reports: list[Progress] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
@@ -92,7 +100,7 @@ class Training:
         model: nn.Module = self.network
         if self.world.size > 1:
             model = nn.parallel.DistributedDataParallel(model)
-        learner = Learner(model, self.optimizer, self.augment, torch.device("cpu"))
+        learner = Learner(model, self.optimizer, self.augment, torch.device("cpu"), self.average)
         train_loop(
             learner,
             self.batches(first_step, stop_step or self.plan.total_steps),
@@ -128,7 +136,14 @@ def train_as_rank(rank: int, uri: str, meeting: str, result: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-TWO_STEPS_AN_EPOCH = replace(PLAN, total_steps=4, steps_per_epoch=2, log_every_steps=1)
+TWO_STEPS_AN_EPOCH = replace(
+    PLAN,
+    total_steps=4,
+    steps_per_epoch=2,
+    log_every_steps=1,
+    mixing=MixingSettings(mixup=0.4, cutmix=1.0),
+    microbatch=4,
+)
 
 
 def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
@@ -306,3 +321,50 @@ def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
     assert found.keys() == alone.weights.keys()
     for name, tensor in found.items():
         assert torch.allclose(tensor, alone.weights[name], rtol=1e-5, atol=1e-5), name
+
+
+def test_the_average_takes_in_every_update(uri: str) -> None:
+    training = Training(uri, replace(PLAN, save_every_steps=1))
+    initial = {name: tensor.clone() for name, tensor in training.weights.items()}
+    training.average = WeightAverage(training.network, 0.999)
+    training.run()
+    expected = initial["fc8.bias"]
+    for step in range(1, 10):
+        decay = (1 + step) / (10 + step)
+        expected = decay * expected + (1 - decay) * training.states[step][0]["fc8.bias"]
+    assert torch.allclose(training.average.state()["fc8.bias"], expected, rtol=1e-5)
+
+
+def test_blends_change_what_is_learned_and_a_microbatch_does_not(uri: str) -> None:
+    plain, blended, in_pieces = (
+        Training(uri, plan).run().weights["conv1.weight"]
+        for plan in (
+            PLAN,
+            replace(PLAN, mixing=MixingSettings(cutmix=1.0)),
+            replace(PLAN, microbatch=3),
+        )
+    )
+    assert torch.allclose(plain, in_pieces, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(plain, blended, rtol=1e-4, atol=1e-6)
+
+
+class AnySize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 5)
+        self.fc8 = nn.Linear(4, NUM_CLASSES)
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor, sample_keys: Tensor) -> Tensor:
+        self.seen.append(images.shape[-1])
+        logits: Tensor = self.fc8(self.conv1(images).mean((2, 3)))
+        return logits
+
+
+def test_the_input_grows_from_epoch_to_epoch(uri: str) -> None:
+    progressive = ProgressiveSize(first_px=16, until=0.6, multiple_px=8)
+    training = Training(uri, replace(PLAN, progressive=progressive))
+    training.network = network = AnySize()  # type: ignore[assignment]
+    training.optimizer = build_optimizer(network, OptimizerSettings())
+    training.run()
+    assert network.seen == [16] * 3 + [24] * 3 + [CROP_PX] * 3

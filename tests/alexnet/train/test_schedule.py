@@ -8,6 +8,7 @@ from alexnet.train.schedule import (
     DexpSchedule,
     LayerRates,
     PhasesSchedule,
+    PlateauSchedule,
     PolynomialSchedule,
     Rates,
     ScheduleSettings,
@@ -216,3 +217,69 @@ def test_a_polynomial_ramps_up_and_falls_as_nvcaffe_does() -> None:
 def test_a_power_of_one_is_a_straight_line() -> None:
     schedule = PolynomialSchedule(weight_rate=2.0, bias_rate=4.0, power=1.0)
     assert rates_at(schedule, epoch=0, progress=0.25) == Rates(weight_rate=1.5, bias_rate=3.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "progress", "weight", "bias"),
+    [
+        ("exp", 0.0, 0.01, 0.02),
+        ("exp", 1 / 3, 0.0015874, 0.02 * 10 ** (-1 / 3)),
+        ("exp", 0.5, 0.01 / 250**0.5, 0.02 / 10**0.5),
+        ("exp", 2 / 3, 0.000251984, 0.02 * 10 ** (-2 / 3)),
+        ("exp", 0.999999, 0.00004, 0.002),
+        ("linear", 0.0, 0.01, 0.02),
+        ("linear", 0.25, 0.00751, 0.0155),
+        ("linear", 0.5, 0.00502, 0.011),
+        ("linear", 0.999999, 0.00004, 0.002),
+    ],
+)
+def test_smooth_falls_are_the_releases(
+    kind: str, progress: float, weight: float, bias: float
+) -> None:
+    """Section 4.6: base * F^-p, or base * (1 - p) + base / F * p."""
+    falls = {"weight": {"base": 0.01, "factor": 250.0}, "bias": {"base": 0.02, "factor": 10.0}}
+    rates = rates_at(ANY.validate_python({"kind": kind, **falls}), epoch=0, progress=progress)
+    # A straight line is not yet at its end a millionth before it.
+    assert rates.of("conv1", "weight") == pytest.approx(weight, rel=1e-5, abs=2e-8)
+    assert rates.of("fc8", "bias") == pytest.approx(bias, rel=1e-5, abs=2e-8)
+    assert rates.color_noise is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "drops"),
+    [
+        ([], 0),
+        ([7.0, 6.0, 5.0, 4.0, 3.0], 0),
+        ([7.0, 7.0, 7.0], 0),  # the first is always an improvement
+        ([7.0, 7.0, 7.0, 7.0], 1),
+        ([7.0, 6.99, 6.98, 6.97], 1),  # less than a hundredth below the best
+        ([7.0, 7.0, 7.0, 6.0, 7.0, 7.0], 0),  # an improvement begins the count anew
+        ([5.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0], 2),
+        ([1.0] * 40, 3),  # no more than three, as in 2012
+    ],
+)
+def test_rates_drop_when_the_loss_stalls(losses: list[float], drops: int) -> None:
+    schedule = PlateauSchedule(weight_rate=0.01, bias_rate=0.02)
+    rates = rates_at(schedule, epoch=len(losses), progress=0.5, epoch_losses=losses)
+    assert rates.weight_rate == pytest.approx(0.01 * 10.0**-drops, rel=1e-12)
+    assert rates.bias_rate == pytest.approx(0.02 * 10.0**-drops, rel=1e-12)
+
+
+@pytest.mark.parametrize(("peak", "iterations"), [(24.0, 7_800), (32.0, 4_000)])
+def test_lars_ramps_up_over_400_updates_at_either_batch(peak: float, iterations: int) -> None:
+    """Section 4.8: at 16K and 32K from a rate of 1, then what is left of the run, squared."""
+    schedule = PolynomialSchedule(
+        weight_rate=peak,
+        bias_rate=peak,
+        warmup_fraction=400 / iterations,
+        first_fraction=1 / peak,
+    )
+
+    def rate(iteration: int) -> float:
+        return rates_at(schedule, epoch=0, progress=iteration / iterations).weight_rate
+
+    assert rate(0) == pytest.approx(1.0)
+    assert rate(100) == pytest.approx(1 + (peak - 1) / 4)
+    assert rate(399) == pytest.approx(1 + (peak - 1) * 399 / 400)
+    assert rate(400) == pytest.approx(peak * (1 - 400 / iterations) ** 2)
+    assert rate(iterations // 2) == pytest.approx(peak / 4)

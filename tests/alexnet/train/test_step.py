@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from alexnet.train.mixing import BlendedLabels
 from alexnet.train.optimizer import MomentumSgd, OptimizerSettings, build_optimizer, set_rates
 from alexnet.train.schedule import Rates
 from alexnet.train.step import train_step
@@ -171,5 +172,51 @@ def test_label_smoothing_spreads_a_share_of_the_target() -> None:
         world_size=1,
         batch_rows=3,
         label_smoothing=0.1,
+    )
+    assert float(loss_sum) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("microbatch", [1, 2, 3, 5, 7])
+def test_pieces_add_up_to_the_whole_batch(microbatch: int) -> None:
+    model, rows = _model(), 5
+    sizes: list[int] = []
+    model.conv1.register_forward_hook(lambda _module, inputs, _maps: sizes.append(len(inputs[0])))
+    loss_sum = train_step(
+        model,
+        _optimizer(model, rate=0.0),
+        *_batch(rows),
+        world_size=1,
+        batch_rows=rows,
+        microbatch=microbatch,
+    )
+    assert max(sizes) <= microbatch
+    assert sum(sizes) == rows
+    for name, gradient in _reference_gradients(model, rows).items():
+        found = model.get_parameter(name).grad
+        assert found is not None
+        assert torch.allclose(found, gradient, rtol=1e-10, atol=1e-12)
+    whole = train_step(model, _optimizer(model, 0.0), *_batch(rows), world_size=1, batch_rows=rows)
+    assert float(loss_sum) == pytest.approx(float(whole), rel=1e-6)
+
+
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_blended_labels_are_targets_in_proportion(microbatch: int | None) -> None:
+    """The cross entropy with a target of two labels is linear in the target."""
+    model, (images, labels, keys) = _model(), _batch(4)
+    others, shares = labels.flip(0), torch.tensor([1.0, 0.25, 0.5, 0.0])
+    expected = 0.0
+    for row, logits in enumerate(model(images, keys).detach()):
+        log_p, share = torch.log_softmax(logits, 0), float(shares[row])
+        expected -= float(share * log_p[labels[row]] + (1 - share) * log_p[others[row]])
+    loss_sum = train_step(
+        model,
+        _optimizer(model, rate=0.0),
+        images,
+        labels,
+        keys,
+        world_size=1,
+        batch_rows=4,
+        blended=BlendedLabels(others, shares),
+        microbatch=microbatch,
     )
     assert float(loss_sum) == pytest.approx(expected, rel=1e-6)

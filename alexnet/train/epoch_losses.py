@@ -1,0 +1,63 @@
+"""The mean training loss of each epoch, the same on every rank and after a restart."""
+
+import torch
+from torch import Tensor
+
+from alexnet.train.world import World
+from infra.commit import Frozen
+
+
+class LossesSoFar(Frozen):
+    """What a checkpoint keeps of it."""
+
+    finished: tuple[float, ...] = ()
+    """Mean over the images of each finished epoch, natural logarithm."""
+    partial_sum: float = 0.0
+    """Sum over the images of the epoch that has begun."""
+    partial_rows: int = 0
+    """How many those are."""
+
+
+class EpochLosses:
+    """Adds up the losses of an epoch's steps, on the device: the ranks meet at its end only.
+
+    Args:
+        world: the ranks; all must make the same calls.
+        device: of the losses.
+        so_far: from the checkpoint, when a run goes on.
+    """
+
+    def __init__(
+        self, world: World, device: torch.device, so_far: LossesSoFar | None = None
+    ) -> None:
+        self._world = world
+        self._so_far = so_far or LossesSoFar()
+        self._rows = 0
+        self._own = torch.zeros((), dtype=torch.float64, device=device)
+
+    @property
+    def finished(self) -> tuple[float, ...]:
+        """Mean loss of each finished epoch."""
+        return self._so_far.finished
+
+    def add(self, loss_sum: Tensor, batch_rows: int) -> None:
+        """Take in a step: the sum over the own rows, and the rows of all ranks."""
+        self._own += loss_sum
+        self._rows += batch_rows
+
+    def finish_epoch(self) -> None:
+        """Note the mean of the epoch that ends here."""
+        now = self.so_far()
+        mean = now.partial_sum / now.partial_rows
+        self._so_far = LossesSoFar(finished=(*now.finished, mean))
+
+    def so_far(self) -> LossesSoFar:
+        """Return all that is known, of all ranks together."""
+        self._so_far = LossesSoFar(
+            finished=self._so_far.finished,
+            partial_sum=self._so_far.partial_sum + self._world.total(self._own),
+            partial_rows=self._so_far.partial_rows + self._rows,
+        )
+        self._own.zero_()
+        self._rows = 0
+        return self._so_far

@@ -1,0 +1,91 @@
+import math
+
+import pytest
+from scipy import stats
+
+from alexnet.receipt.measured import (
+    BASELINE,
+    Effect,
+    Errors,
+    Run,
+    effect_of,
+    interval,
+    ten_crop_effect,
+)
+
+
+def a_run(element: str, seed: int, wrong: int, wrong_ten: int = 0) -> Run:
+    return Run(
+        element=element,
+        seed=seed,
+        settings=(f"train.seed={seed}",),
+        recipe_digest="0" * 64,
+        weights_sha256="1" * 64,
+        steps=100,
+        count=200,
+        center=Errors(wrong1=wrong, wrong5=0, loss=1.0),
+        ten_crop=Errors(wrong1=wrong_ten, wrong5=0, loss=1.0),
+    )
+
+
+def test_runs_are_paired_by_seed_and_counted_in_points() -> None:
+    runs = [
+        a_run("dropout", 1, 66),
+        a_run(BASELINE, 0, 60),
+        a_run(BASELINE, 1, 58),
+        a_run(BASELINE, 2, 10),  # its partner is missing
+        a_run("dropout", 0, 64),
+        a_run("towers", 2, 99),
+    ]
+    effect = effect_of(runs, "dropout", "center")
+    assert effect is not None
+    assert effect.differences == {"0": 2.0, "1": 4.0}
+    assert effect.points == 3.0
+    assert effect.spread == pytest.approx(math.sqrt(2))
+    assert effect_of(runs, "towers", "center") is not None
+    assert effect_of(runs, "colour-noise", "center") is None
+
+
+def test_views_are_told_apart() -> None:
+    runs = [a_run(BASELINE, 0, 60, 40), a_run("dropout", 0, 62, 50)]
+    for view, points in (("center", 1.0), ("ten_crop", 5.0)):
+        effect = effect_of(runs, "dropout", view)  # type: ignore[arg-type]  # both are views
+        assert effect is not None
+        assert effect.points == points
+
+
+def test_ten_crops_are_measured_by_every_run() -> None:
+    effect = ten_crop_effect([a_run(BASELINE, 0, 60, 56), a_run("dropout", 0, 62, 54)])
+    assert effect is not None
+    assert list(effect.differences.values()) == [2.0, 4.0]
+    assert ten_crop_effect([]) is None
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.4, 1.4, -0.2, 2.2]
+    expected = stats.t.interval(0.95, df=3, loc=sum(values) / 4, scale=stats.sem(values))
+    assert interval(values) == pytest.approx(expected)
+
+
+def test_a_single_pair_has_no_interval_and_proves_nothing() -> None:
+    effect = effect_of([a_run(BASELINE, 0, 60), a_run("dropout", 0, 80)], "dropout", "center")
+    assert effect is not None
+    assert math.isnan(effect.low)
+    assert math.isnan(effect.spread)
+    assert effect.beside(1.0) == "not told apart from none"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "published", "said"),
+    [
+        (0.5, 1.5, 1.4, "the same sign"),
+        (-1.5, -0.5, 1.4, "contradicts"),
+        (0.5, 1.5, -0.1, "contradicts"),
+        (-0.5, 1.5, 1.4, "not told apart from none"),
+    ],
+)
+def test_what_is_said_beside_a_published_figure(
+    low: float, high: float, published: float, said: str
+) -> None:
+    effect = Effect(differences={"0": low, "1": high}, low=low, high=high)
+    assert effect.beside(published) == said

@@ -1,0 +1,100 @@
+"""The ablations' command: what it runs, what it keeps, and one small series for real."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet.receipt.elements import ablations
+from alexnet.receipt.measured import BASELINE, Errors, Measurements, Run
+from benchmarks.receipt import ELEMENTS, Product, main, measure, write
+
+
+class Pretended(Product):
+    """Answers at once: the error of each network is known; colour noise cannot be left out."""
+
+    def ask(self, command: str, settings: Sequence[str] = ()) -> dict[str, Any]:
+        assert command == "prepare"
+        return {"fingerprint": "ab" * 32, "train": {"count": 640}, "val": {"count": 80}}
+
+    def run(self, element: str, seed: int) -> Run:
+        if element == "colour-noise":
+            raise RuntimeError("alexnet evaluate ended with 3: the loss is no number")
+        return Run(
+            element=element,
+            seed=seed,
+            settings=(f"train.seed={seed}",),
+            recipe_digest="0" * 64,
+            weights_sha256="1" * 64,
+            steps=10,
+            count=80,
+            center=Errors(wrong1=20 + seed, wrong5=3, loss=1.0),
+            ten_crop=Errors(wrong1=18 + seed, wrong5=2, loss=1.0),
+        )
+
+
+def pretended() -> Pretended:
+    return Pretended(
+        recipe="receipt", workspace="nowhere", place=("dataset.archives=/data/some",), settings=()
+    )
+
+
+def test_what_is_left_out_unasked_can_be_left_out() -> None:
+    assert all(ablations()[name].settings for name in ELEMENTS)
+
+
+def test_pairs_are_soon_complete_and_everything_is_kept_after_each_run(tmp_path: Path) -> None:
+    series = list(measure(pretended(), ["dropout", "two-towers"], range(2)))
+    assert [len(measured.runs) for measured in series] == [1, 2, 3, 4, 5, 6]
+    last = series[-1]
+    assert [(run.element, run.seed) for run in last.runs] == [
+        (BASELINE, 0), ("dropout", 0), ("two-towers", 0),
+        (BASELINE, 1), ("dropout", 1), ("two-towers", 1),
+    ]  # fmt: skip
+    assert last.archives == "some"
+    path = write(last, tmp_path)
+    assert Measurements.model_validate_json(path.read_bytes()) == last
+    assert "/data" not in path.read_text()
+    assert "| dropout |" in path.with_suffix(".md").read_text()
+
+
+def test_a_run_that_fails_is_named_and_the_others_stand() -> None:
+    *_, last = measure(pretended(), ["colour-noise", "dropout"], range(1))
+    assert [run.element for run in last.runs] == [BASELINE, "dropout"]
+    assert list(last.failures) == ["colour-noise, seed 0"]
+
+
+def test_an_unknown_element_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--elements", "luck"])
+    assert "response-norm" in capsys.readouterr().err
+
+
+@pytest.mark.end_to_end
+@pytest.mark.slow
+def test_a_series_is_trained_by_the_product_and_found_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = (
+        "dataset.drawn.train_per_class=20", "dataset.drawn.val_per_class=5", "prepare.stored_px=48",
+        "train.augment.crop_px=40", "train.epochs=1", "model.width=0.1",
+    )  # fmt: skip
+    words = ["--archives", "drawn", "--elements", "dropout", "--seeds", "1"]
+    words += ["--workspace", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
+    words += [word for one in tiny for word in ("--set", one)]
+    assert main(words) == 0
+    first = json.loads((tmp_path / "out" / "receipt.json").read_text())
+    baseline, without = first["runs"]
+    assert (baseline["element"], without["element"]) == ("baseline", "dropout")
+    assert baseline["count"] == without["count"] == 50
+    assert baseline["weights_sha256"] != without["weights_sha256"]
+    assert without["settings"] == ["model.dropout=0", "train.seed=0"]
+    assert str(tmp_path) not in json.dumps(first)
+    assert "| ten-crops |" in capsys.readouterr().out
+
+    runs = len(list((tmp_path / "work" / "runs").iterdir()))
+    assert main(words) == 0
+    assert json.loads((tmp_path / "out" / "receipt.json").read_text())["runs"] == first["runs"]
+    assert len(list((tmp_path / "work" / "runs").iterdir())) == runs == 2
