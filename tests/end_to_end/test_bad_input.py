@@ -33,7 +33,7 @@ def check(result: Result, code: int, *words: str) -> None:
         (["run", "demo"], ["train.augment.crop_px=500"], ["train.augment.crop_px", "48"]),
         (["run", "demo"], ["train.global_batch=2", "scaling.workers=4"], ["train.global_batch"]),
         (["run", "demo"], ["model.name=alexnet-2021"], ["alexnet-2021", "alexnet-2012"]),
-        (["run", "demo"], ["scaling.workers=64", "train.global_batch=64"], ["64 workers", "CPUs"]),
+        (["run", "demo"], ["scaling.workers=32", "train.global_batch=64"], ["32 workers", "CPUs"]),
     ],
 )
 def test_a_wrong_recipe_ends_with_2(

@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,8 @@ def train_as_rank(rank: int, uri: str, meeting: str, result: str) -> None:
     if rank == 0:
         losses = torch.tensor([progress.loss for progress in training.reports])
         save_file({**training.weights, "losses": losses}, result)
+    # DDP lies in a cycle and holds the group, whose threads must not outlive the interpreter.
+    gc.collect()
     torch.distributed.destroy_process_group()
 
 
