@@ -90,7 +90,8 @@ def check_recipe(recipe: Recipe) -> None:
     low, high = (workers, workers) if isinstance(workers, int) else (workers.min, workers.max)
     if low > high:
         _refuse(f"scaling.workers has min {low} above max {high}", "set scaling.workers.min <= max")
-    if recipe.train.global_batch < (least := 2 * high if high > 1 else 1):
+    least = 2 * high if high > 1 else 1
+    if recipe.train.global_batch < least:
         _refuse(
             f"train.global_batch is {recipe.train.global_batch}, too few for {high} workers",
             f"set it to at least {least}, so that every worker has two images",

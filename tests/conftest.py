@@ -32,6 +32,7 @@ for _helper in (
     "jpeg_archives",
     "mlflow_server",
     "mlflow_window",
+    "receipt_runs",
     "s3_servers",
     "two_nodes",
     "end_to_end_tools",  # needs those above

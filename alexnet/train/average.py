@@ -26,20 +26,18 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._weights = network.state_dict()  # the live tensors
-        self._average = {name: tensor.clone() for name, tensor in self._weights.items()}
+        weights = network.state_dict()  # the live tensors
+        self._average = {name: tensor.clone() for name, tensor in weights.items()}
+        floats = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+        self._floats = [self._average[name] for name in floats], [weights[name] for name in floats]
+        self._counters = [(self._average[name], weights[name]) for name in weights.keys() - floats]
 
     def update(self, step: int) -> None:
         """Take in the weights after `step` updates, from 1."""
         decay = min(self._decay, (1 + step) / (_RAMP + step))
-        floats = [name for name, tensor in self._weights.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_(
-            [self._average[name] for name in floats],
-            [self._weights[name] for name in floats],
-            1 - decay,
-        )
-        for name in self._weights.keys() - set(floats):  # counters
-            self._average[name].copy_(self._weights[name])
+        torch._foreach_lerp_(*self._floats, 1 - decay)
+        for average, counter in self._counters:
+            average.copy_(counter)
 
     def state(self) -> dict[str, Tensor]:
         """Return the average by name, as a network's state dict: the live tensors."""

@@ -87,8 +87,8 @@ class CheckpointReceipt(Frozen):
     @property
     def objects(self) -> list[StoredObject]:
         """Everything it consists of."""
-        all_but_average = [self.state, self.model, self.optimizer]
-        return all_but_average + ([] if self.average is None else [self.average])
+        items = (self.state, self.model, self.optimizer, self.average)
+        return [item for item in items if item is not None]
 
     @property
     def name(self) -> str:

@@ -47,12 +47,12 @@ class EpochLosses:
 
     def finish_epoch(self) -> None:
         """Note the mean of the epoch that ends here."""
-        now = self.so_far()
+        now = self.gather()
         mean = now.partial_sum / now.partial_rows
         self._so_far = LossesSoFar(finished=(*now.finished, mean))
 
-    def so_far(self) -> LossesSoFar:
-        """Return all that is known, of all ranks together."""
+    def gather(self) -> LossesSoFar:
+        """Add up what all ranks have, and return it."""
         self._so_far = LossesSoFar(
             finished=self._so_far.finished,
             partial_sum=self._so_far.partial_sum + self._world.total(self._own),

@@ -203,7 +203,7 @@ def _inputs(learner: Learner, batch: Batch, plan: LoopPlan, rates: Rates) -> Ten
         color_noise=rates.color_noise,
     )
     side_px = plan.input_px(batch.epoch)
-    if side_px == plan.augment.crop_px or not len(inputs):
+    if side_px == plan.augment.crop_px or not len(inputs):  # which interpolate refuses
         return inputs[..., :side_px, :side_px]
     return interpolate(inputs, size=(side_px, side_px), mode="bilinear", antialias=True)
 

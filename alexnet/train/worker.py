@@ -90,7 +90,7 @@ class _Worker:
         network = self._build_network()
         self._optimizer = build_optimizer(network, self._job.train.optimizer)
         self._average = self._start_average(network)
-        self._losses = self._start_losses(None)
+        self._losses = self._start_losses()
         if checkpoint is not None:
             self._restore(network, checkpoint)
         self._network = network
@@ -137,11 +137,11 @@ class _Worker:
 
     def _start_average(self, network: nn.Module) -> WeightAverage | None:
         decay = self._job.train.average_decay
-        return (
-            WeightAverage(network, decay) if decay is not None and self._world.rank == 0 else None
-        )
+        if decay is None or self._world.rank != 0:
+            return None
+        return WeightAverage(network, decay)
 
-    def _start_losses(self, so_far: LossesSoFar | None) -> EpochLosses | None:
+    def _start_losses(self, so_far: LossesSoFar | None = None) -> EpochLosses | None:
         looks = isinstance(self._job.train.schedule, PlateauSchedule)
         return EpochLosses(self._world, self._device, so_far) if looks else None
 
@@ -246,7 +246,7 @@ class _Worker:
     def _save(self, step: int) -> None:
         if self._sample_log is not None:
             self._sample_log.flush()
-        losses = None if self._losses is None else self._losses.so_far()
+        losses = None if self._losses is None else self._losses.gather()
         self._world.wait_for_all()
         if self._world.rank != 0:
             return

@@ -142,7 +142,7 @@ def read_sources(
 def read_last_filters(checkpoint: ObjectStore) -> tuple[Filters, int]:
     """Read the first layer's filters in a checkpoint's folder, and how many towers they are of."""
     receipt, _ = open_checkpoint(checkpoint)
-    weights = read_tensors(checkpoint, receipt.model)
+    weights = read_tensors(checkpoint, receipt.judged)
     return first_filters(weights).float().numpy(), count_towers(weights)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from receipt_runs import a_run
 
 from alexnet.receipt.elements import ablations
-from alexnet.receipt.measured import BASELINE, Errors, Measurements, Run
+from alexnet.receipt.measured import BASELINE, Measurements, Run
 from benchmarks.receipt import ELEMENTS, Product, main, measure, write
 
 
@@ -22,17 +23,7 @@ class Pretended(Product):
     def run(self, element: str, seed: int) -> Run:
         if element == "colour-noise":
             raise RuntimeError("alexnet evaluate ended with 3: the loss is no number")
-        return Run(
-            element=element,
-            seed=seed,
-            settings=(f"train.seed={seed}",),
-            recipe_digest="0" * 64,
-            weights_sha256="1" * 64,
-            steps=10,
-            count=80,
-            center=Errors(wrong1=20 + seed, wrong5=3, loss=1.0),
-            ten_crop=Errors(wrong1=18 + seed, wrong5=2, loss=1.0),
-        )
+        return a_run(element, seed, 20 + seed, 18 + seed, count=80)
 
 
 def pretended() -> Pretended:

@@ -77,8 +77,7 @@ def test_with_rounding_down_the_maps_shrink_and_fc6_does_not_fit() -> None:
     assert network.fc6.in_features == 9216
 
 
-def test_one_tower_has_a_little_more_to_learn_and_a_little_less_to_do() -> None:
+def test_one_tower_has_a_little_more_to_learn() -> None:
     with torch.device("meta"):
         towers, one = (total(numbers(create_model(f"alexnet-{n}"))) for n in ("2012", "one-tower"))
     assert one / towers == pytest.approx(1.0022, abs=5e-5)
-    assert pytest.approx(1 - 0.0141, abs=5e-5) == 714_188_480 / 724_406_816

@@ -143,8 +143,7 @@ def test_signal_and_loss_are_those_of_the_table(
 def test_first_responses_are_as_strong_as_arithmetic_says(
     network: LayeredNetwork, images: Tensor
 ) -> None:
-    expected = 0.01 * math.sqrt(363 * 5536)
-    assert expected == pytest.approx(14.2, abs=0.05)
+    expected = 0.01 * math.sqrt(363 * 5536)  # 14.2
     found = outputs(network, images)["conv1"]
     # The mean of 96 filters' squares, of few degrees of freedom each.
     assert float(found.std()) == pytest.approx(expected, rel=0.15)
@@ -152,13 +151,11 @@ def test_first_responses_are_as_strong_as_arithmetic_says(
     assert float(outputs(network, images / 1.1)["conv1"].std()) * 1.1 == pytest.approx(
         float(found.std()), rel=1e-4
     )
-    assert expected / 1.1 == pytest.approx(12.9, abs=0.05)
 
 
 def test_the_first_norm_is_almost_a_constant_at_the_start(
     network: LayeredNetwork, images: Tensor
 ) -> None:
-    assert pytest.approx(2.02, abs=0.005) == 2 + 2e-5 * 5 * 201
     found = outputs(network, images)
     before, after = found["conv1"], found["conv1_across"]
     factors = (after / before)[before.abs() > 1]
@@ -172,7 +169,6 @@ def test_the_first_loss_is_that_of_a_thousand_classes_and_the_logits_spread(
     for change in (as_released, as_printed):
         logits = outputs(network, images, change)["fc8"]
         excess = float(logits.var()) / 2
-        assert math.log(1000) == pytest.approx(6.907755, abs=1e-6)
         assert mean_loss(logits) == pytest.approx(6.907755 + excess, abs=0.01)
 
 

@@ -1,41 +1,26 @@
 import math
 
 import pytest
+from receipt_runs import a_run
 from scipy import stats
 
 from alexnet.receipt.measured import (
     BASELINE,
     Effect,
-    Errors,
-    Run,
     effect_of,
     interval,
     ten_crop_effect,
 )
 
 
-def a_run(element: str, seed: int, wrong: int, wrong_ten: int = 0) -> Run:
-    return Run(
-        element=element,
-        seed=seed,
-        settings=(f"train.seed={seed}",),
-        recipe_digest="0" * 64,
-        weights_sha256="1" * 64,
-        steps=100,
-        count=200,
-        center=Errors(wrong1=wrong, wrong5=0, loss=1.0),
-        ten_crop=Errors(wrong1=wrong_ten, wrong5=0, loss=1.0),
-    )
-
-
 def test_runs_are_paired_by_seed_and_counted_in_points() -> None:
     runs = [
-        a_run("dropout", 1, 66),
-        a_run(BASELINE, 0, 60),
-        a_run(BASELINE, 1, 58),
-        a_run(BASELINE, 2, 10),  # its partner is missing
-        a_run("dropout", 0, 64),
-        a_run("towers", 2, 99),
+        a_run("dropout", 1, 165),
+        a_run(BASELINE, 0, 150),
+        a_run(BASELINE, 1, 145),
+        a_run(BASELINE, 2, 25),  # its partner is missing
+        a_run("dropout", 0, 160),
+        a_run("towers", 2, 247),
     ]
     effect = effect_of(runs, "dropout", "center")
     assert effect is not None
@@ -47,7 +32,7 @@ def test_runs_are_paired_by_seed_and_counted_in_points() -> None:
 
 
 def test_views_are_told_apart() -> None:
-    runs = [a_run(BASELINE, 0, 60, 40), a_run("dropout", 0, 62, 50)]
+    runs = [a_run(BASELINE, 0, 150, 100), a_run("dropout", 0, 155, 125)]
     for view, points in (("center", 1.0), ("ten_crop", 5.0)):
         effect = effect_of(runs, "dropout", view)  # type: ignore[arg-type]  # both are views
         assert effect is not None
@@ -55,7 +40,7 @@ def test_views_are_told_apart() -> None:
 
 
 def test_ten_crops_are_measured_by_every_run() -> None:
-    effect = ten_crop_effect([a_run(BASELINE, 0, 60, 56), a_run("dropout", 0, 62, 54)])
+    effect = ten_crop_effect([a_run(BASELINE, 0, 150, 140), a_run("dropout", 0, 155, 135)])
     assert effect is not None
     assert list(effect.differences.values()) == [2.0, 4.0]
     assert ten_crop_effect([]) is None
@@ -68,7 +53,7 @@ def test_the_interval_is_students() -> None:
 
 
 def test_a_single_pair_has_no_interval_and_proves_nothing() -> None:
-    effect = effect_of([a_run(BASELINE, 0, 60), a_run("dropout", 0, 80)], "dropout", "center")
+    effect = effect_of([a_run(BASELINE, 0, 150), a_run("dropout", 0, 200)], "dropout", "center")
     assert effect is not None
     assert math.isnan(effect.low)
     assert math.isnan(effect.spread)

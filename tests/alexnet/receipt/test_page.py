@@ -1,21 +1,9 @@
+from receipt_runs import a_run
+
 from alexnet.receipt.elements import Ablation, Element, Published
-from alexnet.receipt.measured import BASELINE, Errors, Measurements, Run
+from alexnet.receipt.measured import BASELINE, Measurements, Run
 from alexnet.receipt.page import measured_words, receipt_page
 from alexnet.receipt.runs_table import measurements_text
-
-
-def a_run(element: str, seed: int, wrong: int, wrong_ten: int) -> Run:
-    return Run(
-        element=element,
-        seed=seed,
-        settings=(f"train.seed={seed}",),
-        recipe_digest="ab" * 32,
-        weights_sha256="1" * 64,
-        steps=1106,
-        count=500,
-        center=Errors(wrong1=wrong, wrong5=9, loss=1.0),
-        ten_crop=Errors(wrong1=wrong_ten, wrong5=8, loss=1.0),
-    )
 
 
 def a_series(*runs: Run, failures: dict[str, str] | None = None) -> Measurements:
