@@ -145,6 +145,14 @@ def _start(address: str) -> None:
         raise ServiceError(
             f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
         ) from error
+    except Exception as error:
+        # A bare one is Ray's way to say that it was not up within half a minute.
+        if type(error) is not Exception:
+            raise
+        raise ServiceError(
+            f"Ray did not start: {error}",
+            remedy="wait until this machine has less to do, then run the same command again",
+        ) from error
 
 
 _REACH_RAY: Final = (

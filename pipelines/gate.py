@@ -4,18 +4,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from alexnet.evaluate.evaluation import read_evaluation, validation_digest
 from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
 from infra.canonical import digest_of, sha256_hex
-from infra.commit import StoredObject, commit_receipt
-from infra.errors import RecipeError, StoreError
+from infra.commit import commit_receipt
+from infra.errors import RecipeError, StoreError, TrackingError
 from infra.store import FolderStore, ObjectStore, open_store
 from pipelines.context import Context
 from pipelines.evaluate import EvaluateStep, evaluation_folder, evaluation_key
 from pipelines.prepare import Dataset, PrepareStep
 from pipelines.workflow import Step
+
+if TYPE_CHECKING:
+    from alexnet.release.registry import ModelRegistry
 
 VERSION: Final = 1
 """Raised by hand when the same numbers would be judged differently."""
@@ -51,6 +54,24 @@ class GateStep(Step[Judged]):
         super().__init__(context)
         self._prepare = prepare
         self._evaluate = evaluate
+        self._rival_checked = False
+
+    def check_products(self) -> None:
+        """Refuse a champion of other classes before hours are spent on its rival.
+
+        Where MLflow is away, or the champion is of a version that did not note its classes, the
+        gate itself tells.
+        """
+        if not self._prepare.is_done or self._rival_checked:
+            return
+        self._rival_checked = True
+        try:
+            champion = self._registry().champion()
+        except TrackingError:
+            return
+        classes = champion.classes_sha256 if champion else None
+        if classes is not None:
+            refuse_other_classes(self._champions_name, classes, self._prepare.product)
 
     def folder(self) -> ObjectStore:
         """Return the gate's folder."""
@@ -113,10 +134,8 @@ class GateStep(Step[Judged]):
     def _champion(self) -> Contender | None:
         """Read the champion's evaluation on our images, making it first if there is none."""
         from alexnet.release.contender import read_contender
-        from alexnet.release.registry import ModelRegistry
 
-        recipe = self.context.recipe
-        registry = ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
+        registry = self._registry()
         champion = registry.champion()
         if champion is None or self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
             return None
@@ -124,6 +143,16 @@ class GateStep(Step[Judged]):
         if place is None:
             place = self._evaluate_champion(registry, champion.version)
         return read_contender(place, champion.version)
+
+    def _registry(self) -> "ModelRegistry":
+        from alexnet.release.registry import ModelRegistry
+
+        recipe = self.context.recipe
+        return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
+
+    @property
+    def _champions_name(self) -> str:
+        return f"models:/{self.context.recipe.registration.model_name}@champion"
 
     def _is_ours(self, uri: str | None) -> bool:
         """Tell whether the champion is this very network: it need not be better than itself."""
@@ -149,7 +178,7 @@ class GateStep(Step[Judged]):
         ours = validation_digest(self._prepare.product.manifest)
         return found is not None and found.validation_digest == ours
 
-    def _evaluate_champion(self, registry: Any, version: str) -> ObjectStore:  # noqa: ANN401
+    def _evaluate_champion(self, registry: "ModelRegistry", version: str) -> ObjectStore:
         from alexnet.evaluate.execute import evaluate
         from alexnet.release.package import copy_package, open_package
 
@@ -163,8 +192,7 @@ class GateStep(Step[Judged]):
                 self.context.workspace.child("champions"),
             )
         trained = open_package(package)
-        name = self.context.recipe.registration.model_name
-        refuse_other_classes(f"models:/{name}@champion", trained.classes.item, dataset)
+        refuse_other_classes(self._champions_name, trained.classes.item.sha256, dataset)
         key = evaluation_key(
             model_sha256=trained.weights.item.sha256,
             dataset=dataset,
@@ -186,13 +214,13 @@ class GateStep(Step[Judged]):
         return place
 
 
-def refuse_other_classes(champion: str, classes: StoredObject, dataset: Dataset) -> None:
+def refuse_other_classes(champion: str, classes_sha256: str, dataset: Dataset) -> None:
     """Refuse to compare with a champion of other classes than the dataset has.
 
     Raises:
         RecipeError: the classes differ.
     """
-    if classes.sha256 != dataset.manifest.classes.sha256:
+    if classes_sha256 != dataset.manifest.classes.sha256:
         raise RecipeError(
             f"{champion} tells other classes apart than {dataset.store.uri} has: the two networks"
             " cannot be compared",

@@ -71,6 +71,12 @@ class Step(ABC, Generic[Product]):
     def check_cluster(self) -> None:
         """Refuse what the cluster cannot hold; may start Ray. Nothing by default."""
 
+    def check_products(self) -> None:
+        """Refuse what is sure to fail, as far as products of the steps before tell it already.
+
+        Asked before each step that is made. Nothing by default.
+        """
+
     def look(self) -> bool:
         """Find the product and keep it; tell whether there is one."""
         self._product = self.find()
@@ -142,6 +148,9 @@ class _Checks:
 
     def before_making(self) -> None:
         self._run_once("check_cluster")
+        for step in self._steps:
+            if not step.is_done:
+                step.check_products()
 
     def _run_once(self, name: Literal["check", "check_cluster"]) -> None:
         if name not in self._done:

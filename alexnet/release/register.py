@@ -12,6 +12,7 @@ from alexnet.release.receipt import Registration
 from alexnet.release.registry import (
     CHALLENGER,
     CHAMPION,
+    CLASSES_TAG,
     ModelRegistry,
     RegisteredVersion,
 )
@@ -105,6 +106,7 @@ def _tags(candidate: Candidate, verdict: Verdict) -> dict[str, str]:
         "alexnet.run_key": candidate.run_key,
         "alexnet.evaluation_uri": candidate.evaluation.uri,
         "alexnet.dataset_fingerprint": candidate.manifest.fingerprint,
+        CLASSES_TAG: candidate.manifest.classes.sha256,
         "alexnet.top1": f"{verdict.top1:.6f}",
         "alexnet.verdict": verdict.verdict,
     }

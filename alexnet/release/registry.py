@@ -17,6 +17,7 @@ from infra.tracking.place import without_credentials
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 KEY_TAG: Final = "alexnet.registration_key"
+CLASSES_TAG: Final = "alexnet.classes_sha256"
 _REGISTRY_TAG: Final = "alexnet.registry_id"
 
 
@@ -28,6 +29,11 @@ class RegisteredVersion:
     """As MLflow spells it: "1", "2", …"""
     tags: Mapping[str, str]
     run_id: str | None
+
+    @property
+    def classes_sha256(self) -> str | None:
+        """Digest of the classes it tells apart; none in versions of before it was noted."""
+        return self.tags.get(CLASSES_TAG)
 
 
 class ModelRegistry:

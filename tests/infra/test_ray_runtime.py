@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from alexnet.train.process_group import use_the_nodes_interface
 from infra.errors import ObjectCorrupt, RecipeError, ServiceError, StoreError
@@ -47,6 +48,16 @@ def test_an_address_for_clients_and_jobs_is_refused(
 def test_an_address_where_nobody_listens_is_told_at_once(address: str) -> None:
     with pytest.raises(ServiceError, match="cannot be reached"):
         _start(address)
+
+
+def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ServiceError, match="timed out during startup") as caught:
+        _start(LOCAL)
+    assert "less to do" in caught.value.remedy
 
 
 def _greet(name: str) -> str:

@@ -30,6 +30,8 @@ class Note(Step[bytes]):
         self.before = before
         self.refusal: Exception | None = None
         self.failure: BaseException | None = None
+        self.dislikes: Note | None = None
+        """It can make nothing of this one's product."""
         self.looking = threading.Event()
         """Set when someone has looked for the product."""
 
@@ -55,6 +57,10 @@ class Note(Step[bytes]):
 
     def check_cluster(self) -> None:
         self.diary.append(f"see the cluster for {self.name}")
+
+    def check_products(self) -> None:
+        if self.dislikes is not None and self.dislikes.is_done:
+            raise ValueError(f"not from {self.dislikes.name}")
 
     def fields(self, product: bytes) -> dict[str, Any]:
         return {"said": product.decode()}
@@ -151,6 +157,16 @@ def test_a_later_steps_refusal_comes_before_any_work(context: Context, diary: li
         run_steps(steps)
     assert "make first" not in diary
     assert list(context.workspace.list("first/")) == []
+
+
+def test_later_steps_see_each_product_before_the_next_is_made(
+    context: Context, diary: list[str]
+) -> None:
+    steps = three_steps(context, diary)
+    steps[2].dislikes = steps[0]
+    with pytest.raises(ValueError, match="not from first"):
+        run_steps(steps)
+    assert [word for word in diary if word.startswith("make")] == ["make first"]
 
 
 def test_looking_runs_nothing_and_says_what_would(context: Context, diary: list[str]) -> None:
