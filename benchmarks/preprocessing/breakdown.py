@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.preprocessing.sources import Source
+from preprocessing.building.summing import PixelAdder
 from preprocessing.dataset.pixels import decode_image, to_square
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
-from preprocessing.dataset.statistics import PixelSums
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
 from preprocessing.sources.members import Member
@@ -40,7 +40,7 @@ def measure_steps(source: Source, members: list[Member], folder: Path) -> dict[s
     images = [decode_image(body) for body in bodies]
     squares = [to_square(image, side) for image in images]
     files = [encode_jpeg(square, options.quality, options.chroma) for square in squares]
-    sums, digest = PixelSums.zero(side, side, 1), hashlib.sha256()
+    sums, digest = PixelAdder(side, side, 1), hashlib.sha256()
     rows = [_row(i, body, member) for i, (body, member) in enumerate(zip(files, kept, strict=True))]
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [os.pread(descriptors[m.archive], m.size_bytes, m.start) for m in kept],

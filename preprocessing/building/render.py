@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 from infra.commit import Frozen, StoredObject, read_object, write_object
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
+from preprocessing.building.summing import PixelAdder
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (
@@ -114,7 +115,8 @@ class _Work:
 
     def __init__(self, job: RenderJob, planned: PlannedShard) -> None:
         self._job, self._planned = job, planned
-        self._sums = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
+        side_px = job.options.stored_px
+        self._sums = PixelAdder(side_px, side_px, len(job.classes))
         self._member_sha256: list[bytes] = []
         self.pixels = hashlib.sha256()
         self.rejects: list[Reject] = []
@@ -167,7 +169,7 @@ class _Work:
 
     def sums_to_bytes(self) -> bytes:
         digests = np.frombuffer(b"".join(self._member_sha256), np.uint8).reshape(-1, 32)
-        return save(self._sums.to_arrays() | {"member_sha256": digests})
+        return save(self._sums.result().to_arrays() | {"member_sha256": digests})
 
 
 def _reject(sample_id: int, member: Member, body: bytes, error: ImageRejected) -> Reject:
