@@ -25,6 +25,7 @@ from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (
     Pixels,
     central_square,
+    decode_for,
     decode_image,
     to_short_side,
     to_square,
@@ -131,7 +132,7 @@ class _Work:
                 self.rejects.append(_reject(sample_id, member, body, error))
 
     def _row(self, sample_id: int, member: Member, body: bytes) -> Row:
-        pixels, square = self._shaped(decode_image(body))
+        pixels, square = self._shaped(body)
         stored = self._encoded(pixels, body)
         label = self._job.classes.label_of[member.wnid]
         self._sums.add(square, label)
@@ -146,18 +147,20 @@ class _Work:
             "width": pixels.shape[1],
         }
 
-    def _shaped(self, image: Pixels) -> tuple[Pixels, Pixels]:
+    def _shaped(self, body: bytes) -> tuple[Pixels, Pixels]:
         """Return what is stored, and the square that statistics are of."""
         side_px = self._job.options.stored_px
+        image = decode_for(body, side_px)
         match self._job.options.shape:
             case "square":
-                square = to_square(image, side_px)
+                square = to_square(image.pixels, side_px, image.extent)
                 return square, square
             case "keep-aspect":
-                pixels = to_short_side(image, side_px)
+                pixels = to_short_side(image.pixels, side_px, image.extent)
                 return pixels, central_square(pixels)
             case "original":
-                return image, to_square(image, side_px)
+                whole = image.pixels if image.factor == 1 else decode_image(body)
+                return whole, to_square(image.pixels, side_px, image.extent)
 
     def _encoded(self, pixels: Pixels, body: bytes) -> bytes:
         options = self._job.options
