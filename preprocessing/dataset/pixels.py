@@ -165,7 +165,7 @@ def central_square(pixels: Pixels) -> Pixels:
 
 
 def _decode(body: bytes, side_px: int | None) -> Decoded:
-    if body[:2] == b"\xff\xd8" and b"Exif\0\0" not in body[:EXIF_WINDOW]:
+    if body[:2] == b"\xff\xd8" and body.find(b"Exif\0\0", 0, EXIF_WINDOW) < 0:
         decoded = _decode_plain_jpeg(body, side_px)
         if decoded is not None:
             return decoded
