@@ -30,8 +30,10 @@ class PixelAdder:
     def __init__(self, height: int, width: int, num_classes: int) -> None:
         self._sums = PixelSums.zero(height, width, num_classes)
         num_pixels = height * width
-        self._waiting: list[Pixels] = []
-        self._max_waiting = max(1, min(_MAX_WAITING, WAITING_BYTES // (3 * num_pixels)))
+        max_waiting = max(1, min(_MAX_WAITING, WAITING_BYTES // (3 * num_pixels)))
+        # Copied: images kept alive and freed all at once go back to the system page by page.
+        self._waiting = np.empty((max_waiting, num_pixels, 3), np.uint8)
+        self._num_waiting = 0
         self._narrow = np.zeros((num_pixels, 3), np.uint16)
         self._num_narrow = 0
         """Images in `_narrow`."""
@@ -41,10 +43,11 @@ class PixelAdder:
         self._products = np.zeros((3, 3, blocks), np.float64)
 
     def add(self, pixels: Pixels, label: int) -> None:
-        """Add one image, (height, width, 3); its array must not change before `result`."""
-        self._waiting.append(pixels.reshape(-1, 3))
+        """Add one image, (height, width, 3)."""
+        self._waiting[self._num_waiting].reshape(pixels.shape)[...] = pixels
+        self._num_waiting += 1
         self._sums.class_counts[label] += 1
-        if len(self._waiting) == self._max_waiting:
+        if self._num_waiting == len(self._waiting):
             self._add_waiting()
 
     def result(self) -> PixelSums:
@@ -54,15 +57,15 @@ class PixelAdder:
         return self._sums
 
     def _add_waiting(self) -> None:
-        if self._num_narrow + len(self._waiting) > EXACT_IMAGES:
+        if self._num_narrow + self._num_waiting > EXACT_IMAGES:
             self._widen()
-        self._num_narrow += len(self._waiting)
+        self._num_narrow += self._num_waiting
         for start in range(0, len(self._narrow), self._planes.shape[1]):
             part = slice(start, start + self._planes.shape[1])
-            for pixels in self._waiting:
+            for pixels in self._waiting[: self._num_waiting]:
                 np.add(self._narrow[part], pixels[part], out=self._narrow[part])
                 self._add_products(pixels[part])
-        self._waiting.clear()
+        self._num_waiting = 0
 
     def _add_products(self, pixels: npt.NDArray[np.uint8]) -> None:
         planes, floats = self._planes, self._floats

@@ -99,3 +99,12 @@ def test_an_image_may_be_a_view() -> None:
     np.testing.assert_array_equal(
         added(wide[:, 3:13, 7:17]).image_sum, wide[:, 3:13, 7:17].sum(axis=0, dtype=np.int64)
     )
+
+
+def test_an_array_may_be_used_again_for_the_next_image() -> None:
+    images, kept = drawn((3, 10, 10)), np.empty((10, 10, 3), np.uint8)
+    adder = PixelAdder(10, 10, 1)
+    for image in images:
+        kept[...] = image
+        adder.add(kept, 0)
+    np.testing.assert_array_equal(adder.result().image_sum, images.sum(axis=0, dtype=np.int64))
