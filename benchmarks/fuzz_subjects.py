@@ -15,7 +15,7 @@ from benchmarks.fuzz_mutations import (
 )
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.manifest import Shard
-from preprocessing.dataset.pixels import decode_image, to_short_side, to_square
+from preprocessing.dataset.pixels import decode_image, decode_square, to_short_side, to_square
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 from preprocessing.dataset.stored import decode_stored
 from preprocessing.errors import ImageRejected
@@ -55,6 +55,7 @@ def fuzz_image(rng: random.Random, _: Path) -> None:
         body = with_png_checksums(body)
     pixels = decode_image(body)
     to_square(pixels, SIDE_PX)
+    decode_square(body, SIDE_PX)
     to_short_side(pixels, SIDE_PX)
 
 

@@ -14,7 +14,7 @@ from alexnet.evaluate.scores import score
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.errors import InputRejected
 from infra.errors import RecipeError
-from preprocessing.dataset.pixels import Pixels, decode_image, to_square
+from preprocessing.dataset.pixels import Pixels, decode_square, to_square
 from preprocessing.errors import ImageRejected
 
 BATCH_ROWS: Final = 64
@@ -72,8 +72,9 @@ class Predictor:
         Raises:
             ImageRejected: it cannot be used; its text is the reason.
         """
-        pixels = decode_image(image) if isinstance(image, bytes) else _checked(image)
-        return to_square(pixels, self._stored_px)
+        if isinstance(image, bytes):
+            return decode_square(image, self._stored_px)
+        return to_square(_checked(image), self._stored_px)
 
     def best_five(
         self, images: Sequence[Pixels], view: View

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.preprocessing.sources import Source
-from preprocessing.dataset.pixels import decode_image, to_square
+from preprocessing.building.summing import PixelAdder
+from preprocessing.dataset.pixels import decode_for, to_square
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
-from preprocessing.dataset.statistics import PixelSums
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
 from preprocessing.sources.members import Member
@@ -32,20 +32,20 @@ def measure_steps(source: Source, members: list[Member], folder: Path) -> dict[s
     for member in members:
         body = os.pread(descriptors[member.archive], member.size_bytes, member.start)
         try:
-            decode_image(body)
+            decode_for(body, side)
         except ImageRejected:
             continue
         kept.append(member)
         bodies.append(body)
-    images = [decode_image(body) for body in bodies]
-    squares = [to_square(image, side) for image in images]
+    images = [decode_for(body, side) for body in bodies]
+    squares = [to_square(image.pixels, side, image.extent) for image in images]
     files = [encode_jpeg(square, options.quality, options.chroma) for square in squares]
-    sums, digest = PixelSums.zero(side, side, 1), hashlib.sha256()
+    sums, digest = PixelAdder(side, side, 1), hashlib.sha256()
     rows = [_row(i, body, member) for i, (body, member) in enumerate(zip(files, kept, strict=True))]
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [os.pread(descriptors[m.archive], m.size_bytes, m.start) for m in kept],
-        "decode": lambda: [decode_image(body) for body in bodies],
-        "square": lambda: [to_square(image, side) for image in images],
+        "decode": lambda: [decode_for(body, side) for body in bodies],
+        "square": lambda: [to_square(image.pixels, side, image.extent) for image in images],
         "encode": lambda: [encode_jpeg(x, options.quality, options.chroma) for x in squares],
         "pixel sums": lambda: [sums.add(square, 0) for square in squares],
         "SHA-256 of the member": lambda: [hashlib.sha256(body).digest() for body in bodies],

@@ -22,7 +22,7 @@ from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.sources import Source
 from infra.store import FolderStore
 from preprocessing.building.render import RenderJob, render_shard
-from preprocessing.dataset.pixels import decode_image, to_square
+from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
 from preprocessing.prepare import plan_dataset
@@ -118,7 +118,7 @@ def _archives(members: Iterable[Member]) -> set[str]:
 
 
 def _bare(body: bytes, options: PrepareSettings) -> bytes:
-    square = to_square(decode_image(body), options.stored_px)
+    square = decode_square(body, options.stored_px)
     return encode_jpeg(square, options.quality, options.chroma)
 
 

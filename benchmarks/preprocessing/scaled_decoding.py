@@ -80,24 +80,13 @@ def decode_scaled(body: bytes, factor: int) -> Pixels:
     )
 
 
-def square_of_scaled(scaled: Pixels, size: tuple[int, int], factor: int, side_px: int) -> Pixels:
-    """Cut and scale the same central square of the original's `size` as `to_square`."""
-    height, width = (length / factor for length in size)
-    short = min(height, width)
-    top, left = (height - short) / 2, (width - short) / 2
-    resized = Image.fromarray(scaled).resize(
-        (side_px, side_px),
-        Image.Resampling.BICUBIC,
-        box=(left, top, left + short, top + short),
-    )
-    return np.asarray(resized)
-
-
 def _compare(body: bytes, full: Pixels, square: Pixels, factor: int) -> Found:
     size, side = full.shape[:2], square.shape[0]
 
+    extent = (size[0] / factor, size[1] / factor)
+
     def scaled() -> Pixels:
-        return square_of_scaled(decode_scaled(body, factor), size, factor, side)
+        return to_square(decode_scaled(body, factor), side, extent)
 
     difference = _difference(scaled(), square)
     return Found(

@@ -19,11 +19,13 @@ from safetensors.numpy import load, save
 from infra.commit import Frozen, StoredObject, read_object, write_object
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
+from preprocessing.building.summing import PixelAdder
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (
     Pixels,
     central_square,
+    decode_for,
     decode_image,
     to_short_side,
     to_square,
@@ -114,7 +116,8 @@ class _Work:
 
     def __init__(self, job: RenderJob, planned: PlannedShard) -> None:
         self._job, self._planned = job, planned
-        self._sums = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
+        side_px = job.options.stored_px
+        self._sums = PixelAdder(side_px, side_px, len(job.classes))
         self._member_sha256: list[bytes] = []
         self.pixels = hashlib.sha256()
         self.rejects: list[Reject] = []
@@ -129,7 +132,7 @@ class _Work:
                 self.rejects.append(_reject(sample_id, member, body, error))
 
     def _row(self, sample_id: int, member: Member, body: bytes) -> Row:
-        pixels, square = self._shaped(decode_image(body))
+        pixels, square = self._shaped(body)
         stored = self._encoded(pixels, body)
         label = self._job.classes.label_of[member.wnid]
         self._sums.add(square, label)
@@ -144,18 +147,20 @@ class _Work:
             "width": pixels.shape[1],
         }
 
-    def _shaped(self, image: Pixels) -> tuple[Pixels, Pixels]:
+    def _shaped(self, body: bytes) -> tuple[Pixels, Pixels]:
         """Return what is stored, and the square that statistics are of."""
         side_px = self._job.options.stored_px
+        image = decode_for(body, side_px)
         match self._job.options.shape:
             case "square":
-                square = to_square(image, side_px)
+                square = to_square(image.pixels, side_px, image.extent)
                 return square, square
             case "keep-aspect":
-                pixels = to_short_side(image, side_px)
+                pixels = to_short_side(image.pixels, side_px, image.extent)
                 return pixels, central_square(pixels)
             case "original":
-                return image, to_square(image, side_px)
+                whole = image.pixels if image.factor == 1 else decode_image(body)
+                return whole, to_square(image.pixels, side_px, image.extent)
 
     def _encoded(self, pixels: Pixels, body: bytes) -> bytes:
         options = self._job.options
@@ -167,7 +172,7 @@ class _Work:
 
     def sums_to_bytes(self) -> bytes:
         digests = np.frombuffer(b"".join(self._member_sha256), np.uint8).reshape(-1, 32)
-        return save(self._sums.to_arrays() | {"member_sha256": digests})
+        return save(self._sums.result().to_arrays() | {"member_sha256": digests})
 
 
 def _reject(sample_id: int, member: Member, body: bytes, error: ImageRejected) -> Reject:

@@ -5,6 +5,7 @@ Pixels are HWC uint8 RGB throughout.
 
 import io
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,10 @@ MAX_SIDE_PX: Final = 65_535
 EXIF_WINDOW: Final = 64 * 1024
 FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """What is opened, MPO as JPEG. Pillow knows more, and would start Ghostscript for an EPS."""
+_FACTORS: Final = (8, 4, 2)
+"""Those for which libjpeg-turbo has quick code."""
+_LEFT_TO_SCALE: Final = 2
+"""Decoded smaller, an image is still so many times too large: the resize decides how it looks."""
 _PILLOW_ERRORS: Final = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -35,6 +40,22 @@ _PILLOW_ERRORS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An image as it was decoded: whole, or at 1/2, 1/4 or 1/8 of its size."""
+
+    pixels: Pixels
+    factor: int = 1
+    size: tuple[int, int] | None = None
+    """(height, width) of the whole image, where factor is not 1."""
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """(height, width) in these pixels; the last row and column may stand for part of one."""
+        height, width = self.size or self.pixels.shape[:2]
+        return height / self.factor, width / self.factor
+
+
 def decode_image(body: bytes) -> Pixels:
     """Decode an image file of one of FORMATS, upright, as RGB.
 
@@ -44,23 +65,50 @@ def decode_image(body: bytes) -> Pixels:
     Raises:
         ImageRejected: it is no such image, is cut off, or has more than MAX_PIXELS.
     """
-    if body[:2] == b"\xff\xd8" and b"Exif\0\0" not in body[:EXIF_WINDOW]:
-        pixels = _decode_plain_jpeg(body)
-        if pixels is not None:
-            return pixels
-    return _decode_with_pillow(body)
+    return _decode(body, None).pixels
 
 
-def to_square(pixels: Pixels, side_px: int) -> Pixels:
+def decode_for(body: bytes, side_px: int) -> Decoded:
+    """Decode as `decode_image`, a large JPEG no larger than `to_square` has use for.
+
+    What comes out of `to_square` differs by less than between two good filters
+    (docs/experiments.md). So whatever must agree on the pixels of an image decodes it here.
+
+    Raises:
+        ImageRejected: as `decode_image`.
+    """
+    return _decode(body, side_px)
+
+
+def decode_square(body: bytes, side_px: int) -> Pixels:
+    """Decode an image file and return its square, (side_px, side_px, 3), as datasets have it.
+
+    Raises:
+        ImageRejected: as `decode_image`.
+    """
+    decoded = decode_for(body, side_px)
+    return to_square(decoded.pixels, side_px, decoded.extent)
+
+
+def decoding_factor(height: int, width: int, side_px: int) -> int:
+    """Return the factor by which a JPEG may be decoded smaller when its square is wanted."""
+    short = min(height, width)
+    return next((f for f in _FACTORS if short >= _LEFT_TO_SCALE * f * side_px), 1)
+
+
+def to_square(pixels: Pixels, side_px: int, extent: tuple[float, float] | None = None) -> Pixels:
     """Scale the shorter side to `side_px` and cut the central square, as in 2012.
 
     The cut is made in the source's coordinates and scaled in one pass, so only pixels that are
     kept are computed. Bicubic with antialiasing.
 
+    Args:
+        extent: (height, width) of the image, where it is not that of the array: `Decoded.extent`.
+
     Source: Krizhevsky et al. 2012, section 2; which filter they used is not recorded
     (cuda-convnet2: area when shrinking, cubic when enlarging).
     """
-    height, width = pixels.shape[:2]
+    height, width = extent or pixels.shape[:2]
     short = min(height, width)
     if short == side_px:
         return central_square(pixels)
@@ -73,28 +121,32 @@ def to_square(pixels: Pixels, side_px: int) -> Pixels:
     return np.asarray(resized)
 
 
-def to_short_side(pixels: Pixels, side_px: int) -> Pixels:
+def to_short_side(
+    pixels: Pixels, side_px: int, extent: tuple[float, float] | None = None
+) -> Pixels:
     """Scale the shorter side to `side_px` and the longer one with it, as `to_square` scales.
 
     Raises:
         ImageRejected: it is so narrow that it would get more than MAX_PIXELS, or be too long for
             a JPEG.
     """
-    height, width = pixels.shape[:2]
+    height, width = extent or pixels.shape[:2]
     size = scaled_size((height, width), side_px)
     _refuse_bomb(*size)
     if max(size) > MAX_SIDE_PX:
         raise ImageRejected(
-            f"{width}x{height} is too narrow: stored, it would be {max(size):,} pixels long",
+            f"{width:g}x{height:g} is too narrow: stored, it would be {max(size):,} pixels long",
             remedy="store squares, replace the file, or allow rejects",
         )
     if size == (height, width):
         return pixels
-    resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
+    resized = Image.fromarray(pixels).resize(
+        size[::-1], Image.Resampling.BICUBIC, box=(0, 0, width, height)
+    )
     return np.asarray(resized)
 
 
-def scaled_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+def scaled_size(size: tuple[float, float], side_px: int) -> tuple[int, int]:
     """Return (height, width) once the shorter side is `side_px`."""
     height, width = size
     short = min(height, width)
@@ -112,13 +164,27 @@ def central_square(pixels: Pixels) -> Pixels:
     return pixels[top : top + side, left : left + side]
 
 
-def _decode_plain_jpeg(body: bytes) -> Pixels | None:
+def _decode(body: bytes, side_px: int | None) -> Decoded:
+    if body[:2] == b"\xff\xd8" and body.find(b"Exif\0\0", 0, EXIF_WINDOW) < 0:
+        decoded = _decode_plain_jpeg(body, side_px)
+        if decoded is not None:
+            return decoded
+    return Decoded(_decode_with_pillow(body))
+
+
+def _decode_plain_jpeg(body: bytes, side_px: int | None) -> Decoded | None:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(body)
         if colorspace not in ("Gray", "YCbCr", "RGB"):
             return None
         _refuse_bomb(height, width)
-        return simplejpeg.decode_jpeg(body, "RGB", strict=True)
+        factor = 1 if side_px is None else decoding_factor(height, width, side_px)
+        if factor == 1:
+            return Decoded(simplejpeg.decode_jpeg(body, "RGB", strict=True))
+        pixels = simplejpeg.decode_jpeg(
+            body, "RGB", min_height=-(-height // factor), min_width=-(-width // factor), strict=True
+        )
+        return Decoded(pixels, factor, (height, width))
     except ValueError:
         # Pillow decides: it forgives stray bytes, which ImageNet has, but not a cut image.
         return None

@@ -73,7 +73,7 @@ def read_statistics(store: ObjectStore, expected: StoredObject) -> DatasetStatis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelSums:
-    """Exact sums over some images; `add` and `merge` change them in place."""
+    """Exact sums over some images; `merge` changes them in place."""
 
     image_sum: Integers
     """(height, width, 3): sum of the pixels, a position."""
@@ -90,20 +90,6 @@ class PixelSums:
             product_sum=np.zeros((3, 3), np.int64),
             class_counts=np.zeros(num_classes, np.int64),
         )
-
-    def add(self, pixels: npt.NDArray[np.uint8], label: int) -> None:
-        """Add one image, (height, width, 3)."""
-        np.add(self.image_sum, pixels, out=self.image_sum)
-        # Integers below 2**53 are exact in float64. Six dot products of whole planes take a third
-        # of the time of one matrix product so narrow (docs/experiments.md).
-        planes = np.ascontiguousarray(pixels.reshape(-1, 3).T, dtype=np.float64)
-        for i in range(3):
-            for j in range(i, 3):
-                product = int(planes[i] @ planes[j])
-                self.product_sum[i, j] += product
-                if i != j:
-                    self.product_sum[j, i] += product
-        self.class_counts[label] += 1
 
     def merge(self, other: "PixelSums") -> None:
         """Add the sums over other images."""

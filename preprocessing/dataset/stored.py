@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from preprocessing.dataset.pixels import Pixels, central_square, decode_image, to_square
+from preprocessing.dataset.pixels import Pixels, central_square, decode_image, decode_square
 from preprocessing.errors import ImageRejected
 
 ShapeName = Literal["square", "keep-aspect", "original"]
@@ -77,6 +77,6 @@ def stored_square(body: bytes | npt.NDArray[np.uint8], shape: ShapeName, side_px
         ImageRejected: the bytes are damaged.
     """
     if shape == "original":
-        return to_square(decode_original(body), side_px)
+        return decode_square(bytes(body), side_px)
     pixels = decode_stored(body)
     return pixels if shape == "square" else central_square(pixels)

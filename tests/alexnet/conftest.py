@@ -14,10 +14,11 @@ from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.checkpoint import TrainState, write_checkpoint
 from infra.commit import write_object
 from infra.store import FolderStore
+from preprocessing.building.summing import PixelAdder
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, Shard, Split
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
-from preprocessing.dataset.statistics import PixelSums, finish
+from preprocessing.dataset.statistics import finish
 from preprocessing.dataset.stored import encode_jpeg
 
 STORED_PX, CROP_PX, NUM_CLASSES, ROWS_PER_GROUP = 48, 40, 7, 32
@@ -67,7 +68,7 @@ def write_dataset(
     """Commit a train split of these shards (start, stop), and a val split of one image."""
     rng = np.random.default_rng(1)
     classes = make_classes({f"n{label:08}": f"class {label}" for label in range(NUM_CLASSES)})
-    sums = PixelSums.zero(STORED_PX, STORED_PX, NUM_CLASSES)
+    sums = PixelAdder(STORED_PX, STORED_PX, NUM_CLASSES)
     train = []
     for number, (start, stop) in enumerate(train_bounds):
         own = tuple(hole for hole in holes if start <= hole < stop)
@@ -80,7 +81,7 @@ def write_dataset(
         train=Split(shards=tuple(train)),
         val=Split(shards=(val,)),
         classes=write_object(store, "classes.json", classes.to_bytes()),
-        statistics=write_object(store, "stats.safetensors", finish(sums).to_bytes()),
+        statistics=write_object(store, "stats.safetensors", finish(sums.result()).to_bytes()),
         num_rejects=len(holes),
     )
     store.create(MANIFEST, manifest.to_bytes())
@@ -106,7 +107,7 @@ def write_tiny_dataset(store: FolderStore) -> Manifest:
     """Train of 20 images; val of 99 and 51 rows, two rejects: its blocks are 64, 64 and 22."""
     rng = np.random.default_rng(0)
     classes = make_classes({f"n{label:08}": f"class {label}" for label in range(NUM_CLASSES)})
-    sums = PixelSums.zero(STORED_PX, STORED_PX, NUM_CLASSES)
+    sums = PixelAdder(STORED_PX, STORED_PX, NUM_CLASSES)
     train = _write_shard(store, "train/part-0.parquet", range(20), (), rng, classes.names, sums)
     val = [
         _write_shard(store, "val/part-0.parquet", range(101), (3, 40), rng, classes.names, None),
@@ -117,7 +118,7 @@ def write_tiny_dataset(store: FolderStore) -> Manifest:
         train=Split(shards=(train,)),
         val=Split(shards=tuple(val)),
         classes=write_object(store, "classes.json", classes.to_bytes()),
-        statistics=write_object(store, "stats.safetensors", finish(sums).to_bytes()),
+        statistics=write_object(store, "stats.safetensors", finish(sums.result()).to_bytes()),
         num_rejects=2,
     )
     store.create(MANIFEST, manifest.to_bytes())
@@ -152,7 +153,7 @@ def _write_shard(
     holes: tuple[int, ...],
     rng: np.random.Generator,
     names: tuple[str, ...],
-    sums: PixelSums | None,
+    sums: PixelAdder | None,
 ) -> Shard:
     rows = []
     for sample_id in sorted(set(ids) - set(holes)):

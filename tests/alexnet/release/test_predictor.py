@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jpeg_archives import make_jpeg
 from PIL import Image
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
@@ -14,6 +15,7 @@ from alexnet.release.predictor import Predictor
 from alexnet.release.pyfunc_model import images_in
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore
+from preprocessing.dataset.pixels import decode_image, decode_square, to_square
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,14 @@ def test_any_size_is_scaled_as_the_dataset_was(predictor: Predictor) -> None:
     Image.fromarray(pixels).save(file, "PNG")
     answers = predictor.predict([file.getvalue(), pixels])
     assert answers["probability"][0] == answers["probability"][1]
+
+
+def test_a_large_jpeg_gets_the_pixels_of_a_build(predictor: Predictor, tiny_training: Any) -> None:
+    body = make_jpeg(3, width=611, height=517)
+    side_px = tiny_training.manifest.height_px
+    pixels = predictor.stored_pixels(body)
+    assert np.array_equal(pixels, decode_square(body, side_px))
+    assert not np.array_equal(pixels, to_square(decode_image(body), side_px))  # decoded smaller
 
 
 def test_no_images_give_no_rows(predictor: Predictor) -> None:

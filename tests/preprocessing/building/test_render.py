@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from preprocessing.building.render import (
     render_shard,
 )
 from preprocessing.dataset.labels import make_classes
+from preprocessing.dataset.pixels import decode_image, decode_square
 from preprocessing.dataset.schema import ShardReader
-from preprocessing.dataset.stored import decode_stored
+from preprocessing.dataset.stored import ShapeName, decode_stored, stored_square
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing, ShardCorrupt
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.drawn_images import draw_jpeg, generator
@@ -132,6 +134,30 @@ def test_sums_are_those_of_the_pixels() -> None:
     assert np.array_equal(sums.product_sum, flat.T @ flat)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"), [("square", (32, 32)), ("keep-aspect", (32, 38)), ("original", (517, 611))]
+)
+def test_a_large_jpeg_is_decoded_as_its_shape_needs(
+    shape: ShapeName, size: tuple[int, int]
+) -> None:
+    body, source, target = make_jpeg(3, 611, 517), MemoryStore(), MemoryStore()
+    source.write("a.jpg", body)
+    job = job_of(source, target, "a", 32)
+    options = job.options.model_copy(update={"shape": shape, "encoding": "raw"})
+    member = Member("train", "a.jpg", "a.jpg", 0, len(body), "a")
+    receipt = render_shard(replace(job, options=options), planned([member]))
+    (row,) = pq.read_table(pa.BufferReader(target.read(receipt.shard.path))).to_pylist()
+    assert (row["height"], row["width"]) == size
+    square = stored_square(row["image"]["bytes"], shape, 32)
+    sums, _ = read_sums(target, receipt)
+    assert np.array_equal(sums.image_sum, square)
+    if shape != "keep-aspect":
+        assert np.array_equal(square, decode_square(body, 32))
+    whole = decode_image(body) if shape == "original" else decode_stored(row["image"]["bytes"])
+    pixels = b"%d %d\n" % size + whole.tobytes()
+    assert receipt.shard.pixels_sha256 == hashlib.sha256(pixels).hexdigest()
+
+
 def test_a_shard_of_nothing_but_rejects_is_an_empty_file() -> None:
     store = MemoryStore()
     _, receipt = render([NO_IMAGE] * 3, store)
@@ -196,9 +222,13 @@ def test_a_shard_is_pinned() -> None:
     bodies = [draw_jpeg(label, generator("pinned", label)) for label in range(6)]
     _, receipt = render(bodies, MemoryStore())
     assert receipt.shard.sha256 == PINNED_SHARD
+    large = [make_jpeg(i, 70 * i, 611) for i in range(1, 9)]  # all but one are decoded smaller
+    _, receipt = render(large, MemoryStore())
+    assert receipt.shard.sha256 == PINNED_SHARD_OF_LARGE
 
 
 PINNED_SHARD = "5f817ac9416bf0a74d6d64cfafaa852320e0aa131623006637cf391d218cb7cf"
+PINNED_SHARD_OF_LARGE = "f68cd2849472ef6d58a5122917ac88095c8536b026235aebea695323b8042930"
 
 
 def test_an_archive_that_shrank_is_no_reject() -> None:

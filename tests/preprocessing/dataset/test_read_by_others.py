@@ -12,7 +12,7 @@ from PIL import Image
 from infra.store import FolderStore
 from preprocessing.building.plan import plan_split
 from preprocessing.building.render import RenderJob, render_shard
-from preprocessing.dataset.pixels import decode_image, to_square
+from preprocessing.dataset.pixels import decode_square
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.dataset_index import DatasetIndex
 from preprocessing.sources.fetch import read_members
@@ -45,7 +45,7 @@ def shards(tmp_path: Path, index: DatasetIndex) -> Path:
 
 def expected_pixels(index: DatasetIndex) -> dict[str, np.ndarray]:
     members = read_members(index.store, index.members.of_split("train"))
-    return {member.name: to_square(decode_image(body), SIDE_PX) for member, body in members}
+    return {member.name: decode_square(body, SIDE_PX) for member, body in members}
 
 
 def test_plain_arrow_reads_the_shards(shards: Path, index: DatasetIndex) -> None:

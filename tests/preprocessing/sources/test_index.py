@@ -1,7 +1,9 @@
+import io
 import os
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from jpeg_archives import TRAIN, cut, make_tar, write_archives
 
@@ -97,6 +99,17 @@ class CountingStore(MemoryStore):
         body = super().read_range(key, start, stop)
         self.num_read += len(body)
         return body
+
+    def open_input(self, key: str) -> pa.NativeFile:
+        store = self
+
+        class Counting(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                body = super().read(size)
+                store.num_read += len(body)
+                return body
+
+        return pa.PythonFile(Counting(self.read(key)), mode="r")
 
 
 @pytest.mark.parametrize("uri", ["/local", "s3://far"])
