@@ -53,7 +53,7 @@ class NearestSearch:
         least, most = approximate - doubt, approximate + doubt
         # As far as the last of the nearest can be at most, by what is known without differences.
         far = np.minimum(self._squares[:, -1], self._within_block(most))
-        for query in np.flatnonzero((least <= far[:, None]).any(axis=1)):
+        for query in np.flatnonzero((least <= far[:, None]).any(axis=1)).tolist():
             near = np.flatnonzero(least[query] <= far[query])
             self._merge(query, near, rows[near])
         self._num_rows += len(rows)
