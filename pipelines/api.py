@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipelines.prediction import Predictions
     from pipelines.recipe import Recipe
-    from pipelines.similar_answer import Similar
+    from pipelines.similarity_answer import Similar
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
@@ -163,7 +163,7 @@ def features(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.features import extract_features
+    from pipelines.extraction import extract_features
 
     return extract_features(
         model,
@@ -236,7 +236,7 @@ def similarities(
     tracking_uri: str | None,
 ) -> "Similar":
     """Do what `similar` does, for the command line, which describes the model too."""
-    from pipelines.similar import find_similar
+    from pipelines.similarity import find_similar
 
     return find_similar(
         model,

@@ -20,10 +20,10 @@ from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.asking import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.features import describe_features, without_rejects
+from pipelines.extraction import describe_features, without_rejects
 from pipelines.models import open_model
 from pipelines.prediction_file import check_output, placed
-from pipelines.similar_answer import Found, Similar, draw_similar, write_similar
+from pipelines.similarity_answer import Found, Similar, draw_similar, write_similar
 
 MOST_QUERY_BYTES: Final = 256 << 20
 """Of the features of the images asked about, which are in memory all the time."""
@@ -147,10 +147,11 @@ class _Search:
     def add(self, table: pa.Table) -> None:
         self._nearest.add(features_of(table))
         start, self.num_rows = self.num_rows, self.num_rows + len(table)
-        rows = np.unique(self._nearest.found.rows).tolist()
-        new = [row for row in rows if row >= start]
-        found = zip(new, _found_in(table.take([row - start for row in new])), strict=True)
-        self._found = {row: self._found[row] for row in rows if row < start} | dict(found)
+        rows = np.unique(self._nearest.found.rows)
+        new = rows[rows >= start]
+        found = zip(new.tolist(), _found_in(table.take(new - start)), strict=True)
+        kept = {row: self._found[row] for row in rows[rows < start].tolist()}
+        self._found = kept | dict(found)
 
     def result(
         self, header: FeaturesHeader, among: str, rejected: list[tuple[str, str]]
