@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from pipelines.prediction import Predictions
     from pipelines.recipe import Recipe
-    from pipelines.similarity_answer import Similar
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
@@ -210,37 +209,11 @@ def similar(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    return similarities(
-        model,
-        [images] if isinstance(images, str) else list(images),
-        among=among,
-        count=count,
-        output=output,
-        picture=picture,
-        layer=layer,
-        workspace=workspace,
-        tracking_uri=tracking_uri,
-    ).table
-
-
-def similarities(
-    model: str,
-    images: Sequence[str],
-    *,
-    among: str,
-    count: int,
-    output: str | None,
-    picture: str | None,
-    layer: str | None,
-    workspace: str | None,
-    tracking_uri: str | None,
-) -> "Similar":
-    """Do what `similar` does, for the command line, which describes the model too."""
     from pipelines.similarity import find_similar
 
     return find_similar(
         model,
-        images,
+        [images] if isinstance(images, str) else list(images),
         among=among,
         count=count,
         output=output,
@@ -249,7 +222,7 @@ def similarities(
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
-    )
+    ).table
 
 
 def inspect(

@@ -27,6 +27,8 @@ from pipelines.similarity_answer import Found, Similar, draw_similar, write_simi
 
 MOST_QUERY_BYTES: Final = 256 << 20
 """Of the features of the images asked about, which are in memory all the time."""
+MOST_ANSWERS: Final = 500_000
+"""Neighbours of all images together, which are in memory too."""
 MOST_TILES: Final = 1000
 """In a picture."""
 
@@ -77,7 +79,7 @@ def find_similar(
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
     ):
         asker = _Asker(uri, trained, *choose_layer(trained, layer), open_store(workspace), stream)
-        _refuse_too_many(num_queries, asker.width)
+        _refuse_too_many(num_queries, count, asker.width)
         if written is not None:
             _refuse_others(written, asker.header)
         rejected: list[tuple[str, str]] = []
@@ -186,12 +188,12 @@ def _refuse_a_large_picture(num_queries: int, count: int) -> None:
         )
 
 
-def _refuse_too_many(num_queries: int, width: int) -> None:
-    most = max(1, MOST_QUERY_BYTES // (8 * width))
+def _refuse_too_many(num_queries: int, count: int, width: int) -> None:
+    most = max(1, min(MOST_QUERY_BYTES // (8 * width), MOST_ANSWERS // count))
     if num_queries > most:
         raise RecipeError(
-            f"{num_queries:,} images are too many to ask about at once: their features stay in"
-            " memory",
+            f"{num_queries:,} images are too many to ask about at once: their features and"
+            " neighbours stay in memory",
             remedy=f"name at most {most:,} at a time",
         )
 

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+_TILE: Final = 1024
+"""Queries and rows that are compared at once: 8 MiB a matrix."""
 _NONE: Final = -1
 """The row of a place that no row has taken yet."""
 
@@ -46,17 +48,12 @@ class NearestSearch:
 
     def add(self, block: Floats) -> None:
         """Look at the next rows, (rows, width), finite."""
-        rows = block.astype(np.float64)
-        norms = self._query_norms[:, None] + _squared_norms(rows)
-        approximate = norms - 2 * (self._queries @ rows.T)
-        doubt = _rounding(rows.shape[1]) * norms
-        least, most = approximate - doubt, approximate + doubt
-        # As far as the last of the nearest can be at most, by what is known without differences.
-        far = np.minimum(self._squares[:, -1], self._within_block(most))
-        for query in np.flatnonzero((least <= far[:, None]).any(axis=1)).tolist():
-            near = np.flatnonzero(least[query] <= far[query])
-            self._merge(query, near, rows[near])
-        self._num_rows += len(rows)
+        for start in range(0, len(block), _TILE):
+            rows = block[start : start + _TILE].astype(np.float64)
+            norms = _squared_norms(rows)
+            for first in range(0, len(self._queries), _TILE):
+                self._compare(slice(first, first + _TILE), rows, norms)
+            self._num_rows += len(rows)
 
     @property
     def found(self) -> Neighbours:
@@ -64,21 +61,34 @@ class NearestSearch:
         count = min(self._rows.shape[1], self._num_rows)
         return Neighbours(self._rows[:, :count].copy(), np.sqrt(self._squares[:, :count]))
 
-    def _within_block(self, most: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        count = self._squares.shape[1]
-        if most.shape[1] < count:
-            return np.full(len(most), np.inf)
-        nearest: npt.NDArray[np.float64] = np.partition(most, count - 1, axis=1)[:, count - 1]
-        return nearest
+    def _compare(
+        self, queries: slice, rows: npt.NDArray[np.float64], row_norms: npt.NDArray[np.float64]
+    ) -> None:
+        norms = self._query_norms[queries, None] + row_norms
+        approximate = norms - 2 * (self._queries[queries] @ rows.T)
+        doubt = _rounding(rows.shape[1]) * norms
+        least, most = approximate - doubt, approximate + doubt
+        # As far as the last of the nearest can be at most, by what is known without differences.
+        far = np.minimum(self._squares[queries, -1], _smallest(most, self._squares.shape[1]))
+        for query in np.flatnonzero((least <= far[:, None]).any(axis=1)).tolist():
+            near = np.flatnonzero(least[query] <= far[query])
+            self._merge(queries.start + query, near, rows[near])
 
     def _merge(self, query: int, near: npt.NDArray[np.intp], rows: npt.NDArray[np.float64]) -> None:
-        squares = np.concatenate(
-            [self._squares[query], _squared_norms(rows - self._queries[query])]
-        )
+        differences = rows - self._queries[query]
+        squares = np.concatenate([self._squares[query], _squared_norms(differences)])
         numbers = np.concatenate([self._rows[query], self._num_rows + near])
         # Stable, and later rows stand behind earlier ones: of equals the lower row stays first.
         nearest = np.argsort(squares, kind="stable")[: self._squares.shape[1]]
         self._squares[query], self._rows[query] = squares[nearest], numbers[nearest]
+
+
+def _smallest(values: npt.NDArray[np.float64], place: int) -> npt.NDArray[np.float64]:
+    """Return each line's smallest value but `place` - 1; infinity where there are fewer."""
+    if values.shape[1] < place:
+        return np.full(len(values), np.inf)
+    found: npt.NDArray[np.float64] = np.partition(values, place - 1, axis=1)[:, place - 1]
+    return found
 
 
 def _squared_norms(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

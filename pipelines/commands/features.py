@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.defaults import tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
 from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
 
@@ -85,11 +86,13 @@ def similar(
     as_json: JsonOption = False,
 ) -> None:
     """Find the images that a network takes as most like these."""
-    from pipelines import api
+    import sys
+
+    from pipelines import similarity
     from pipelines.output import print_similar
 
     with interruptible("nothing was written"):
-        found = api.similarities(
+        found = similarity.find_similar(
             model,
             images,
             among=among,
@@ -97,7 +100,8 @@ def similar(
             output=output,
             picture=picture,
             layer=layer,
-            workspace=workspace,
-            tracking_uri=tracking_uri,
+            workspace=workspace_or_default(workspace),
+            tracking_uri=tracking_or_environment(tracking_uri),
+            stream=sys.stderr,
         )
     print_similar(found.fields(output=output, picture=picture), as_json=as_json)

@@ -20,7 +20,6 @@ from alexnet.release.features import features_of
 from alexnet.train.attempts import claim_attempt
 from infra.errors import DataError, Interrupted, RecipeError
 from infra.store import FolderStore
-from pipelines import api
 from pipelines.cli import app
 from pipelines.extraction import Features, extract_features
 from pipelines.similarity import find_similar
@@ -226,6 +225,10 @@ def test_more_images_than_fit_into_memory_are_refused(
     with pytest.raises(RecipeError, match="4 images are too many") as refusal:
         similar(pictures, among=dataset, workspace=workspace)
     assert refusal.value.remedy == "name at most 3 at a time"
+    monkeypatch.setattr("pipelines.similarity.MOST_ANSWERS", 12)
+    with pytest.raises(RecipeError, match="4 images are too many") as refusal:
+        similar(pictures, among=dataset, workspace=workspace)
+    assert refusal.value.remedy == "name at most 2 at a time"
 
 
 def test_the_commands_print_what_came_of_it(
@@ -267,6 +270,6 @@ def test_an_interrupted_command_leaves_nothing(
     assert isinstance(result.exception, Interrupted)
     assert result.exception.problem == "interrupted; nothing was written"
     assert list(output.parent.iterdir()) == []
-    monkeypatch.setattr(api, "similarities", interrupted)
+    monkeypatch.setattr("pipelines.similarity.find_similar", interrupted)
     result = CliRunner().invoke(app, ["similar", "m", "a.jpg", "--among", "x"])
     assert isinstance(result.exception, Interrupted)

@@ -1,9 +1,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alexnet.release import neighbours
 from alexnet.release.neighbours import NearestSearch, Neighbours
 
 Floats = npt.NDArray[np.float32]
@@ -54,13 +55,25 @@ def tables(draw: st.DrawFn) -> tuple[Floats, Floats]:
     return queries, rows
 
 
-@settings(deadline=None, max_examples=200)
+# Drawing arrays is slow on a busy machine.
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.integers(1, 12), st.integers(1, 70))
 def test_it_is_the_comparison_of_every_pair(
     given_tables: tuple[Floats, Floats], count: int, block: int
 ) -> None:
     queries, rows = given_tables
     assert_same(search(queries, rows, count, block), naive(queries, rows, count))
+
+
+@pytest.mark.parametrize("tile", [1, 3, 7, 50])
+def test_what_is_compared_at_once_does_not_matter(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 3, (50, 4)).astype(np.float32)
+    queries = rng.integers(0, 3, (9, 4)).astype(np.float32)
+    monkeypatch.setattr(neighbours, "_TILE", tile)
+    assert_same(search(queries, rows, 6, 23), naive(queries, rows, 6))
 
 
 def test_products_alone_would_be_wrong() -> None:
