@@ -21,6 +21,7 @@ from alexnet.release.layer_outputs import LayerOutputs, choose_layer
 from alexnet.release.package import open_package, write_package
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore, MemoryStore
+from infra.store.s3 import S3Store
 from preprocessing.dataset.stored import encode_jpeg
 
 HEADER = FeaturesHeader(
@@ -286,3 +287,21 @@ def test_ray_gives_the_features_of_one_process_in_order(
     alone = asked.answerer(tiny_training.trained, num_threads=1).answer(ray_pieces)
     many = pa.concat_tables(answer_many(tiny_training.trained, ray_pieces, asked))
     assert many.equals(pa.concat_tables(alone))
+
+
+def test_in_s3_too_a_file_is_whole_or_not_there(s3_store: S3Store) -> None:
+    def interrupted() -> None:
+        with features_writer(s3_store, "f.parquet", HEADER) as writer:
+            writer.add(noise(64, 0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(s3_store.list()) == []
+    tables = [noise(64, seed) for seed in range(100)]  # 25 MiB: several parts of an upload
+    with features_writer(s3_store, "f.parquet", HEADER) as writer:
+        for table in tables:
+            writer.add(table)
+    file = open_features(s3_store, "f.parquet")
+    assert file is not None
+    assert pa.concat_tables(file.tables()).equals(pa.concat_tables(tables))
