@@ -6,10 +6,21 @@ line can say what is wrong before torch is there.
 
 from typing import TYPE_CHECKING
 
-__all__ = ["compare_runs", "inspect", "list_runs", "load_recipe", "predict", "run"]
+__all__ = [
+    "compare_runs", "features", "inspect", "list_runs", "load_recipe", "predict", "run", "similar"
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from pipelines.api import compare_runs, inspect, list_runs, load_recipe, predict, run
+    from pipelines.api import (
+        compare_runs,
+        features,
+        inspect,
+        list_runs,
+        load_recipe,
+        predict,
+        run,
+        similar,
+    )
 else:
 
     def __getattr__(name: str) -> object:

@@ -133,6 +133,98 @@ def predictions(
     )
 
 
+def features(
+    model: str,
+    images: str | Sequence[str],
+    *,
+    output: str,
+    layer: str | None = None,
+    split: str = "val",
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Write what a layer makes of images to a Parquet file: a row an image that is one.
+
+    Args:
+        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        images: files, folders, Parquet files or datasets.
+        output: a .parquet file: columns path, uri, row, label, features.
+        layer: its name (docs/networks.md); none is the last hidden one, before dropout.
+        split: of a dataset, train or val.
+        workspace: where the model is looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Returns:
+        What `alexnet features --json` prints.
+
+    Raises:
+        RecipeError: there is no such layer; lists those there are.
+        InputRejected: a path that is not there, or none is an image.
+        ProjectError: any other deliberate failure.
+    """
+    from pipelines.extraction import extract_features
+
+    return extract_features(
+        model,
+        [images] if isinstance(images, str) else list(images),
+        output=output,
+        layer=layer,
+        split=split,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
+    ).fields()
+
+
+def similar(
+    model: str,
+    images: str | Sequence[str],
+    *,
+    among: str,
+    count: int = 6,
+    output: str | None = None,
+    picture: str | None = None,
+    layer: str | None = None,
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+) -> "pa.Table":
+    """Find each image's nearest ones by Euclidean distance of their features, exactly.
+
+    Args:
+        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        images: files, folders, Parquet files or datasets.
+        among: a dataset (its training split), images, or what `features` wrote.
+        count: neighbours an image.
+        output: also write a .parquet or .csv file.
+        picture: also draw a .png file.
+        layer: its name (docs/networks.md); none is the last hidden one, before dropout.
+        workspace: where the model is looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Returns:
+        A row a neighbour: query, place (from 1), path, distance, label, uri, row.
+
+    Raises:
+        RecipeError: features of another model or layer.
+        InputRejected: a path that is not there, or none is an image.
+        ProjectError: any other deliberate failure.
+    """
+    from pipelines.similarity import find_similar
+
+    return find_similar(
+        model,
+        [images] if isinstance(images, str) else list(images),
+        among=among,
+        count=count,
+        output=output,
+        picture=picture,
+        layer=layer,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
+    ).table
+
+
 def inspect(
     uri: str, *, workspace: str | None = None, tracking_uri: str | None = None
 ) -> dict[str, Any]:

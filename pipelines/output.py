@@ -18,6 +18,7 @@ from pipelines.tables import (
     predictions_text,
     rejected_text,
     runs_text,
+    similar_text,
     verification_text,
 )
 from pipelines.workflow import Outcome
@@ -62,12 +63,18 @@ def print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
 
 def print_predictions(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what was predicted; for people, what is no image comes last, on standard error."""
-    if as_json:
-        _print_json(fields)
-        return
-    _print_text(predictions_text(fields))
-    if rejected := rejected_text(fields):
-        sys.stderr.write(f"{rejected}\n")
+    _print_with_rejects(fields, predictions_text(fields), as_json=as_json)
+
+
+def print_features(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what was written; for people, what is no image on standard error."""
+    text = f"{fields['count']:,} x {fields['width']:,} of {fields['layer']} → {fields['output']}"
+    _print_with_rejects(fields, text, as_json=as_json)
+
+
+def print_similar(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print each image's neighbours; for people, what is no image on standard error."""
+    _print_with_rejects(fields, similar_text(fields), as_json=as_json)
 
 
 def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -126,6 +133,15 @@ def print_error(error: ProjectError, *, as_json: bool) -> None:
     if as_json:
         _print_json(_error_fields(error))
     sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
+
+
+def _print_with_rejects(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(fields)
+        return
+    _print_text(text)
+    if rejected := rejected_text(fields):
+        sys.stderr.write(f"{rejected}\n")
 
 
 def _error_fields(error: ProjectError) -> dict[str, Any]:

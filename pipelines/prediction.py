@@ -1,34 +1,25 @@
 """`alexnet predict`: a model answers for images; the answers are printed or written."""
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alexnet.evaluate.rows import View
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import ANSWERS, BulkPredictor
-from alexnet.release.errors import InputRejected
-from alexnet.release.inputs import Piece, find_pieces
-from alexnet.release.package import copy_package, open_package
-from infra.nodes import check_nodes_see, check_nodes_share
+from alexnet.release.bulk import ANSWERS, WhatItShows
+from alexnet.release.inputs import find_pieces
+from alexnet.release.pieces import Piece
 from infra.progress import StatusLine
-from infra.ray_runtime import LOCAL, cluster_address, ray_session
 from infra.store import ObjectStore, open_store
+from pipelines.asking import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.inspection import MODELS
 from pipelines.models import open_model
 from pipelines.prediction_file import check_output, predictions_table, write_predictions
 from preprocessing.dataset.labels import Classes
-
-MANY: Final = 1024
-"""Views from which on Ray is started. That takes ten seconds on two cores, and saves half of the 20
-ms that a view takes one core with the network of 2012: at a thousand views it breaks even."""
-_TOLD: Final = 5
-"""Of files that are no images, when none is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,68 +128,12 @@ def _answer(
     workspace: ObjectStore,
     stream: IO[str],
 ) -> pa.Table:
-    total = sum(piece.count for piece in pieces)
-    progress, tables, done = StatusLine("predict", stream), [ANSWERS.empty_table()], 0
-    try:
-        with _tables(uri, trained, pieces, view, workspace, stream) as answers:
-            for table in answers:
-                tables.append(table)
-                done += len(table)
-                progress(done, total)
-    finally:
-        progress.close()
-    return pa.concat_tables(tables)
-
-
-@contextmanager
-def _tables(
-    uri: str,
-    trained: TrainedNetwork,
-    pieces: Sequence[Piece],
-    view: View,
-    workspace: ObjectStore,
-    stream: IO[str],
-) -> Iterator[Iterator[pa.Table]]:
-    """Give the block its answers: from this process for a few images, from Ray for many."""
-    num_views = sum(piece.count for piece in pieces) * (10 if view == "ten_crop" else 1)
-    if num_views < MANY:
-        num_threads = max(1, (os.cpu_count() or 1) - 1)
-        yield BulkPredictor(trained, view, num_threads=num_threads).answer(pieces)
-        return
-    from alexnet.release.predict_many import predict_many
-
-    address = cluster_address()
-    stream.write("starting Ray\n" if address == LOCAL else f"joining Ray at {address}\n")
-    with ray_session():
-        if address != LOCAL:
-            trained = _visible(uri, trained, workspace)
-            _check_nodes_see(trained, pieces)
-        yield predict_many(trained, pieces, view)
-
-
-def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:
-    """Put a downloaded model where the workers of all nodes see it."""
-    if not uri.startswith(MODELS):
-        return trained
-    check_nodes_share(workspace)
-    return open_package(copy_package(trained.weights.store, workspace.child("models")))
-
-
-def _check_nodes_see(trained: TrainedNetwork, pieces: Sequence[Piece]) -> None:
-    check_nodes_see(trained.weights.store, trained.weights.item.path)
-    firsts = {piece.store.uri: piece for piece in reversed(pieces) if not piece.refused}
-    for piece in firsts.values():
-        check_nodes_see(piece.store, piece.key)
+    progress = StatusLine("predict", stream)
+    with answered(uri, trained, pieces, WhatItShows(view), workspace, progress, stream) as tables:
+        return pa.concat_tables([ANSWERS.empty_table(), *tables])
 
 
 def _refuse_if_none(answers: pa.Table) -> None:
-    if answers["reason"].null_count:
-        return
-    told = [f"{path} ({reason})" for path, _, _, reason in _rows(answers.slice(0, _TOLD))]
-    more = f" and {len(answers) - _TOLD:,} more" if len(answers) > _TOLD else ""
-    raise InputRejected(
-        f"none of {len(answers):,} files is an image: {', '.join(told)}{more}"
-        if told
-        else "there are no images in what was named",
-        remedy="name JPEG, PNG, GIF, BMP, WebP, TIFF or PPM files, or folders or Parquet of them",
-    )
+    bad = answers.filter(pc.is_valid(answers["reason"]))
+    rejected = [(path, reason) for path, _, _, reason in _rows(bad)]
+    refuse_if_none(len(answers) - len(rejected), rejected)

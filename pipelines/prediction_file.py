@@ -1,5 +1,6 @@
 """Predictions as a table, and as a Parquet or CSV file: whole, or not there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,21 +42,26 @@ def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
     return pa.table({"path": answers["path"], **best, **lists, "reason": answers["reason"]})
 
 
-def check_output(output: str) -> None:
+def check_output(output: str, suffixes: Sequence[str] = SUFFIXES, option: str = "--output") -> None:
     """Refuse what could not be written in the end.
+
+    Args:
+        output: a path or a URI.
+        suffixes: what it may end with.
+        option: what it was named by.
 
     Raises:
         RecipeError: the suffix is no known one, or it is a folder.
         StoreError: the place cannot be written.
     """
-    store, name = _placed(output)
-    if Path(name).suffix not in SUFFIXES:
+    store, name = placed(output)
+    if Path(name).suffix not in suffixes:
         raise RecipeError(
-            f"--output {output} ends with neither {' nor '.join(SUFFIXES)}",
-            remedy="name a .parquet or a .csv file",
+            f"{option} {output} does not end with {' or '.join(suffixes)}",
+            remedy=f"name a {' or a '.join(suffixes)} file",
         )
     if isinstance(store, FolderStore) and Path(store.uri, name).is_dir():
-        raise RecipeError(f"--output {output} is a folder", remedy="name a file, which is made")
+        raise RecipeError(f"{option} {output} is a folder", remedy="name a file, which is made")
     with scratch_place(store, ".writable") as place:
         place.write("trial", b"")
 
@@ -65,11 +71,12 @@ def write_predictions(table: pa.Table, output: str) -> None:
 
     CSV has a column for each of the best five: label_1, wnid_1, name_1, probability_1, label_2, …
     """
-    store, name = _placed(output)
+    store, name = placed(output)
     store.write(name, parquet_bytes(table) if name.endswith(".parquet") else _csv_bytes(table))
 
 
-def _placed(output: str) -> tuple[ObjectStore, str]:
+def placed(output: str) -> tuple[ObjectStore, str]:
+    """Return the store that an object at a path or URI is in, and its key there."""
     folder, _, name = open_store(output).uri.rpartition("/")
     return open_store(folder or "/"), name
 

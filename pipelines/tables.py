@@ -17,6 +17,18 @@ def predictions_text(fields: dict[str, Any]) -> str:
     return columns_text(rows)
 
 
+def similar_text(fields: dict[str, Any]) -> str:
+    """Write one line a neighbour: the image asked about, place, distance, path; nearest first."""
+    if fields["output"] is not None:
+        return f"the nearest of {fields['count']:,} images → {fields['output']}"
+    rows = [
+        (query["path"] if place == 1 else "", str(place), f"{found['distance']:.4g}", found["path"])
+        for query in fields["queries"]
+        for place, found in enumerate(query["neighbours"], 1)
+    ]
+    return columns_text(rows)
+
+
 def rejected_text(fields: dict[str, Any]) -> str:
     """Write one line a file that is no image; "" when all are."""
     rows = [(item["path"], item["reason"]) for item in fields["rejected"]]

@@ -4,24 +4,22 @@ Blocks are those of evaluation: floating-point bits change with the shape of a b
 of threads, so what is computed together depends on what was asked for, not on who computes it.
 """
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from alexnet.evaluate.rows import View
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.inputs import ImageFile, Piece, read_file, stream_pieces
-from alexnet.release.predictor import BATCH_ROWS, Predictor
+from alexnet.release.decoding import Decoded, decoded_blocks
+from alexnet.release.pieces import Piece
+from alexnet.release.predictor import Predictor
 from infra.errors import DataError
-from infra.store import is_remote
-from preprocessing.dataset.pixels import Pixels
-from preprocessing.errors import ImageRejected
 
 ANSWERS: Final = pa.schema(
     [
@@ -33,9 +31,44 @@ ANSWERS: Final = pa.schema(
 )
 """A row an image: the best five classes, best first, or the reason why it is no image."""
 
-_REQUESTS_AT_ONCE: Final = 16
+_CROPS: Final[dict[View, int]] = {"center": 1, "ten_crop": 10}
 
-_Decoded = tuple[str, Pixels | None, str]
+
+class Answerer(Protocol):
+    """Answers for pieces with one network, on one device."""
+
+    def answer(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+        """Yield a table a block, in order, whose column `reason` is null unless there is none."""
+        ...
+
+
+class Question(Protocol):
+    """What is asked of every image: small, picklable, and equal where the answers are."""
+
+    @property
+    def num_views(self) -> int:
+        """Forward passes an image takes."""
+        ...
+
+    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> Answerer:
+        """Load the network."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WhatItShows:
+    """Ask for the best five classes."""
+
+    view: View = "center"
+
+    @property
+    def num_views(self) -> int:
+        """Forward passes an image takes."""
+        return _CROPS[self.view]
+
+    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> "BulkPredictor":
+        """Load the network."""
+        return BulkPredictor(trained, self.view, num_threads=num_threads)
 
 
 class BulkPredictor:
@@ -59,48 +92,38 @@ class BulkPredictor:
             DataError: the network gives no numbers.
             StoreError: a remote place stayed away.
         """
-        pieces = list(pieces)
-        waits = any(is_remote(piece.store) for piece in pieces)
-        images = stream_pieces(pieces)
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else self._num_threads) as threads:
+        decode = self._predictor.stored_pixels
+        for block in decoded_blocks(pieces, decode, num_threads=self._num_threads):
+            yield self._table(block)
 
-            def begin_block() -> list[Future[_Decoded]]:
-                return [threads.submit(self._decode, image) for image in islice(images, BATCH_ROWS)]
-
-            block = begin_block()
-            while block:
-                following = begin_block()
-                yield self._table([image.result() for image in block])
-                block = following
-
-    def _decode(self, image: ImageFile | Piece) -> _Decoded:
-        path, body, reason = read_file(image) if isinstance(image, Piece) else image
-        if reason:
-            return path, None, reason
-        try:
-            return path, self._predictor.stored_pixels(body), ""
-        except ImageRejected as error:
-            return path, None, str(error)
-
-    def _table(self, decoded: list[_Decoded]) -> pa.Table:
-        usable = [pixels for _, pixels, _ in decoded if pixels is not None]
+    def _table(self, decoded: Sequence[Decoded]) -> pa.Table:
+        usable = [pixels for _, pixels in decoded if pixels is not None]
         labels: list[list[int]] = []
         probabilities: list[list[float]] = []
         if usable:
             with one_thread():
                 labels, probabilities = self._predictor.best_five(usable, self._view)
-        if not np.isfinite(probabilities).all():
-            raise DataError(
-                "the network's outputs are not all finite numbers",
-                remedy="its training diverged: train again with a lower learning rate",
-            )
+        refuse_diverged(np.array(probabilities))
         answers = iter(zip(labels, probabilities, strict=True))
         rows = [
-            (path, *(next(answers) if pixels is not None else (None, None)), reason or None)
-            for path, pixels, reason in decoded
+            (
+                image.path,
+                *(next(answers) if pixels is not None else (None, None)),
+                image.reason or None,
+            )
+            for image, pixels in decoded
         ]
         columns = zip(*rows, strict=True)
         return pa.table(dict(zip(ANSWERS.names, map(list, columns), strict=True)), schema=ANSWERS)
+
+
+def refuse_diverged(outputs: npt.NDArray[np.floating]) -> None:
+    """Raise DataError unless all of a network's outputs are finite."""
+    if not np.isfinite(outputs).all():
+        raise DataError(
+            "the network's outputs are not all finite numbers",
+            remedy="its training diverged: train again with a lower learning rate",
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Predict over Ray Data: rows of a plan in, blocks of answers out, in order."""
+"""Ask a network over Ray Data: rows of a plan in, blocks of answers out, in order."""
 
 import logging
 import math
@@ -12,10 +12,9 @@ import pyarrow as pa
 import ray
 from ray.data import TaskPoolStrategy
 
-from alexnet.evaluate.rows import View
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import BulkPredictor
-from alexnet.release.inputs import Piece, cut_pieces
+from alexnet.release.bulk import Answerer, Question
+from alexnet.release.pieces import Piece, cut_pieces
 from alexnet.release.predictor import BATCH_ROWS
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
@@ -30,13 +29,13 @@ _TASKS_A_PROCESS: Final = 100
 """Tasks after which a process on a GPU is replaced."""
 
 
-def predict_many(
-    trained: TrainedNetwork, pieces: Sequence[Piece], view: View
+def answer_many(
+    trained: TrainedNetwork, pieces: Sequence[Piece], question: Question
 ) -> Iterator[pa.Table]:
-    """Yield tables of `bulk.ANSWERS` in the order of the pieces; Ray must be up.
+    """Yield tables of answers in the order of the pieces; Ray must be up.
 
-    A task at a time on each GPU, else on each CPU with one thread. The answers are those of
-    `BulkPredictor` in one process. A process that dies costs its task, which is done again.
+    A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
+    question's answerer in one process. A process that dies costs its task, which is done again.
 
     Raises:
         DataError: the network gives no numbers.
@@ -47,7 +46,7 @@ def predict_many(
     configure_ray_data()
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
     weights = trained.weights.item.sha256
-    job = _Job(weights, view, pool.threads, trained)
+    job = _Job(weights, question, pool.threads, trained)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
     answers = ray.data.from_arrow(plan).map_batches(
         _run_task,
@@ -98,10 +97,10 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every task needs; equal for the same weights, view and threads."""
+    """What every task needs; equal for the same weights, question and threads."""
 
     weights: str
-    view: View
+    question: Question
     num_threads: int
     trained: TrainedNetwork = field(compare=False)
 
@@ -109,15 +108,15 @@ class _Job:
 def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
     """Run one task. A deliberate error travels as a block."""
     try:
-        yield from _predictor_of(job).answer(_from_plan(plan))
+        yield from _answerer_of(job).answer(_from_plan(plan))
     except ProjectError as error:
         yield error_block(error)
 
 
 @lru_cache(maxsize=1)
-def _predictor_of(job: _Job) -> BulkPredictor:
-    """Return this process's predictor; the network is kept between tasks."""
-    return BulkPredictor(job.trained, job.view, num_threads=job.num_threads)
+def _answerer_of(job: _Job) -> Answerer:
+    """Return this process's network, which is kept between tasks."""
+    return job.question.answerer(job.trained, num_threads=job.num_threads)
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:
@@ -134,6 +133,7 @@ def _to_plan(task: Sequence[Piece]) -> pa.Table:
                 "size_bytes": piece.size_bytes,
                 "rows": None if piece.rows is None else list(piece.rows),
                 "column": piece.column,
+                "labelled": piece.labelled,
                 "refused": piece.refused,
             }
             for piece in task
@@ -163,6 +163,7 @@ _PLAN: Final = pa.schema(
         ("size_bytes", pa.int64()),
         ("rows", pa.list_(pa.int64())),
         ("column", pa.string()),
+        ("labelled", pa.bool_()),
         ("refused", pa.string()),
     ]
 )

@@ -1,6 +1,6 @@
 """The networks written out a second time, for tests: steps as words, towers computed apart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,12 @@ ONE_TOWER = {"alexnet-2012-one-column", "alexnet-one-tower"}
 
 def written_out(name: str, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
     """Evaluate the network in float64, from plain parts."""
+    *_, logits = every_step(name, state, images)
+    return logits
+
+
+def every_step(name: str, state: Mapping[str, Tensor], images: Tensor) -> Iterator[Tensor]:
+    """Yield what each of its STEPS gives."""
     pads = CIFAR_PADS if name.startswith("cifar") else TWO_TOWER_PADS
     if name == "alexnet-2012-plain-pooling":
         pads = pads | {"conv2": 1, "conv5": 0}
@@ -70,7 +76,7 @@ def written_out(name: str, state: Mapping[str, Tensor], images: Tensor) -> Tenso
             x = (x - mean.view(1, -1, 1, 1)) / (var + 1e-4).sqrt().view(1, -1, 1, 1)
         else:
             x = plain(step, x, towers=1 if single else 2)
-    return x
+        yield x
 
 
 def convolve(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int, pad: int) -> Tensor:

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.release import inputs
+from alexnet.release import pieces as pieces_module
 from alexnet.release.errors import InputRejected
-from alexnet.release.inputs import (
-    ImageFile,
-    Piece,
-    cut_pieces,
-    find_pieces,
-    read_file,
-    stream_pieces,
-)
+from alexnet.release.inputs import find_pieces
+from alexnet.release.pieces import ImageFile, Piece, cut_pieces, read_file, stream_pieces
 from infra.errors import ObjectCorrupt, StoreError
 from infra.store import MemoryStore, ObjectStore
 
@@ -25,7 +19,8 @@ from infra.store import MemoryStore, ObjectStore
 def read(*names: object) -> list[tuple[str, bytes, str]]:
     """Everything in order, files read one by one."""
     images = stream_pieces(find_pieces(map(str, names)))
-    return [tuple(read_file(item) if isinstance(item, Piece) else item) for item in images]
+    files = (read_file(item) if isinstance(item, Piece) else item for item in images)
+    return [(file.path, file.body, file.reason) for file in files]
 
 
 def paths(*names: object) -> list[str]:
@@ -85,7 +80,7 @@ def test_empty_huge_and_vanished_files_have_a_reason(
     write(tmp_path, a=b"", b=b"12345", c=b"1")
     pieces = find_pieces([str(tmp_path)])
     (tmp_path / "c").unlink()
-    monkeypatch.setattr(inputs, "MAX_BYTES", 4)
+    monkeypatch.setattr(pieces_module, "MAX_BYTES", 4)
     assert [read_file(piece).reason for piece in pieces] == [
         "it is empty",
         "it has 5 bytes, and 4 are the most",

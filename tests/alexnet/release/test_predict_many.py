@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from alexnet.evaluate.trained import Located
-from alexnet.release.bulk import BulkPredictor
+from alexnet.release.bulk import BulkPredictor, WhatItShows
 from alexnet.release.inputs import find_pieces
-from alexnet.release.predict_many import _from_plan, _to_plan, plan_pool, predict_many
+from alexnet.release.predict_many import _from_plan, _to_plan, answer_many, plan_pool
 from infra.errors import DataError
 from infra.ray_runtime import Node, Resources
 from preprocessing.dataset.stored import encode_jpeg
@@ -34,12 +34,14 @@ def test_ray_gives_the_answers_of_one_process_in_order(
 ) -> None:
     trained, pieces = tiny_training.trained, find_pieces(names)
     alone = list(BulkPredictor(trained, "center", num_threads=1).answer(pieces))
-    assert pa.concat_tables(predict_many(trained, pieces, "center")).equals(pa.concat_tables(alone))
+    assert pa.concat_tables(answer_many(trained, pieces, WhatItShows())).equals(
+        pa.concat_tables(alone)
+    )
     # What a task raises arrives as it was.
     lost = trained.weights.item.model_copy(update={"path": "nothing.safetensors"})
     damaged = replace(trained, weights=Located(trained.weights.store, lost))
     with pytest.raises(DataError, match="is missing"):
-        list(predict_many(damaged, pieces, "ten_crop"))
+        list(answer_many(damaged, pieces, WhatItShows("ten_crop")))
 
 
 def test_a_plan_keeps_every_piece(names: list[str]) -> None:

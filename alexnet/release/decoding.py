@@ -1,0 +1,89 @@
+"""Pieces → blocks of 64 decoded images, in order; one block is decoded ahead."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Final, NamedTuple
+
+from alexnet.release.errors import InputRejected
+from alexnet.release.inputs import find_pieces
+from alexnet.release.pieces import ImageFile, Piece, read_file, stream_pieces
+from alexnet.release.predictor import BATCH_ROWS
+from infra.store import is_remote
+from preprocessing.dataset.pixels import Pixels, decode_image, to_square
+from preprocessing.errors import ImageRejected
+
+_REQUESTS_AT_ONCE: Final = 16
+
+
+class Decoded(NamedTuple):
+    """One image's pixels, or the reason why there are none."""
+
+    image: ImageFile
+    """Without its bytes."""
+    pixels: Pixels | None
+
+
+def decoded_blocks(
+    pieces: Iterable[Piece], decode: Callable[[bytes], Pixels], *, num_threads: int
+) -> Iterator[list[Decoded]]:
+    """Read and decode; what is no image keeps its place.
+
+    Args:
+        pieces: what is read, in order.
+        decode: raises ImageRejected.
+        num_threads: that read and decode; more where each read is a request.
+
+    Raises:
+        StoreError: a remote place stayed away.
+    """
+    pieces = list(pieces)
+    waits = any(is_remote(piece.store) for piece in pieces)
+    images = stream_pieces(pieces)
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
+
+        def begin_block() -> list[Future[Decoded]]:
+            return [threads.submit(_decoded, image, decode) for image in islice(images, BATCH_ROWS)]
+
+        block = begin_block()
+        while block:
+            following = begin_block()
+            yield [image.result() for image in block]
+            block = following
+
+
+def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
+    """Return the central square of an image that was read before, or None if it is gone.
+
+    Args:
+        uri: of its file.
+        row: in that file, if it is Parquet.
+        side_px: of the square.
+
+    Raises:
+        StoreError: a remote place stayed away.
+    """
+    try:
+        piece = find_pieces([uri])[0]
+    except InputRejected:
+        return None
+    if row is not None:
+        piece = replace(piece, rows=(row, row + 1))
+
+    def decode(body: bytes) -> Pixels:
+        return to_square(decode_image(body), side_px)
+
+    images = [image for block in decoded_blocks([piece], decode, num_threads=1) for image in block]
+    return images[0].pixels if len(images) == 1 else None
+
+
+def _decoded(image: ImageFile | Piece, decode: Callable[[bytes], Pixels]) -> Decoded:
+    file = read_file(image) if isinstance(image, Piece) else image
+    kept = file._replace(body=b"")
+    if file.reason:
+        return Decoded(kept, None)
+    try:
+        return Decoded(kept, decode(file.body))
+    except ImageRejected as error:
+        return Decoded(kept._replace(reason=str(error)), None)
