@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from alexnet.evaluate.rows import VIEW_NAMES
 from infra.errors import ProjectError
 from infra.tracking.place import TrackingPlace
 from pipelines.links import look_command, run_link
@@ -139,11 +140,10 @@ def _error_fields(error: ProjectError) -> dict[str, Any]:
 
 
 def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:
-    center, ten_crop = fields["center"], fields["ten_crop"]
+    views = [(fields[view], name) for view, name in VIEW_NAMES.items() if fields[view]]
+    top1 = ", ".join(f"{accuracy['top1']:.4f} {name}" for accuracy, name in views)
     lines = [
-        f"top-1      {center['top1']:.4f} centre"
-        + (f", {ten_crop['top1']:.4f} ten crops" if ten_crop else "")
-        + f", on {fields['count']:,} validation images",
+        f"top-1      {top1}, on {fields['count']:,} validation images",
         f"gate       {fields['verdict']}: {'; '.join(fields['reasons'])}",
         f"model      {fields['model_uri']}  ({', '.join(fields['aliases']) or 'no alias'})",
         f"report     {fields['report']}",

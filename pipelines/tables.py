@@ -25,7 +25,8 @@ def rejected_text(fields: dict[str, Any]) -> str:
 
 def runs_text(runs: Sequence[dict[str, Any]]) -> str:
     """Write one line a training, newest first."""
-    head = ("name", "status", "step", "epochs", "top-1", "ten crops", "dataset", "MLflow run")
+    crops = _crops_of(runs)
+    head = ("name", "status", "step", "epochs", "top-1", *crops, "dataset", "MLflow run")
     rows = [
         (
             run["name"],
@@ -33,7 +34,7 @@ def runs_text(runs: Sequence[dict[str, Any]]) -> str:
             _number(run["global_step"], ","),
             f"{_number(run['epoch'])}/{_number(run['epochs'])}",
             _number(run["top1"], ".4f"),
-            _number(run["top1_ten_crop"], ".4f"),
+            *(_number(run[field], ".4f") for field in crops.values()),
             run["dataset"] or "-",
             run["mlflow_run_id"] or "-",
         )
@@ -49,8 +50,9 @@ def comparison_text(fields: dict[str, Any]) -> str:
         "status": [run["status"] for run in runs],
         "step": [_number(run["global_step"], ",") for run in runs],
         "top-1": [_number(run["top1"], ".4f") for run in runs],
-        "top-1, ten crops": [_number(run["top1_ten_crop"], ".4f") for run in runs],
     }
+    for name, field in _crops_of(runs).items():
+        facts[f"top-1, {name}"] = [_number(run[field], ".4f") for run in runs]
     fingerprints = [(run["dataset_fingerprint"] or "-")[:12] for run in runs]
     if len(set(fingerprints)) > 1:
         facts["dataset's fingerprint"] = fingerprints
@@ -65,6 +67,12 @@ def comparison_text(fields: dict[str, Any]) -> str:
         return f"{text}\n\ncompare  no link: {fields['no_link']}"
     look = f"\nlook     {fields['look']}" if fields["look"] else ""
     return f"{text}\n\ncompare  {fields['link']}{look}"
+
+
+def _crops_of(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Name the columns of averages over crops: that of nine only where a training has it."""
+    nine = {"nine crops": "top1_nine_crop"} if any(run["top1_nine_crop"] for run in runs) else {}
+    return {"ten crops": "top1_ten_crop", **nine}
 
 
 def built_text(fields: dict[str, Any]) -> str:
