@@ -173,3 +173,38 @@ def compare_runs(
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
     )
+
+
+def ensemble(
+    evaluations: Sequence[str],
+    *,
+    weights: str | None = None,
+    search: bool = False,
+    view: str = "center",
+    output: str | None = None,
+    workspace: str | None = None,
+) -> dict[str, Any]:
+    """Average several networks' probabilities on the same images, as `alexnet ensemble --json`.
+
+    Args:
+        evaluations: folders of evaluations, or trainings.
+        weights: one each, "0.3,0.7"; by default equal ones.
+        search: search them instead, by the error at 5.
+        view: center, ten_crop or nine_crop.
+        output: also write the average, a .parquet file like an evaluation's predictions.
+        workspace: where trainings are looked for; by default as on the command line.
+
+    Raises:
+        RecipeError: the evaluations are of different images, or weights or view are wrong.
+        DataError: there is no such evaluation.
+    """
+    from pipelines.ensemble import combine_evaluations
+
+    return combine_evaluations(
+        evaluations,
+        weights=weights,
+        search=search,
+        view=view,
+        output=output,
+        workspace=workspace_or_default(workspace),
+    )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, Interrupted, ProjectError
+from pipelines.commands import ensemble as ensemble_command
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 from pipelines.options import (
     CleanOption,
@@ -191,6 +192,9 @@ def predict(
             tracking_uri=tracking_uri,
         )
     print_predictions(found.fields(), as_json=as_json)
+
+
+ensemble_command.add_to(app)
 
 
 @app.command()

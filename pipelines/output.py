@@ -16,6 +16,7 @@ from pipelines.recipe_yaml import recipe_text, shipped_recipes
 from pipelines.tables import (
     cleaning_text,
     comparison_text,
+    ensemble_text,
     predictions_text,
     rejected_text,
     runs_text,
@@ -85,6 +86,14 @@ def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
         _print_json(fields)
     else:
         _print_text(comparison_text(fields))
+
+
+def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a mixture of networks gets right, beside its members."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(ensemble_text(fields))
 
 
 def print_recipes(*, as_json: bool) -> None:

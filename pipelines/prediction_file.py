@@ -1,5 +1,6 @@
 """Predictions as a table, and as a Parquet or CSV file: whole, or not there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,18 +42,18 @@ def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
     return pa.table({"path": answers["path"], **best, **lists, "reason": answers["reason"]})
 
 
-def check_output(output: str) -> None:
+def check_output(output: str, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Refuse what could not be written in the end.
 
     Raises:
         RecipeError: the suffix is no known one, or it is a folder.
         StoreError: the place cannot be written.
     """
-    store, name = _placed(output)
-    if Path(name).suffix not in SUFFIXES:
+    store, name = placed(output)
+    if Path(name).suffix not in suffixes:
         raise RecipeError(
-            f"--output {output} ends with neither {' nor '.join(SUFFIXES)}",
-            remedy="name a .parquet or a .csv file",
+            f"--output {output} does not end with {' or '.join(suffixes)}",
+            remedy=f"name a {' or a '.join(suffixes)} file",
         )
     if isinstance(store, FolderStore) and Path(store.uri, name).is_dir():
         raise RecipeError(f"--output {output} is a folder", remedy="name a file, which is made")
@@ -65,11 +66,12 @@ def write_predictions(table: pa.Table, output: str) -> None:
 
     CSV has a column for each of the best five: label_1, wnid_1, name_1, probability_1, label_2, …
     """
-    store, name = _placed(output)
+    store, name = placed(output)
     store.write(name, parquet_bytes(table) if name.endswith(".parquet") else _csv_bytes(table))
 
 
-def _placed(output: str) -> tuple[ObjectStore, str]:
+def placed(output: str) -> tuple[ObjectStore, str]:
+    """Split a file's path or URI into its folder, as a store, and its name there."""
     folder, _, name = open_store(output).uri.rpartition("/")
     return open_store(folder or "/"), name
 

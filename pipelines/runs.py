@@ -117,8 +117,8 @@ def compare_runs(
 def describe_run(run: ObjectStore) -> dict[str, Any]:
     """Describe one training as `list_runs` does."""
     recipe = _recipe_of(run)
-    evaluation = _evaluation_of(run)
-    views = evaluation.views if evaluation else {}
+    evaluations = evaluations_of(run)
+    views = evaluations[0][1].views if evaluations else {}
     notes = read_notes(run)
     finished = run.stat(FINISHED) is not None
     return {
@@ -208,15 +208,16 @@ def _started_at(run: ObjectStore) -> str | None:
     return datetime.fromtimestamp(point.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _evaluation_of(run: ObjectStore) -> Evaluation | None:
-    """Read the evaluation of the training's end; of several one with the most views."""
+def evaluations_of(run: ObjectStore) -> list[tuple[ObjectStore, Evaluation]]:
+    """Read the evaluations of the training's end, those with the most views first."""
     workspace = open_store(workspace_of(run))
-    found = [
-        read_evaluation(workspace.child(f"evaluations/{PurePosixPath(info.key).name}"))
+    places = [
+        workspace.child(f"evaluations/{PurePosixPath(info.key).name}")
         for info in run.list("results/")
     ]
-    there = [evaluation for evaluation in found if evaluation is not None]
-    return max(there, key=lambda evaluation: len(evaluation.views), default=None)
+    found = [(place, read_evaluation(place)) for place in places]
+    there = [(place, evaluation) for place, evaluation in found if evaluation is not None]
+    return sorted(there, key=lambda one: len(one[1].views), reverse=True)
 
 
 def workspace_of(run: ObjectStore) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from alexnet.evaluate.rows import VIEW_NAMES
+
 MOST_REJECTS: Final = 20
 """Lines about images that a build could not use."""
 _LONGEST: Final = 100
@@ -114,6 +116,35 @@ def cleaning_text(fields: dict[str, Any]) -> str:
     return "\n".join([*columns_text([*removed, *kept]).splitlines(), total])
 
 
+def ensemble_text(fields: dict[str, Any]) -> str:
+    """Write a line a member, then the mixture; of searched weights also what they are worth."""
+    members = [(m["uri"], f"{m['weight']:.4f}", *_accuracy(m)) for m in fields["members"]]
+    head = (VIEW_NAMES[fields["view"]], "weight", "top-1", "top-5", "loss")
+    text = columns_text([head, *members, ("ensemble", "", *_accuracy(fields["ensemble"]))])
+    parts = [f"{text}\non {fields['count']:,} validation images; in brackets 95 %"]
+    if fields["search"] is not None:
+        parts.append(_search_text(fields["search"]))
+    if fields["output"] is not None:
+        parts.append(f"{fields['count']:,} rows → {fields['output']}")
+    return "\n".join(parts)
+
+
+def _search_text(search: dict[str, Any]) -> str:
+    weights = "weights " + ", ".join(f"{weight:.4f}" for weight in search["weights"])
+    rows = [
+        (name, *_accuracy(search[field]))
+        for name, field in (
+            (f"{weights}, on that half", "searched_on"),
+            (f"{weights}, on the other half", "held_out"),
+            ("equal weights, on the other half", "held_out_equal_weights"),
+        )
+    ]
+    return (
+        "\nThe weights were searched on the images they are counted on, which flatters them."
+        f" Searched on every second image alone:\n{columns_text(rows)}"
+    )
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
     """Align all columns but the last of each row."""
     rows = list(rows)
@@ -141,6 +172,15 @@ def _plain(value: str | None) -> str:
 
 def _metric(value: float | str | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else _plain(value)
+
+
+def _accuracy(fields: dict[str, Any]) -> tuple[str, str, str]:
+    shares = [
+        f"{fields[name]:.4f} ({low:.4f}\N{EN DASH}{high:.4f})"
+        for name in ("top1", "top5")
+        for low, high in [fields[f"{name}_interval"]]
+    ]
+    return shares[0], shares[1], f"{fields['loss']:.4f}"
 
 
 def _bytes(count: int) -> str:
