@@ -125,7 +125,7 @@ def predictions(
     return predict_images(
         model,
         images,
-        ten_crop=ten_crop,
+        view="ten_crop" if ten_crop else "center",
         output=output,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
@@ -207,4 +207,46 @@ def ensemble(
         view=view,
         output=output,
         workspace=workspace_or_default(workspace),
+    )
+
+
+def submission(
+    what: str,
+    images: Sequence[str] = (),
+    *,
+    devkit: str | None = None,
+    output: str | None = None,
+    truth: str | None = None,
+    view: str = "center",
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Write or check ILSVRC's file of answers, five ids an image, as `alexnet submission --json`.
+
+    Args:
+        what: a model, if images are named; else an evaluation; without an output a file to check.
+        images: folders or files, in the order of their names.
+        devkit: the folder of the development kit's archive: it knows the ids.
+        output: a .txt file to write.
+        truth: a file of true ids to hold the answers against.
+        view: center, ten_crop or nine_crop.
+        workspace: where models and evaluations are looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Raises:
+        DataError: a class has no ILSVRC id, an image no line, or a file is not one of answers.
+        ProjectError: any other deliberate failure.
+    """
+    from pipelines.submission import submit
+
+    return submit(
+        what,
+        images,
+        devkit=devkit,
+        output=output,
+        truth=truth,
+        view=view,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
     )

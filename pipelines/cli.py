@@ -3,15 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from infra.errors import GateRefused, Interrupted, ProjectError
+from infra.errors import GateRefused, ProjectError
 from pipelines.commands import ensemble as ensemble_command
+from pipelines.commands import submission as submission_command
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.interrupts import interruptible
 from pipelines.options import (
     CleanOption,
     DeepOption,
@@ -108,7 +108,7 @@ def prepare(
     }
     care.refuse_contradictions(chosen, deep=deep, recipe=recipe, overrides=overrides)
     name, place = recipe or "alexnet-2012", workspace_or_default(workspace)
-    with _interruptible("all that was finished is kept", "run the same command again"):
+    with interruptible("all that was finished is kept", "run the same command again"):
         if verify is not None:
             raise typer.Exit(int(care.verify(verify, deep=deep, as_json=as_json)))
         if clean:
@@ -182,7 +182,7 @@ def predict(
     from pipelines import api
     from pipelines.output import print_predictions
 
-    with _interruptible("nothing was written"):
+    with interruptible("nothing was written"):
         found = api.predictions(
             model,
             images,
@@ -195,6 +195,7 @@ def predict(
 
 
 ensemble_command.add_to(app)
+submission_command.add_to(app)
 
 
 @app.command()
@@ -307,7 +308,7 @@ def _run(
 
     if tracking_uri is None and recipe.tracking.use_environment:
         tracking_uri = tracking_or_environment(None)
-    with _interruptible(
+    with interruptible(
         "all that was finished is kept", "run the same command again: it goes on from there"
     ):
         run_command(
@@ -319,14 +320,6 @@ def _run(
             whole=whole,
             dry_run=dry_run,
         )
-
-
-@contextmanager
-def _interruptible(what_is_left: str, remedy: str = "run the same command again") -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {what_is_left}", remedy=remedy) from None
 
 
 def _configure_process() -> None:

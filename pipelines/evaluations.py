@@ -41,6 +41,8 @@ class Kept:
 
     sample_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int32]
+    """(n,) best labels of the exact probabilities."""
     probabilities: npt.NDArray[np.float16]
     """(n, classes)."""
 
@@ -86,11 +88,13 @@ def read_kept(found: Found) -> Kept:
         ObjectCorrupt: other bytes than the evaluation names.
     """
     column = f"{found.view}_probabilities"
-    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", column])
+    best = f"{found.view}_pred"
+    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", best, column])
     lists = table[column].combine_chunks()
     flat = lists.values.to_numpy(zero_copy_only=False)
     return Kept(
         sample_ids=table["sample_id"].to_numpy(),
         labels=table["label"].to_numpy(),
+        predicted=table[best].to_numpy(),
         probabilities=flat.reshape(len(table), lists.type.list_size),
     )

@@ -20,6 +20,7 @@ from pipelines.tables import (
     predictions_text,
     rejected_text,
     runs_text,
+    submission_text,
     verification_text,
 )
 from pipelines.workflow import Outcome
@@ -94,6 +95,14 @@ def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
         _print_json(fields)
     else:
         _print_text(ensemble_text(fields))
+
+
+def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what file of answers there is, and its errors where the truth was given."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(submission_text(fields))
 
 
 def print_recipes(*, as_json: bool) -> None:

@@ -145,6 +145,21 @@ def _search_text(search: dict[str, Any]) -> str:
     )
 
 
+def submission_text(fields: dict[str, Any]) -> str:
+    """Write how many lines there are, and the errors with their 95 % intervals."""
+    lines = [("answers", f"{fields['count']:,} lines of five ids in {fields['file']}")]
+    for at in (1, 5) if fields["errors"] else ():
+        low, high = fields["errors"][f"error{at}_interval"]
+        lines.append(
+            (
+                f"top-{at} error",
+                f"{fields['errors'][f'error{at}']:.4f} ({low:.4f}\N{EN DASH}{high:.4f}),"
+                f" {fields['errors'][f'wrong{at}']:,} of {fields['count']:,}",
+            )
+        )
+    return columns_text(lines)
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
     """Align all columns but the last of each row."""
     rows = list(rows)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.interrupts import interruptible
 from pipelines.options import JsonOption, WorkspaceOption
 
 
@@ -38,12 +39,13 @@ def ensemble(
     from pipelines import api
     from pipelines.output import print_ensemble
 
-    found = api.ensemble(
-        evaluations,
-        weights=weights,
-        search=search,
-        view=view,
-        output=output,
-        workspace=workspace,
-    )
+    with interruptible("nothing was written"):
+        found = api.ensemble(
+            evaluations,
+            weights=weights,
+            search=search,
+            view=view,
+            output=output,
+            workspace=workspace,
+        )
     print_ensemble(found, as_json=as_json)
