@@ -250,3 +250,18 @@ def submission(
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
     )
+
+
+def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
+    """Hold a network's gradients against finite differences, as `alexnet check-gradients --json`.
+
+    Args:
+        network: a network's name, a recipe's, or a YAML file.
+        layers: those to check; by default all that have weights.
+
+    Raises:
+        RecipeError: there is no such network or layer.
+    """
+    from pipelines.gradients import check_network
+
+    return check_network(network, layers, sys.stderr)

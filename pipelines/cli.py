@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
+from pipelines.commands import check_gradients as check_gradients_command
 from pipelines.commands import ensemble as ensemble_command
 from pipelines.commands import submission as submission_command
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
@@ -196,6 +197,7 @@ def predict(
 
 ensemble_command.add_to(app)
 submission_command.add_to(app)
+check_gradients_command.add_to(app)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from pipelines.tables import (
     cleaning_text,
     comparison_text,
     ensemble_text,
+    gradients_text,
     predictions_text,
     rejected_text,
     runs_text,
@@ -103,6 +104,16 @@ def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
         _print_json(fields)
     else:
         _print_text(submission_text(fields))
+
+
+def print_gradients(fields: dict[str, Any], error: ProjectError | None, *, as_json: bool) -> None:
+    """Print how far each gradient is from finite differences; as JSON the error is in it."""
+    if as_json:
+        _print_json(fields if error is None else fields | _error_fields(error))
+    else:
+        _print_text(gradients_text(fields))
+    if error is not None:
+        print_error(error, as_json=False)
 
 
 def print_recipes(*, as_json: bool) -> None:

@@ -160,6 +160,17 @@ def submission_text(fields: dict[str, Any]) -> str:
     return columns_text(lines)
 
 
+def gradients_text(fields: dict[str, Any]) -> str:
+    """Write one line a tensor of weights, and what was asked of all."""
+    rows = [("tensor", "weights", "derivative", "relative error")]
+    for tensor in fields["tensors"]:
+        error = f"{tensor['relative_error']:.1e}{'' if tensor['sound'] else '  wrong'}"
+        rows.append((tensor["name"], f"{tensor['count']:,}", f"{tensor['derivative']:.1e}", error))
+    size = f"{fields['image_size']} x {fields['image_size']} px, {fields['num_classes']:,} classes"
+    limit = f"a relative error of {fields['limit']} or more is wrong"
+    return f"{columns_text(rows)}\n{fields['network']}, {size}; {limit}"
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
     """Align all columns but the last of each row."""
     rows = list(rows)

@@ -85,6 +85,7 @@ COMMANDS = {
         "--tracking-uri",
         "--json",
     },
+    "check-gradients": {"NETWORK", "--layer", "--json"},
     "receipt": {"--json"},
     "runs": {"--workspace", "--json"},
     "runs compare": {"RUNS", "--workspace", "--tracking-uri", "--json"},
