@@ -6,10 +6,30 @@ line can say what is wrong before torch is there.
 
 from typing import TYPE_CHECKING
 
-__all__ = ["compare_runs", "inspect", "list_runs", "load_recipe", "predict", "run"]
+__all__ = [
+    "check_gradients",
+    "compare_runs",
+    "ensemble",
+    "inspect",
+    "list_runs",
+    "load_recipe",
+    "predict",
+    "run",
+    "submission",
+]
 
 if TYPE_CHECKING:
-    from pipelines.api import compare_runs, inspect, list_runs, load_recipe, predict, run
+    from pipelines.api import (
+        check_gradients,
+        compare_runs,
+        ensemble,
+        inspect,
+        list_runs,
+        load_recipe,
+        predict,
+        run,
+        submission,
+    )
 else:
 
     def __getattr__(name: str) -> object:

@@ -198,7 +198,7 @@ def ensemble(
         RecipeError: the evaluations are of different images, or weights or view are wrong.
         DataError: there is no such evaluation.
     """
-    from pipelines.ensemble import combine_evaluations
+    from pipelines.ensembles import combine_evaluations
 
     return combine_evaluations(
         evaluations,
@@ -237,7 +237,7 @@ def submission(
         DataError: a class has no ILSVRC id, an image no line, or a file is not one of answers.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.submission import submit
+    from pipelines.submissions import submit
 
     return submit(
         what,

@@ -135,7 +135,7 @@ def test_csv_has_a_column_for_each_of_the_best_five(workspace: Path, pictures: P
 
 @pytest.mark.parametrize("name", ["names.json", "names", "names.parquet.zip", ".csv"])
 def test_another_suffix_is_refused_before_all_else(name: str, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"neither \.parquet nor \.csv"):
+    with pytest.raises(RecipeError, match=r"does not end with \.parquet or \.csv"):
         predict("no model", "no image", workspace=tmp_path, output=str(tmp_path / name))
     assert list(tmp_path.iterdir()) == []
 
