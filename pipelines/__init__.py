@@ -7,12 +7,24 @@ line can say what is wrong before torch is there.
 from typing import TYPE_CHECKING
 
 __all__ = [
-    "compare_runs", "features", "inspect", "list_runs", "load_recipe", "predict", "run", "similar"
-]  # fmt: skip
+    "check_gradients",
+    "compare_runs",
+    "ensemble",
+    "features",
+    "inspect",
+    "list_runs",
+    "load_recipe",
+    "predict",
+    "run",
+    "similar",
+    "submission",
+]
 
 if TYPE_CHECKING:
     from pipelines.api import (
+        check_gradients,
         compare_runs,
+        ensemble,
         features,
         inspect,
         list_runs,
@@ -20,6 +32,7 @@ if TYPE_CHECKING:
         predict,
         run,
         similar,
+        submission,
     )
 else:
 

@@ -125,7 +125,7 @@ def predictions(
     return predict_images(
         model,
         images,
-        ten_crop=ten_crop,
+        view="ten_crop" if ten_crop else "center",
         output=output,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
@@ -265,3 +265,95 @@ def compare_runs(
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
     )
+
+
+def ensemble(
+    evaluations: Sequence[str],
+    *,
+    weights: str | None = None,
+    search: bool = False,
+    view: str = "center",
+    output: str | None = None,
+    workspace: str | None = None,
+) -> dict[str, Any]:
+    """Average several networks' probabilities on the same images, as `alexnet ensemble --json`.
+
+    Args:
+        evaluations: folders of evaluations, or trainings.
+        weights: one each, "0.3,0.7"; by default equal ones.
+        search: search them instead, by the error at 5.
+        view: center, ten_crop or nine_crop.
+        output: also write the average, a .parquet file like an evaluation's predictions.
+        workspace: where trainings are looked for; by default as on the command line.
+
+    Raises:
+        RecipeError: the evaluations are of different images, or weights or view are wrong.
+        DataError: there is no such evaluation.
+    """
+    from pipelines.ensembles import combine_evaluations
+
+    return combine_evaluations(
+        evaluations,
+        weights=weights,
+        search=search,
+        view=view,
+        output=output,
+        workspace=workspace_or_default(workspace),
+    )
+
+
+def submission(
+    what: str,
+    images: Sequence[str] = (),
+    *,
+    devkit: str | None = None,
+    output: str | None = None,
+    truth: str | None = None,
+    view: str = "center",
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+) -> dict[str, Any]:
+    """Write or check ILSVRC's file of answers, five ids an image, as `alexnet submission --json`.
+
+    Args:
+        what: a model, if images are named; else an evaluation; without an output a file to check.
+        images: folders or files, in the order of their names.
+        devkit: the folder of the development kit's archive: it knows the ids.
+        output: a .txt file to write.
+        truth: a file of true ids to hold the answers against.
+        view: center, ten_crop or nine_crop.
+        workspace: where models and evaluations are looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Raises:
+        DataError: a class has no ILSVRC id, an image no line, or a file is not one of answers.
+        ProjectError: any other deliberate failure.
+    """
+    from pipelines.submissions import submit
+
+    return submit(
+        what,
+        images,
+        devkit=devkit,
+        output=output,
+        truth=truth,
+        view=view,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
+    )
+
+
+def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
+    """Hold a network's gradients against finite differences, as `alexnet check-gradients --json`.
+
+    Args:
+        network: a network's name, a recipe's, or a YAML file.
+        layers: those to check; by default all that have weights.
+
+    Raises:
+        RecipeError: there is no such network or layer.
+    """
+    from pipelines.gradients import check_network
+
+    return check_network(network, layers, sys.stderr)

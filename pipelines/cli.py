@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
-from pipelines.commands import features
+from pipelines.commands import check_gradients, ensemble, features, submission
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
 from pipelines.options import (
@@ -193,15 +193,16 @@ def predict(
     print_predictions(found.fields(), as_json=as_json)
 
 
+for beside in (features, ensemble, submission, check_gradients):
+    beside.add_to(app)
+
+
 @app.command()
 def receipt(as_json: JsonOption = False) -> None:
     """Hold the network of 2012 against its paper and source: what, where, what for, what worth."""
     from pipelines.receipt import print_receipt
 
     print_receipt(as_json=as_json)
-
-
-features.add_to(app)
 
 
 @runs_app.callback(invoke_without_command=True)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
-from alexnet.evaluate.evaluation import Accuracy, Evaluation, open_evaluation, read_evaluation
+from alexnet.evaluate.evaluation import Evaluation, open_evaluation, read_evaluation
+from alexnet.evaluate.rows import VIEW_NAMES, view_suffix
+from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.settings import AugmentSettings
 from infra.canonical import digest_of
 from infra.store import ObjectStore
@@ -73,7 +75,7 @@ class EvaluateStep(Step[Evaluated]):
             model_sha256=self._training.receipt.model_sha256,
             dataset=self._dataset,
             augment=self.context.recipe.train.augment,
-            ten_crop=self.context.recipe.evaluate.ten_crop,
+            settings=self.context.recipe.evaluate,
         )
 
     @property
@@ -99,11 +101,10 @@ class EvaluateStep(Step[Evaluated]):
             )
 
     def _publish(self, evaluation: Evaluation) -> None:
-        values = {"val/top1": evaluation.center.top1, "val/top5": evaluation.center.top5}
-        values["val/loss"] = evaluation.center.loss
-        if evaluation.ten_crop is not None:
-            values["val/top1_ten_crop"] = evaluation.ten_crop.top1
-            values["val/top5_ten_crop"] = evaluation.ten_crop.top5
+        values = {"val/loss": evaluation.center.loss}
+        for view, accuracy in evaluation.views.items():
+            values[f"val/top1{view_suffix(view)}"] = accuracy.top1
+            values[f"val/top5{view_suffix(view)}"] = accuracy.top5
         sent = add_results(
             self._train.tracker,
             self._training.store,
@@ -116,7 +117,7 @@ class EvaluateStep(Step[Evaluated]):
 
 
 def evaluation_key(
-    *, model_sha256: str, dataset: Dataset, augment: AugmentSettings, ten_crop: bool
+    *, model_sha256: str, dataset: Dataset, augment: AugmentSettings, settings: EvaluateSettings
 ) -> str:
     """Hex SHA-256 of what decides an evaluation: weights, images, views."""
     views = augment.model_dump(mode="json", include={"crop_px", "view_px", "normalise"})
@@ -127,7 +128,9 @@ def evaluation_key(
             "model": model_sha256,
             "dataset": dataset.manifest.fingerprint,
             "views": views,
-            "ten_crop": ten_crop,
+            "ten_crop": settings.ten_crop,
+            # Only where it is asked for: keys of before there was such a setting stay.
+            **({"nine_crop": True} if settings.nine_crop else {}),
         }
     )
 
@@ -143,10 +146,6 @@ def evaluation_fields(store: ObjectStore, evaluation: Evaluation) -> dict[str, A
         "uri": store.uri,
         "count": evaluation.count,
         "loss": evaluation.center.loss,
-        "center": _accuracy_fields(evaluation.center),
-        "ten_crop": None if evaluation.ten_crop is None else _accuracy_fields(evaluation.ten_crop),
+        **dict.fromkeys(VIEW_NAMES),
+        **{view: accuracy.model_dump(mode="json") for view, accuracy in evaluation.views.items()},
     }
-
-
-def _accuracy_fields(accuracy: Accuracy) -> dict[str, Any]:
-    return accuracy.model_dump(mode="json")

@@ -197,7 +197,7 @@ class GateStep(Step[Judged]):
             model_sha256=trained.weights.item.sha256,
             dataset=dataset,
             augment=trained.augment,
-            ten_crop=settings.ten_crop,
+            settings=settings,
         )
         place = evaluation_folder(self.context.workspace, key)
         if read_evaluation(place) is None:

@@ -16,7 +16,7 @@ from infra.tracking.place import place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.inspection import MODELS, find_version
 from pipelines.runs import find_run, workspace_of
-from preprocessing.dataset.manifest import MANIFEST, read_manifest
+from preprocessing.dataset.manifest import MANIFEST, Manifest, read_manifest
 from preprocessing.errors import ManifestError
 
 _CHECKPOINTS: Final = "checkpoints"
@@ -79,14 +79,8 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
     """Find statistics and classes: in the workspace that the checkpoint lies in, or in ours."""
     _, state = open_checkpoint(checkpoint)
     own = workspace_of(open_store(checkpoint.uri.rsplit("/", 2)[0]))
-    for place in dict.fromkeys((own, open_store(workspace).uri)):
-        for dataset in _datasets_in(place):
-            try:
-                manifest = read_manifest(dataset)
-            except ManifestError:
-                continue  # another version's: not the one that is looked for
-            if manifest is not None and manifest.fingerprint == state.dataset_fingerprint:
-                return trained_network(checkpoint, dataset, manifest)
+    if (found := find_dataset(state.dataset_fingerprint, own, workspace)) is not None:
+        return trained_network(checkpoint, *found)
     raise DataError(
         f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
         f" in {own}",
@@ -95,9 +89,22 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
     )
 
 
+def find_dataset(fingerprint: str, *workspaces: str) -> tuple[ObjectStore, Manifest] | None:
+    """Find a dataset by its fingerprint in the first workspace that has it."""
+    for place in dict.fromkeys(open_store(workspace).uri for workspace in workspaces if workspace):
+        for dataset in _datasets_in(place):
+            try:
+                manifest = read_manifest(dataset)
+            except ManifestError:
+                continue  # another version's: not the one that is looked for
+            if manifest is not None and manifest.fingerprint == fingerprint:
+                return dataset, manifest
+    return None
+
+
 def _datasets_in(workspace: str) -> Iterator[ObjectStore]:
-    store = open_store(workspace) if workspace else None
-    for info in store.list("datasets/") if store else ():
+    store = open_store(workspace)
+    for info in store.list("datasets/"):
         folder, _, name = info.key.rpartition("/")
-        if store and name == MANIFEST and folder.count("/") == 1:
+        if name == MANIFEST and folder.count("/") == 1:
             yield store.child(folder)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from alexnet.evaluate.rows import VIEW_NAMES
 from infra.errors import ProjectError
 from infra.tracking.place import TrackingPlace
 from pipelines.links import look_command, run_link
@@ -15,10 +16,13 @@ from pipelines.recipe_yaml import recipe_text, shipped_recipes
 from pipelines.tables import (
     cleaning_text,
     comparison_text,
+    ensemble_text,
+    gradients_text,
     predictions_text,
     rejected_text,
     runs_text,
     similar_text,
+    submission_text,
     verification_text,
 )
 from pipelines.workflow import Outcome
@@ -93,6 +97,32 @@ def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
         _print_text(comparison_text(fields))
 
 
+def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a mixture of networks gets right, beside its members."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(ensemble_text(fields))
+
+
+def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what file of answers there is, and its errors where the truth was given."""
+    if as_json:
+        _print_json(fields)
+    else:
+        _print_text(submission_text(fields))
+
+
+def print_gradients(fields: dict[str, Any], error: ProjectError | None, *, as_json: bool) -> None:
+    """Print how far each gradient is from finite differences; as JSON the error is in it."""
+    if as_json:
+        _print_json(fields if error is None else fields | _error_fields(error))
+    else:
+        _print_text(gradients_text(fields))
+    if error is not None:
+        print_error(error, as_json=False)
+
+
 def print_recipes(*, as_json: bool) -> None:
     """List the shipped recipes with the first sentence of their headers."""
     found = {name: _first_sentence(recipe_text(name)) for name in shipped_recipes()}
@@ -155,11 +185,10 @@ def _error_fields(error: ProjectError) -> dict[str, Any]:
 
 
 def _summary(fields: dict[str, Any], tracking: TrackingPlace) -> str:
-    center, ten_crop = fields["center"], fields["ten_crop"]
+    views = [(fields[view], name) for view, name in VIEW_NAMES.items() if fields[view]]
+    top1 = ", ".join(f"{accuracy['top1']:.4f} {name}" for accuracy, name in views)
     lines = [
-        f"top-1      {center['top1']:.4f} centre"
-        + (f", {ten_crop['top1']:.4f} ten crops" if ten_crop else "")
-        + f", on {fields['count']:,} validation images",
+        f"top-1      {top1}, on {fields['count']:,} validation images",
         f"gate       {fields['verdict']}: {'; '.join(fields['reasons'])}",
         f"model      {fields['model_uri']}  ({', '.join(fields['aliases']) or 'no alias'})",
         f"report     {fields['report']}",

@@ -72,7 +72,7 @@ def predict_images(
     model: str,
     images: Sequence[str],
     *,
-    ten_crop: bool,
+    view: View,
     output: str | None,
     workspace: str,
     tracking_uri: str | None,
@@ -83,7 +83,7 @@ def predict_images(
     Args:
         model: as `pipelines.models.open_model` takes it.
         images: files, folders, Parquet files, datasets (their validation split); paths or URIs.
-        ten_crop: average over ten crops instead of the centre alone.
+        view: the centre alone, or an average over crops.
         output: a .parquet or .csv file to write, a path or a URI.
         workspace: where the model is looked for.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
@@ -100,7 +100,6 @@ def predict_images(
         refuse_relative_in_a_job("--output", output)
         check_output(output)
     pieces = find_pieces(images)
-    view: View = "ten_crop" if ten_crop else "center"
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with (
         redirect_stdout(stream),

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from alexnet.evaluate.evaluation import Evaluation, read_evaluation
+from alexnet.evaluate.rows import VIEW_NAMES, view_suffix
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import list_checkpoints, open_checkpoint
 from alexnet.train.receipt import FINISHED
@@ -39,8 +40,8 @@ def list_runs(workspace: str) -> list[dict[str, Any]]:
     Returns:
         For each `name`, `uri`, `status` (FINISHED, UNFINISHED, DAMAGED), `started_at` (of its first
         metric, or null), `global_step` and `epoch` of its newest checkpoint, `epochs` of its
-        recipe, `top1` and `top1_ten_crop` (null where not evaluated), `recipe`, `dataset`,
-        `dataset_fingerprint`, `mlflow_run_id`.
+        recipe, `top1`, `top1_ten_crop` and `top1_nine_crop` (null where not evaluated), `recipe`,
+        `dataset`, `dataset_fingerprint`, `mlflow_run_id`.
     """
     found = [_described(run) for run in _runs_in(open_store(workspace))]
     # One that has no metric yet has just begun.
@@ -116,9 +117,8 @@ def compare_runs(
 def describe_run(run: ObjectStore) -> dict[str, Any]:
     """Describe one training as `list_runs` does."""
     recipe = _recipe_of(run)
-    evaluation = _evaluation_of(run)
-    center = evaluation.center if evaluation else None
-    ten_crop = evaluation.ten_crop if evaluation else None
+    evaluations = evaluations_of(run)
+    views = evaluations[0][1].views if evaluations else {}
     notes = read_notes(run)
     finished = run.stat(FINISHED) is not None
     return {
@@ -128,8 +128,10 @@ def describe_run(run: ObjectStore) -> dict[str, Any]:
         "started_at": _started_at(run),
         **_position(run),
         "epochs": recipe.get("train", {}).get("epochs"),
-        "top1": center.top1 if center else None,
-        "top1_ten_crop": ten_crop.top1 if ten_crop else None,
+        **{
+            f"top1{view_suffix(view)}": views[view].top1 if view in views else None
+            for view in VIEW_NAMES
+        },
         "recipe": recipe.get("name"),
         "dataset": recipe.get("dataset", {}).get("name"),
         "mlflow_run_id": notes[-1].run_id if notes else None,
@@ -152,7 +154,7 @@ def _described(run: ObjectStore) -> dict[str, Any]:
 
 _FIELDS: Final = (
     "name", "uri", "status", "started_at", "global_step", "epoch", "epochs", "top1",
-    "top1_ten_crop", "recipe", "dataset", "dataset_fingerprint", "mlflow_run_id",
+    "top1_ten_crop", "top1_nine_crop", "recipe", "dataset", "dataset_fingerprint", "mlflow_run_id",
 )  # fmt: skip
 
 
@@ -206,15 +208,16 @@ def _started_at(run: ObjectStore) -> str | None:
     return datetime.fromtimestamp(point.timestamp_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _evaluation_of(run: ObjectStore) -> Evaluation | None:
-    """Read the evaluation of the training's end; of several one with ten crops."""
+def evaluations_of(run: ObjectStore) -> list[tuple[ObjectStore, Evaluation]]:
+    """Read the evaluations of the training's end, those with the most views first."""
     workspace = open_store(workspace_of(run))
-    found = [
-        read_evaluation(workspace.child(f"evaluations/{PurePosixPath(info.key).name}"))
+    places = [
+        workspace.child(f"evaluations/{PurePosixPath(info.key).name}")
         for info in run.list("results/")
     ]
-    there = [evaluation for evaluation in found if evaluation is not None]
-    return max(there, key=lambda evaluation: evaluation.ten_crop is not None, default=None)
+    found = [(place, read_evaluation(place)) for place in places]
+    there = [(place, evaluation) for place, evaluation in found if evaluation is not None]
+    return sorted(there, key=lambda one: len(one[1].views), reverse=True)
 
 
 def workspace_of(run: ObjectStore) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from alexnet.evaluate.rows import VIEW_NAMES
+
 MOST_REJECTS: Final = 20
 """Lines about images that a build could not use."""
 _LONGEST: Final = 100
@@ -37,7 +39,8 @@ def rejected_text(fields: dict[str, Any]) -> str:
 
 def runs_text(runs: Sequence[dict[str, Any]]) -> str:
     """Write one line a training, newest first."""
-    head = ("name", "status", "step", "epochs", "top-1", "ten crops", "dataset", "MLflow run")
+    crops = _crops_of(runs)
+    head = ("name", "status", "step", "epochs", "top-1", *crops, "dataset", "MLflow run")
     rows = [
         (
             run["name"],
@@ -45,7 +48,7 @@ def runs_text(runs: Sequence[dict[str, Any]]) -> str:
             _number(run["global_step"], ","),
             f"{_number(run['epoch'])}/{_number(run['epochs'])}",
             _number(run["top1"], ".4f"),
-            _number(run["top1_ten_crop"], ".4f"),
+            *(_number(run[field], ".4f") for field in crops.values()),
             run["dataset"] or "-",
             run["mlflow_run_id"] or "-",
         )
@@ -61,8 +64,9 @@ def comparison_text(fields: dict[str, Any]) -> str:
         "status": [run["status"] for run in runs],
         "step": [_number(run["global_step"], ",") for run in runs],
         "top-1": [_number(run["top1"], ".4f") for run in runs],
-        "top-1, ten crops": [_number(run["top1_ten_crop"], ".4f") for run in runs],
     }
+    for name, field in _crops_of(runs).items():
+        facts[f"top-1, {name}"] = [_number(run[field], ".4f") for run in runs]
     fingerprints = [(run["dataset_fingerprint"] or "-")[:12] for run in runs]
     if len(set(fingerprints)) > 1:
         facts["dataset's fingerprint"] = fingerprints
@@ -77,6 +81,12 @@ def comparison_text(fields: dict[str, Any]) -> str:
         return f"{text}\n\ncompare  no link: {fields['no_link']}"
     look = f"\nlook     {fields['look']}" if fields["look"] else ""
     return f"{text}\n\ncompare  {fields['link']}{look}"
+
+
+def _crops_of(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Name the columns of averages over crops: that of nine only where a training has it."""
+    nine = {"nine crops": "top1_nine_crop"} if any(run["top1_nine_crop"] for run in runs) else {}
+    return {"ten crops": "top1_ten_crop", **nine}
 
 
 def built_text(fields: dict[str, Any]) -> str:
@@ -118,6 +128,61 @@ def cleaning_text(fields: dict[str, Any]) -> str:
     return "\n".join([*columns_text([*removed, *kept]).splitlines(), total])
 
 
+def ensemble_text(fields: dict[str, Any]) -> str:
+    """Write a line a member, then the mixture; of searched weights also what they are worth."""
+    members = [(m["uri"], f"{m['weight']:.4f}", *_accuracy(m)) for m in fields["members"]]
+    head = (VIEW_NAMES[fields["view"]], "weight", "top-1", "top-5", "loss")
+    text = columns_text([head, *members, ("ensemble", "", *_accuracy(fields["ensemble"]))])
+    parts = [f"{text}\non {fields['count']:,} validation images; in brackets 95 %"]
+    if fields["search"] is not None:
+        parts.append(_search_text(fields["search"]))
+    if fields["output"] is not None:
+        parts.append(f"{fields['count']:,} rows → {fields['output']}")
+    return "\n".join(parts)
+
+
+def _search_text(search: dict[str, Any]) -> str:
+    weights = "weights " + ", ".join(f"{weight:.4f}" for weight in search["weights"])
+    rows = [
+        (name, *_accuracy(search[field]))
+        for name, field in (
+            (f"{weights}, on that half", "searched_on"),
+            (f"{weights}, on the other half", "held_out"),
+            ("equal weights, on the other half", "held_out_equal_weights"),
+        )
+    ]
+    return (
+        "\nThe weights were searched on the images they are counted on, which flatters them."
+        f" Searched on every second image alone:\n{columns_text(rows)}"
+    )
+
+
+def submission_text(fields: dict[str, Any]) -> str:
+    """Write how many lines there are, and the errors with their 95 % intervals."""
+    lines = [("answers", f"{fields['count']:,} lines of five ids in {fields['file']}")]
+    for at in (1, 5) if fields["errors"] else ():
+        low, high = fields["errors"][f"error{at}_interval"]
+        lines.append(
+            (
+                f"top-{at} error",
+                f"{fields['errors'][f'error{at}']:.4f} ({low:.4f}\N{EN DASH}{high:.4f}),"
+                f" {fields['errors'][f'wrong{at}']:,} of {fields['count']:,}",
+            )
+        )
+    return columns_text(lines)
+
+
+def gradients_text(fields: dict[str, Any]) -> str:
+    """Write one line a tensor of weights, and what was asked of all."""
+    rows = [("tensor", "weights", "derivative", "relative error")]
+    for tensor in fields["tensors"]:
+        error = f"{tensor['relative_error']:.1e}{'' if tensor['sound'] else '  wrong'}"
+        rows.append((tensor["name"], f"{tensor['count']:,}", f"{tensor['derivative']:.1e}", error))
+    size = f"{fields['image_size']} x {fields['image_size']} px, {fields['num_classes']:,} classes"
+    limit = f"a relative error of {fields['limit']} or more is wrong"
+    return f"{columns_text(rows)}\n{fields['network']}, {size}; {limit}"
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
     """Align all columns but the last of each row."""
     rows = list(rows)
@@ -145,6 +210,15 @@ def _plain(value: str | None) -> str:
 
 def _metric(value: float | str | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else _plain(value)
+
+
+def _accuracy(fields: dict[str, Any]) -> tuple[str, str, str]:
+    shares = [
+        f"{fields[name]:.4f} ({low:.4f}\N{EN DASH}{high:.4f})"
+        for name in ("top1", "top5")
+        for low, high in [fields[f"{name}_interval"]]
+    ]
+    return shares[0], shares[1], f"{fields['loss']:.4f}"
 
 
 def _bytes(count: int) -> str:

@@ -1,5 +1,7 @@
 """Stage 8 of 11, evaluate: one block of 64 rows in, each image's result out."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ class BlockEvaluator:
         model: in evaluation mode, on the device.
         augment: normalises as in the model's training, on the device.
         crop_px: side of a view.
-        ten_crop: whether to score the ten crops too.
+        views: which ones to score.
     """
 
     def __init__(
@@ -31,14 +33,14 @@ class BlockEvaluator:
         augment: Augment,
         *,
         crop_px: int,
-        ten_crop: bool,
+        views: Sequence[View],
         device: torch.device | str = "cpu",
     ) -> None:
         self._reader = reader
         self._model = model
         self._augment = augment
         self._crop_px = crop_px
-        self._views: tuple[View, ...] = ("center", "ten_crop") if ten_crop else ("center",)
+        self._views = tuple(views)
         self._device = device
 
     def evaluate(self, block: Block) -> BlockResult:

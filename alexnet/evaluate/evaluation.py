@@ -6,6 +6,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from alexnet.evaluate.counts import Counts
+from alexnet.evaluate.rows import View
 from infra.canonical import canonical_json, digest_of
 from infra.commit import Frozen, Sha256, StoredObject, check_listing, read_object, read_receipt
 from infra.errors import DataError
@@ -43,9 +44,20 @@ class Evaluation(Frozen):
     count: int
     center: Accuracy
     ten_crop: Accuracy | None
+    nine_crop: Accuracy | None = None
     per_class: StoredObject
     confusion: StoredObject
     predictions: StoredObject
+
+    @property
+    def views(self) -> dict[View, Accuracy]:
+        """What each view gave that was evaluated, the centre first."""
+        found: dict[View, Accuracy | None] = {
+            "center": self.center,
+            "ten_crop": self.ten_crop,
+            "nine_crop": self.nine_crop,
+        }
+        return {view: accuracy for view, accuracy in found.items() if accuracy is not None}
 
     @property
     def objects(self) -> tuple[StoredObject, ...]:
@@ -53,8 +65,12 @@ class Evaluation(Frozen):
         return (self.per_class, self.confusion, self.predictions)
 
     def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Write as canonical JSON; later steps' keys hold its digest.
+
+        Nine crops are left out where there are none: so were those of before there were any.
+        """
+        left_out = {"nine_crop"} if self.nine_crop is None else set()
+        return canonical_json(self.model_dump(mode="json", exclude=left_out))
 
 
 def accuracy_of(counts: Counts) -> Accuracy:

@@ -15,7 +15,7 @@ from alexnet.evaluate.blocks import Block, BlockReader, plan_blocks
 from alexnet.evaluate.counts import count_rows
 from alexnet.evaluate.evaluate import BlockEvaluator
 from alexnet.evaluate.evaluation import RECEIPT, Evaluation, accuracy_of, validation_digest
-from alexnet.evaluate.rows import BlockResult, join_results
+from alexnet.evaluate.rows import BlockResult, View, join_results
 from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.evaluate.tables import (
     CONFUSION,
@@ -64,7 +64,7 @@ def evaluate(
         ServiceError: workers kept dying.
     """
     _check_classes(trained, dataset, manifest)
-    result = _run(_Job(dataset, manifest, trained, settings.ten_crop), settings, progress)
+    result = _run(_Job(dataset, manifest, trained, settings.views), settings, progress)
     if len(result.labels) != manifest.val.count:
         raise DataError(
             f"{len(result.labels):,} images were evaluated, the dataset has {manifest.val.count:,}",
@@ -109,6 +109,7 @@ def _commit(
         count=len(result.labels),
         center=accuracies["center"],
         ten_crop=accuracies.get("ten_crop"),
+        nine_crop=accuracies.get("nine_crop"),
         per_class=write_object(place, PER_CLASS, parquet_bytes(per_class_table(counts, classes))),
         confusion=write_object(place, CONFUSION, parquet_bytes(confusion_table(counts))),
         predictions=write_object(place, PREDICTIONS, parquet_bytes(predictions_table(result))),
@@ -125,7 +126,7 @@ class _Job:
     dataset: ObjectStore
     manifest: Manifest
     trained: TrainedNetwork
-    ten_crop: bool
+    views: tuple[View, ...]
 
 
 class _Worker:
@@ -148,7 +149,7 @@ class _Worker:
             trained.load_model(device),
             trained.load_augment(device),
             crop_px=trained.augment.crop_px,
-            ten_crop=self._job.ten_crop,
+            views=self._job.views,
             device=device,
         )
 

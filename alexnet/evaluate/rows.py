@@ -1,12 +1,23 @@
 """What is known of each image once it was evaluated: plain arrays, as workers send them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-View = Literal["center", "ten_crop"]
+View = Literal["center", "ten_crop", "nine_crop"]
+VIEW_NAMES: Final[dict[View, str]] = {
+    "center": "centre",
+    "ten_crop": "ten crops",
+    "nine_crop": "nine crops",
+}
+"""What people read; the order is that of every list of views."""
+
+
+def view_suffix(view: View) -> str:
+    """Return what a view adds to the name of a metric or a column; the centre adds nothing."""
+    return "" if view == "center" else f"_{view}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

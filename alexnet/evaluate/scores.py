@@ -4,18 +4,25 @@ Log probabilities rather than probabilities: they rank classes the same, and do 
 """
 
 import math
+from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from alexnet.data.augment import Augment, center_view, ten_views
+from alexnet.data.augment import Augment, center_view, nine_views, ten_views
 from alexnet.evaluate.rows import View
+
+_MANY: Final[dict[View, Callable[[Tensor, int], list[Tensor]]]] = {
+    "ten_crop": ten_views,
+    "nine_crop": nine_views,
+}
 
 
 def score(model: nn.Module, augment: Augment, images: Tensor, crop_px: int, view: View) -> Tensor:
     """Return ln p of every class, (n, classes) float32, on the images' device.
 
-    Ten crops: the logarithm of the mean of the ten views' *probabilities*, not of their logits.
+    Of ten or nine crops: the logarithm of the mean of their *probabilities*, not of their logits.
 
     Args:
         model: in evaluation mode.
@@ -29,8 +36,8 @@ def score(model: nn.Module, augment: Augment, images: Tensor, crop_px: int, view
     images = augment.to_view_size(images)
     if view == "center":
         return _log_probabilities(model, augment, center_view(images, crop_px))
-    # One view at a time: ten at once would need ten times the memory, and change the bits.
-    scores = [_log_probabilities(model, augment, crop) for crop in ten_views(images, crop_px)]
+    # One crop at a time: ten at once would need ten times the memory, and change the bits.
+    scores = [_log_probabilities(model, augment, crop) for crop in _MANY[view](images, crop_px)]
     return torch.stack(scores).logsumexp(dim=0) - math.log(len(scores))
 
 

@@ -31,7 +31,7 @@ ANSWERS: Final = pa.schema(
 )
 """A row an image: the best five classes, best first, or the reason why it is no image."""
 
-_CROPS: Final[dict[View, int]] = {"center": 1, "ten_crop": 10}
+_CROPS: Final[dict[View, int]] = {"center": 1, "ten_crop": 10, "nine_crop": 9}
 
 
 class Answerer(Protocol):

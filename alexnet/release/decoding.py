@@ -11,7 +11,7 @@ from alexnet.release.inputs import find_pieces
 from alexnet.release.pieces import ImageFile, Piece, read_file, stream_pieces
 from alexnet.release.predictor import BATCH_ROWS
 from infra.store import is_remote
-from preprocessing.dataset.pixels import Pixels, decode_image, to_square
+from preprocessing.dataset.pixels import Pixels, decode_square
 from preprocessing.errors import ImageRejected
 
 _REQUESTS_AT_ONCE: Final = 16
@@ -72,7 +72,7 @@ def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
         piece = replace(piece, rows=(row, row + 1))
 
     def decode(body: bytes) -> Pixels:
-        return to_square(decode_image(body), side_px)
+        return decode_square(body, side_px)
 
     images = [image for block in decoded_blocks([piece], decode, num_threads=1) for image in block]
     return images[0].pixels if len(images) == 1 else None

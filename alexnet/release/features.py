@@ -13,7 +13,7 @@ from alexnet.release.decoding import Decoded, decoded_blocks
 from alexnet.release.layer_outputs import LayerOutputs
 from alexnet.release.pieces import Piece
 from infra.canonical import digest_of
-from preprocessing.dataset.pixels import Pixels, decode_image, to_square
+from preprocessing.dataset.pixels import Pixels, decode_square
 
 
 def features_schema(width: int) -> pa.Schema:
@@ -85,7 +85,7 @@ class FeatureExtractor:
             yield self._table(block)
 
     def _decode(self, body: bytes) -> Pixels:
-        return to_square(decode_image(body), self._stored_px)
+        return decode_square(body, self._stored_px)
 
     def _table(self, block: Sequence[Decoded]) -> pa.Table:
         usable = [pixels for _, pixels in block if pixels is not None]

@@ -43,7 +43,7 @@ class Predictor:
 
         Args:
             images: files' bytes (JPEG, PNG, …) or (height, width, 3) uint8 RGB arrays.
-            view: "center", or "ten_crop", ten times slower and somewhat better.
+            view: "center"; or "ten_crop", ten times slower and somewhat better; or "nine_crop".
 
         Returns:
             Columns label, wnid, name, probability of the best class, and lists, best first, of

@@ -37,7 +37,7 @@ class AlexNetModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
         model_input: pd.DataFrame,
         params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return one row an image; `params={"views": "ten_crop"}` averages over ten crops.
+        """Return one row an image; `params={"views": "ten_crop"}` (or nine) averages over crops.
 
         Takes whatever `images_in` does; of all hints MLflow lets only this one pass in silence.
         """

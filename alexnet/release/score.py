@@ -2,8 +2,9 @@
 
     python -P score.py MODEL_URI FOLDER
 
-FOLDER holds `images.npz` (`jpeg-0`, `jpeg-1`, … uint8 file bytes; `pixels` (n, height, width, 3))
-and gets `answers.json`. Imports nothing of ours, so that the code which answers is the model's.
+FOLDER holds `images.npz` (`jpeg-0`, `jpeg-1`, … uint8 file bytes; `pixels` (n, height, width, 3);
+`views`, their names) and gets `answers.json`. Imports nothing of ours, so that the code which
+answers is the model's.
 """
 
 import json
@@ -16,18 +17,16 @@ import pandas as pd
 
 
 def main(model_uri: str, folder: Path) -> None:
-    """Score `images.npz`, as bytes and as arrays, and write `answers.json`."""
+    """Score `images.npz`, as bytes in each view and as arrays, and write `answers.json`."""
     with np.load(folder / "images.npz") as images:
         pixels = images["pixels"]
+        views = images["views"].tolist()
         jpegs = [images[f"jpeg-{i}"].tobytes() for i in range(len(pixels))]
     model = mlflow.pyfunc.load_model(model_uri)
-    answers = {
-        "center": _plain(model.predict(pd.DataFrame({"image": jpegs}))),
-        "center_of_arrays": _plain(model.predict(pd.DataFrame({"image": list(pixels)}))),
-        "ten_crop": _plain(
-            model.predict(pd.DataFrame({"image": jpegs}), params={"views": "ten_crop"})
-        ),
-    }
+    files, arrays = pd.DataFrame({"image": jpegs}), pd.DataFrame({"image": list(pixels)})
+    answers = {view: _plain(model.predict(files, params={"views": view})) for view in views}
+    # As it is asked most, without a parameter: of the centre.
+    answers["center_of_arrays"] = _plain(model.predict(arrays))
     (folder / "answers.json").write_text(json.dumps(answers))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows, plan_blocks
+from alexnet.evaluate.rows import VIEW_NAMES, View
 from alexnet.release.errors import ModelNotServable
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
@@ -46,12 +48,11 @@ def try_model(
         ModelNotServable: it cannot be loaded, or answers otherwise.
     """
     rows = _first_rows(dataset, manifest)
-    answers = _answers(model_uri, tracking_uri, rows)
-    views = [("center", "center"), ("center", "center_of_arrays"), ("ten_crop", "ten_crop")]
-    for view, answer in views:
-        if f"{view}_probabilities" in predictions.column_names:
-            expected = _probabilities(predictions, view, len(rows.labels))
-            check_answers(answer, answers[answer], expected)
+    views = [view for view in VIEW_NAMES if f"{view}_probabilities" in predictions.column_names]
+    answers = _answers(model_uri, tracking_uri, rows, views)
+    for answer, view in [*zip(views, views, strict=True), ("center_of_arrays", "center")]:
+        expected = _probabilities(predictions, view, len(rows.labels))
+        check_answers(answer, answers[answer], expected)
 
 
 def check_answers(
@@ -85,11 +86,17 @@ def _first_rows(dataset: ObjectStore, manifest: Manifest) -> StoredRows:
         reader.close()
 
 
-def _answers(model_uri: str, tracking_uri: str, rows: StoredRows) -> Answers:
+def _answers(model_uri: str, tracking_uri: str, rows: StoredRows, views: Sequence[View]) -> Answers:
     jpegs = {f"jpeg-{i}": jpeg for i, jpeg in enumerate(rows.jpegs)}
     with TemporaryDirectory() as directory:
         folder = Path(directory)
-        np.savez(folder / "images.npz", allow_pickle=False, pixels=rows.decode(), **jpegs)
+        np.savez(
+            folder / "images.npz",
+            allow_pickle=False,
+            pixels=rows.decode(),
+            views=np.array(views),
+            **jpegs,
+        )
         _run_fresh(model_uri, tracking_uri, folder)
         return json.loads((folder / "answers.json").read_text())
 

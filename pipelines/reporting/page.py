@@ -11,6 +11,7 @@ import yaml
 
 from alexnet.evaluate.evaluation import Accuracy
 from alexnet.evaluate.interval import interval_95
+from alexnet.evaluate.rows import VIEW_NAMES
 from pipelines.reporting.pictures import (
     CONFUSION,
     CURVES,
@@ -98,9 +99,7 @@ def render_page(
 
 def views_of(sources: Sources) -> list[tuple[str, Accuracy]]:
     """Name the views that were evaluated."""
-    evaluation = sources.evaluation
-    ten_crop = [] if evaluation.ten_crop is None else [("ten crops", evaluation.ten_crop)]
-    return [("centre", evaluation.center), *ten_crop]
+    return [(VIEW_NAMES[view], accuracy) for view, accuracy in sources.evaluation.views.items()]
 
 
 def confused_pairs(sources: Sources) -> list[ConfusedPair]:
@@ -123,7 +122,9 @@ def confused_pairs(sources: Sources) -> list[ConfusedPair]:
 
 def worst_first(classes: Sequence[ClassCount]) -> list[ClassCount]:
     """Order classes by the share of images that were right at 1; those without images come last."""
-    return sorted(classes, key=lambda c: (not c.count, c.center[0] / (c.count or 1), c.label))
+    return sorted(
+        classes, key=lambda c: (not c.count, c.right["center"][0] / (c.count or 1), c.label)
+    )
 
 
 def median_of(sources: Sources, key: str) -> float | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows
 from alexnet.evaluate.evaluation import Evaluation, read_predictions
+from alexnet.evaluate.rows import View, view_suffix
 from alexnet.figures.panel import Guess, best_guesses, choose_rows
 from alexnet.figures.thinning import Curve, curve_of, evenly
 from alexnet.release.gate import Verdict
@@ -45,9 +46,8 @@ class ClassCount:
     wnid: str
     name: str
     count: int
-    center: tuple[int, int]
-    """Right at 1 and at 5."""
-    ten_crop: tuple[int, int] | None
+    right: Mapping[View, tuple[int, int]]
+    """Right at 1 and at 5, by view."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,10 +173,10 @@ def read_class_counts(evaluated: ObjectStore, evaluation: Evaluation) -> list[Cl
             wnid=row["wnid"],
             name=row["name"],
             count=row["count"],
-            center=(row["center_correct1"], row["center_correct5"]),
-            ten_crop=(row["ten_crop_correct1"], row["ten_crop_correct5"])
-            if evaluation.ten_crop
-            else None,
+            right={
+                view: (row[f"{view}_correct1"], row[f"{view}_correct5"])
+                for view in evaluation.views
+            },
         )
         for row in rows
     ]
@@ -185,8 +185,8 @@ def read_class_counts(evaluated: ObjectStore, evaluation: Evaluation) -> list[Cl
 def class_columns(classes: Sequence[ClassCount]) -> dict[str, list[Any]]:
     """Return the classes as a table: label, wnid, name, count, and shares of each view."""
 
-    def shares(view: str, place: int) -> list[float | None]:
-        rights = [getattr(entry, view)[place] for entry in classes]
+    def shares(view: View, place: int) -> list[float | None]:
+        rights = [entry.right[view][place] for entry in classes]
         return [
             right / entry.count if entry.count else None
             for right, entry in zip(rights, classes, strict=True)
@@ -196,9 +196,9 @@ def class_columns(classes: Sequence[ClassCount]) -> dict[str, list[Any]]:
         field: [getattr(entry, field) for entry in classes]
         for field in ("label", "wnid", "name", "count")
     }
-    columns |= {"top1": shares("center", 0), "top5": shares("center", 1)}
-    if classes[0].ten_crop is not None:
-        columns |= {"top1_ten_crop": shares("ten_crop", 0), "top5_ten_crop": shares("ten_crop", 1)}
+    for view in classes[0].right:
+        columns[f"top1{view_suffix(view)}"] = shares(view, 0)
+        columns[f"top5{view_suffix(view)}"] = shares(view, 1)
     return columns
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from infra.store import ObjectStore
 from preprocessing.dataset.labels import Classes, make_classes
 from preprocessing.errors import ArchiveCorrupt, DevkitMismatch
-from preprocessing.sources.archives import DEVKIT_ARCHIVE
+from preprocessing.sources.archives import DEVKIT_ARCHIVE, find_files
 from preprocessing.sources.mat_file import read_structs
 from preprocessing.sources.names import is_name
 from preprocessing.sources.tar import walk_open_tar
@@ -70,6 +70,18 @@ def read_devkit(store: ObjectStore) -> Devkit:
     return Devkit(classes, np.array(labels, np.int64))
 
 
+def read_ids(store: ObjectStore) -> dict[str, int]:
+    """Read the devkit's archive: every class's ILSVRC2012_ID by its WNID.
+
+    Raises:
+        ArchiveMissing, ArchiveCorrupt: it is not there, no gzipped tar, or cut off.
+        DevkitMismatch: a file in it is missing or unreadable.
+    """
+    find_files(store, (DEVKIT_ARCHIVE,), remedy="name the folder of the development kit's archive")
+    files = _unpack(_read(store), f"{store.uri}/{DEVKIT_ARCHIVE}")
+    return {leaf.wnid: number for number, leaf in parse_leaves(files[META]).items()}
+
+
 def parse_leaves(meta_mat: bytes) -> Mapping[int, Leaf]:
     """Read the leaf synsets of meta.mat, by their ILSVRC2012_ID.
 
@@ -102,7 +114,7 @@ def _leaf(row: Mapping[str, str | float | None]) -> tuple[int, Leaf] | None:
     return int(number), Leaf(wnid, words)
 
 
-def parse_ground_truth(text: bytes) -> npt.NDArray[np.int64]:
+def parse_ground_truth(text: bytes, name: str = GROUND_TRUTH) -> npt.NDArray[np.int64]:
     """Read one synset id a line; blank lines at the end are nothing.
 
     Raises:
@@ -111,9 +123,7 @@ def parse_ground_truth(text: bytes) -> npt.NDArray[np.int64]:
     try:
         return np.array([int(line) for line in text.split()], dtype=np.int64)
     except (ValueError, OverflowError) as error:
-        raise DevkitMismatch(
-            f"{GROUND_TRUTH} is no list of ids: {error}", remedy=_REMEDY
-        ) from error
+        raise DevkitMismatch(f"{name} is no list of ids: {error}", remedy=_REMEDY) from error
 
 
 def _read(store: ObjectStore) -> bytes:

@@ -14,8 +14,8 @@ from pipelines.defaults import folder_overrides, tracking_or_environment, worksp
 
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
-        "compare_runs", "features", "inspect", "list_runs",
-        "load_recipe", "predict", "run", "similar",
+        "check_gradients", "compare_runs", "ensemble", "features", "inspect", "list_runs",
+        "load_recipe", "predict", "run", "similar", "submission",
     ]  # fmt: skip
 
 

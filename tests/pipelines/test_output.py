@@ -27,6 +27,7 @@ PREPARED = {"uri": "/w/datasets/d", "fingerprint": "f" * 64, "train": {"count": 
 TRAINED = {"run_key": "k", "mlflow_run_id": "r1", "status": "FINISHED", "checkpoint": "/w/runs/c"}
 CENTER = {"top1": 0.982, "top5": 1.0, "correct1": 491, "correct5": 500, "loss": 0.1}
 EVALUATED = {"uri": "/w/evaluations/e", "count": 50_000, "center": CENTER, "ten_crop": CENTER}
+EVALUATED |= {"nine_crop": None}
 JUDGED = {"verdict": "accepted", "reasons": ["top-1 reaches it", "there is no champion"]}
 REGISTERED = {
     "model_uri": "models:/alexnet/1",
@@ -110,6 +111,12 @@ def test_a_summary_leaves_out_what_was_not_done(capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "top-1      0.9820 centre, on 50,000 validation images"
     assert lines[2] == "model      models:/alexnet/1  (no alias)"
+
+
+def test_a_summary_calls_nine_crops_nine(capsys: pytest.CaptureFixture[str]) -> None:
+    print_run(outcomes(ten_crop=None, nine_crop=CENTER), FILE, as_json=False)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "top-1      0.9820 centre, 0.9820 nine crops, on 50,000 validation images"
 
 
 def test_a_server_is_linked_without_its_secret(capsys: pytest.CaptureFixture[str]) -> None:

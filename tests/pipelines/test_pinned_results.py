@@ -21,6 +21,7 @@ from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluate import BlockEvaluator
 from alexnet.evaluate.evaluation import Accuracy, Evaluation
 from alexnet.evaluate.rows import join_results
+from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.release.gate import Contender, judge
 from alexnet.release.settings import GateSettings
 from alexnet.settings import AugmentSettings
@@ -120,17 +121,20 @@ def register_step(context: Context, judged: Judged, *settings: str) -> RegisterS
 def test_an_evaluations_key(workspace: FolderStore) -> None:
     dataset = Dataset(workspace, manifest())
     plain, scaled = AugmentSettings(crop_px=40), AugmentSettings(crop_px=40, view_px=44)
+    ten = EvaluateSettings(ten_crop=True)
     keys = [
-        evaluation_key(model_sha256=digit * 64, dataset=dataset, augment=augment, ten_crop=ten_crop)
-        for digit, augment, ten_crop in (
-            ("e", plain, True),
-            ("e", plain, False),
-            ("f", plain, True),
-            ("e", scaled, True),  # the training is the same, and so may the weights be
+        evaluation_key(model_sha256=digit * 64, dataset=dataset, augment=augment, settings=settings)
+        for digit, augment, settings in (
+            ("e", plain, ten),
+            ("e", plain, EvaluateSettings(ten_crop=False)),
+            ("f", plain, ten),
+            ("e", scaled, ten),  # the training is the same, and so may the weights be
+            ("e", plain, EvaluateSettings(nine_crop=True)),
+            ("e", plain, EvaluateSettings(ten_crop=False, nine_crop=True)),
         )
     ]
     assert keys[0] == "1ab163b2d2a99c6e43f3d5f934651cdcee7024b69b5d2a25663f199451f62097"
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 6
     folder = evaluation_folder(workspace, keys[0]).uri
     assert folder == f"{workspace.uri}/evaluations/{keys[0][:16]}"
 
@@ -208,7 +212,11 @@ def test_what_an_evaluation_counts(tiny_training: Any) -> None:
     manifest, trained = tiny_training.manifest, tiny_training.trained
     reader = BlockReader(tiny_training.store, manifest)
     evaluator = BlockEvaluator(
-        reader, trained.load_model(), trained.load_augment(), crop_px=40, ten_crop=True
+        reader,
+        trained.load_model(),
+        trained.load_augment(),
+        crop_px=40,
+        views=("center", "ten_crop"),
     )
     result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
     reader.close()

@@ -51,7 +51,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def predict(model: object, *images: object, workspace: Path, **options: Any) -> Predictions:
-    settings: dict[str, Any] = {"ten_crop": False, "output": None, **options}
+    settings: dict[str, Any] = {"view": "center", "output": None, **options}
     return predict_images(
         str(model),
         [str(image) for image in images],
@@ -101,7 +101,7 @@ def test_a_model_is_a_run_by_any_of_its_names_or_a_checkpoint(
 
 
 def test_the_views_differ(workspace: Path, pictures: Path) -> None:
-    ten = predict("demo", pictures, workspace=workspace, ten_crop=True)
+    ten = predict("demo", pictures, workspace=workspace, view="ten_crop")
     assert ten.fields()["view"] == "ten_crop"
     assert not ten.answers.equals(predict("demo", pictures, workspace=workspace).answers)
 

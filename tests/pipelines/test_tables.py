@@ -36,6 +36,7 @@ def run(name: str, **changes: Any) -> dict[str, Any]:
         "epochs": 20,
         "top1": 0.978,
         "top1_ten_crop": None,
+        "top1_nine_crop": None,
         "dataset": "drawn",
         "dataset_fingerprint": "a" * 64,
         "mlflow_run_id": "r1",
@@ -76,6 +77,16 @@ def test_trainings_stand_in_columns() -> None:
         "a       FINISHED  12,000  20/20   0.9780  -          -        r1",
     ]
     assert runs_text([]) == "no trainings in this workspace"
+
+
+def test_nine_crops_have_a_column_where_a_training_has_them() -> None:
+    runs = [run("cifar-1", top1_nine_crop=0.875), run("demo-1", top1_ten_crop=0.5)]
+    head, first, second = runs_text(runs).splitlines()
+    assert "top-1   ten crops  nine crops  dataset" in head
+    assert first.split()[4:7] == ["0.9780", "-", "0.8750"]
+    assert second.split()[4:7] == ["0.9780", "0.5000", "-"]
+    told = comparison_text(compared(runs=runs)).splitlines()
+    assert ["top-1,", "nine", "crops", "0.8750", "-"] in [line.split() for line in told]
 
 
 def test_a_comparison_ends_with_its_link() -> None:

@@ -12,6 +12,7 @@ from alexnet.data.augment import (
     AugmentSettings,
     center_view,
     color_noise_keys,
+    nine_views,
     ten_views,
 )
 from alexnet.data.input_statistics import InputStatistics
@@ -156,6 +157,19 @@ def test_ten_views_are_four_corners_and_the_centre_then_their_mirrors() -> None:
     for plain, mirrored in zip(views[:5], views[5:], strict=True):
         assert torch.equal(mirrored, plain.flip(2))
     assert torch.equal(center_view(stored, 224), views[2])
+
+
+def test_nine_views_are_a_grid_of_three_by_three_and_none_is_mirrored() -> None:
+    rows = torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 32)
+    views = nine_views(torch.stack([rows, rows.T, rows], dim=2)[None], 24)
+    corners = [(int(view[0, 0, 0, 0]), int(view[0, 0, 0, 1])) for view in views]
+    assert corners == [(y, x) for y in (0, 4, 8) for x in (0, 4, 8)]
+    for view in views:
+        assert view.shape == (1, 24, 24, 3)
+        assert (view[0, 0, 1:, 1].int() - view[0, 0, :-1, 1].int() == 1).all()  # left to right
+    stored = _images(3, 12, 14)
+    assert torch.equal(nine_views(stored, 8)[4], center_view(stored, 8))
+    assert torch.equal(nine_views(stored, 8)[8], stored[:, 4:12, 6:14])
 
 
 def test_stored_images_are_scaled_only_if_the_settings_say_so() -> None:

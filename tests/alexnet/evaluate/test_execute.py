@@ -107,7 +107,7 @@ def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_train
             tiny_training.trained.load_model(),
             tiny_training.trained.load_augment(),
             crop_px=40,
-            ten_crop=False,
+            views=("center",),
         )
         result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
     finally:
@@ -131,9 +131,29 @@ def test_without_ten_crops_there_is_only_the_centre(
         progress=lambda images, total: done.append((images, total)),
     )
     assert evaluation.ten_crop is None
+    assert b"nine_crop" not in evaluation.to_bytes()  # keys hold its digest
     assert done[-1] == (150, 150)
     names = read_predictions(FolderStore(tmp_path), evaluation).column_names
     assert names == ["sample_id", "label", "center_pred", "center_rank", "center_probabilities"]
+
+
+def test_nine_crops_are_counted_as_nine(ray_local: Any, tiny_training: Any, tmp_path: Path) -> None:
+    evaluation = evaluate(
+        trained=tiny_training.trained,
+        dataset=tiny_training.store,
+        manifest=tiny_training.manifest,
+        settings=EvaluateSettings(ten_crop=False, nine_crop=True),
+        place=FolderStore(tmp_path),
+        key="k",
+    )
+    assert list(evaluation.views) == ["center", "nine_crop"]
+    assert open_evaluation(FolderStore(tmp_path)) == evaluation
+    rows = read_predictions(FolderStore(tmp_path), evaluation)
+    assert "ten_crop_rank" not in rows.column_names
+    right = int((rows["nine_crop_rank"].to_numpy() == 0).sum())
+    assert evaluation.views["nine_crop"].correct1 == right
+    per_class = read_parquet(read_object(FolderStore(tmp_path), evaluation.per_class))
+    assert sum(per_class["nine_crop_correct1"].to_pylist()) == right
 
 
 def test_a_damaged_shard_is_named_through_ray(

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -38,6 +39,51 @@ def test_ranks_are_positions_in_the_stable_order(data: st.DataObject) -> None:
     assert label_ranks(scores, labels).tolist() == expected
     for values, best_first in zip(scores.tolist(), order, strict=True):
         assert best_first == sorted(range(classes), key=lambda c: (-values[c], c))
+
+
+def credit_of_the_release(scores: list[float], label: int, k: int) -> Fraction:
+    """`kMultiSoftmaxCost` of the release: what is free of the k places is shared among the tied."""
+    above = sum(score > scores[label] for score in scores)
+    tied = sum(score == scores[label] for score in scores)  # the label itself included
+    return min(Fraction(1), Fraction(max(0, k - above), tied))
+
+
+def tied_scores(classes: int) -> st.SearchStrategy[list[float]]:
+    few = st.sampled_from([-3.0, -2.0, -1.0, 0.0])
+    return st.lists(few, min_size=classes, max_size=classes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 12).flatmap(tied_scores), st.sampled_from([1, 5]))
+def test_tied_classes_together_get_the_credit_that_the_release_gives_them(
+    scores: list[float], k: int
+) -> None:
+    """Whichever of the tied classes is the true one: over all of them both rules give the same."""
+    labels = torch.arange(len(scores))
+    ranks = label_ranks(torch.tensor([scores] * len(scores)), labels)
+    ours = [int(rank < k) for rank in ranks.tolist()]
+    theirs = [credit_of_the_release(scores, label, k) for label in range(len(scores))]
+    for value in set(scores):
+        tied = [label for label, score in enumerate(scores) if score == value]
+        assert sum(ours[label] for label in tied) == sum(theirs[label] for label in tied)
+        # Only a tie across the last of the k places is counted otherwise, by less than one image.
+        above = sum(score > value for score in scores)
+        if len(tied) == 1 or above + len(tied) <= k or above >= k:
+            assert all(ours[label] == theirs[label] for label in tied)
+        assert all(abs(ours[label] - theirs[label]) < 1 for label in tied)
+
+
+def test_without_ties_the_counts_are_the_releases() -> None:
+    rng = np.random.default_rng(4)
+    scores = np.argsort(rng.random((500, 20)), axis=1).astype(np.float32)
+    labels = rng.integers(0, 20, 500)
+    counts = _counts(torch.from_numpy(scores), torch.from_numpy(labels))
+    for k, correct in ((1, counts.correct1), (5, counts.correct5)):
+        theirs = [
+            credit_of_the_release(row, label, k)
+            for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
+        ]
+        assert 0 < correct == sum(theirs) < 500
 
 
 def test_with_fewer_than_five_classes_everything_is_right_at_five() -> None:

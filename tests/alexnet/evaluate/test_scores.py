@@ -20,6 +20,21 @@ def test_ten_crops_average_the_probabilities_of_ten_cuts(tiny_training: Any) -> 
     np.testing.assert_allclose(scores.exp().numpy(), total / 10, rtol=1e-5)
 
 
+def test_nine_crops_average_the_probabilities_of_nine_cuts(tiny_training: Any) -> None:
+    model, augment = tiny_training.trained.load_model(), tiny_training.trained.load_augment()
+    images = np.random.default_rng(2).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    total = np.zeros((3, 7))
+    for y in (0, 4, 8):
+        for x in (0, 4, 8):
+            crop = np.ascontiguousarray(images[:, y : y + 40, x : x + 40])
+            with torch.inference_mode():
+                logits = model(augment.evaluation_inputs(torch.from_numpy(crop))).double().numpy()
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            total += odds / odds.sum(axis=1, keepdims=True)
+    scores = score(model, augment, torch.from_numpy(images), 40, "nine_crop")
+    np.testing.assert_allclose(scores.exp().numpy(), total / 9, rtol=1e-5)
+
+
 def test_the_centre_is_the_middle_cut(tiny_training: Any) -> None:
     model, augment = tiny_training.trained.load_model(), tiny_training.trained.load_augment()
     images = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)

@@ -25,7 +25,7 @@ def predictor(tiny_training: Any, tmp_path_factory: pytest.TempPathFactory) -> P
     return Predictor(open_package(FolderStore(folder)))
 
 
-@pytest.mark.parametrize("view", ["center", "ten_crop"])
+@pytest.mark.parametrize("view", ["center", "ten_crop", "nine_crop"])
 def test_stored_jpegs_get_the_answers_of_evaluation(
     predictor: Predictor, tiny_training: Any, view: Any
 ) -> None:

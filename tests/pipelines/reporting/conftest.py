@@ -119,7 +119,7 @@ def evaluated_run(tiny_training: Any, tmp_path_factory: pytest.TempPathFactory) 
         trained.load_model(),
         trained.load_augment(),
         crop_px=trained.augment.crop_px,
-        ten_crop=False,
+        views=("center",),
     )
     result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
     _commit(result, trained, manifest, FolderStore(root / "evaluations" / "e"), "e")

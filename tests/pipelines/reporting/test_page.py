@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alexnet.evaluate.rows import View
 from alexnet.figures.panel import Guess
 from alexnet.release.gate import Regression
 from pipelines.recipe_yaml import load_recipe
@@ -145,12 +146,16 @@ def test_the_starts_tell_how_many_workers_there_were(sources: Sources) -> None:
     assert [(a.start_step, a.world_size) for a in sources.attempts] == [(0, 2), (5, 1)]
 
 
+def right_of(right1: int, right5: int) -> dict[View, tuple[int, int]]:
+    return {"center": (right1, right5), "ten_crop": (right1, right5)}
+
+
 def many_classes(sources: Sources) -> Sources:
     """ImageNet's size: a thousand classes, and so many rejects and regressions."""
     rng = np.random.default_rng(0)
     right = rng.integers(0, 51, 1000)
     classes = [
-        ClassCount(n, f"n{n:08}", f"class <{n}>", 50, (int(k), 50), (int(k), 50))
+        ClassCount(n, f"n{n:08}", f"class <{n}>", 50, right_of(int(k), 50))
         for n, k in enumerate(right)
     ]
     confusion = np.diag(right)
@@ -184,6 +189,19 @@ def test_of_a_thousand_classes_the_worst_are_shown_and_the_rest_is_folded(
     assert len(text) < 2_000_000
 
 
+def test_nine_crops_are_called_nine(sources: Sources) -> None:
+    nine = sources.evaluation.model_copy(update={"nine_crop": sources.evaluation.center})
+    classes = [
+        replace(entry, right={**entry.right, "nine_crop": entry.right["center"]})
+        for entry in sources.classes
+    ]
+    words = Page(rendered(replace(sources, evaluation=nine, classes=classes))).words
+    assert "top-1, nine crops" in words
+    assert not any("ten crops" in word for word in words)
+    columns = class_columns(classes)
+    assert columns["top1_nine_crop"] == columns["top1"]
+
+
 def test_the_most_confused_pairs_come_first(sources: Sources) -> None:
     confusion = np.diag([50] * 7)
     confusion[2, 5], confusion[6, 0], confusion[0, 6] = 3, 9, 3
@@ -199,9 +217,9 @@ def test_the_most_confused_pairs_come_first(sources: Sources) -> None:
 
 def test_a_class_without_images_comes_last() -> None:
     classes = [
-        ClassCount(0, "a", "a", 0, (0, 0), None),
-        ClassCount(1, "b", "b", 4, (4, 4), None),
-        ClassCount(2, "c", "c", 4, (1, 4), None),
+        ClassCount(0, "a", "a", 0, {"center": (0, 0)}),
+        ClassCount(1, "b", "b", 4, {"center": (4, 4)}),
+        ClassCount(2, "c", "c", 4, {"center": (1, 4)}),
     ]
     assert [entry.wnid for entry in worst_first(classes)] == ["c", "b", "a"]
     assert class_columns(classes)["top1"] == [None, 1.0, 0.25]

@@ -1,0 +1,51 @@
+"""`alexnet ensemble`: several evaluated networks as one."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.interruptible import interruptible
+from pipelines.options import JsonOption, WorkspaceOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ensemble")(ensemble)
+
+
+def ensemble(
+    evaluations: Annotated[
+        list[str],
+        typer.Argument(metavar="EVALUATIONS", help="Folders of evaluations, or trainings."),
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="NUMBERS", help="0.3,0.7, say. [default: equal ones]"),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search the weights, as the release did.")
+    ] = False,
+    view: Annotated[
+        str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
+    ] = "center",
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Also write a .parquet of the average."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Average the probabilities of several networks on the same images."""
+    from pipelines import api
+    from pipelines.output import print_ensemble
+
+    with interruptible("nothing was written"):
+        found = api.ensemble(
+            evaluations,
+            weights=weights,
+            search=search,
+            view=view,
+            output=output,
+            workspace=workspace,
+        )
+    print_ensemble(found, as_json=as_json)
