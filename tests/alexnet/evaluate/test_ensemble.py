@@ -46,6 +46,7 @@ def slow_ranks(members: Members, labels: Labels, weights: list[Fraction]) -> lis
     return ranks
 
 
+@settings(deadline=None)
 @given(evaluations(), st.data())
 def test_ranks_are_those_of_the_average_computed_exactly(
     drawn: tuple[Members, Labels], data: st.DataObject
@@ -71,6 +72,7 @@ def test_ranks_are_those_of_the_average_computed_exactly(
     np.testing.assert_allclose(tally.loss, -np.log(np.maximum(own, 2.0**-25)).mean())
 
 
+@settings(deadline=None)
 @given(evaluations(), st.data())
 def test_one_member_of_weight_one_gives_its_own_counts(
     drawn: tuple[Members, Labels], data: st.DataObject
@@ -82,6 +84,7 @@ def test_one_member_of_weight_one_gives_its_own_counts(
     assert Rivals.of(members, labels).tally(parts) == alone.tally((1,)) == alone.tally((7,))
 
 
+@settings(deadline=None)
 @given(evaluations(), st.data())
 def test_the_order_of_the_members_changes_nothing(
     drawn: tuple[Members, Labels], data: st.DataObject
@@ -96,7 +99,7 @@ def test_the_order_of_the_members_changes_nothing(
 
 
 @given(evaluations())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_search_is_never_worse_than_equal_weights_nor_than_any_neighbour(
     drawn: tuple[Members, Labels],
 ) -> None:
@@ -134,6 +137,7 @@ def test_a_search_prefers_top_five_to_top_one() -> None:
     assert rivals.tally(found).cost[:2] == (0, 2)
 
 
+@settings(deadline=None)
 @given(evaluations(), st.data())
 def test_some_images_are_tallied_as_if_there_were_no_others(
     drawn: tuple[Members, Labels], data: st.DataObject

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet.evaluate.submission import (
@@ -41,6 +41,7 @@ def test_of_what_rounding_made_equal_the_exact_best_stands_first() -> None:
     assert top_labels(probabilities, np.array([3], np.int32)).tolist() == [[3, 0, 1, 2, 5]]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(5, 20), st.integers(1, 30))
 def test_the_five_are_those_that_a_slow_sort_finds(seed: int, classes: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -78,6 +79,7 @@ def test_a_set_with_holes_or_strangers_is_refused(names: list[str], told: str) -
         name_order(names)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=5, max_size=5), min_size=1))
 def test_what_is_written_is_read_back(rows: list[list[int]]) -> None:
     ids = np.array(rows, np.int64)
