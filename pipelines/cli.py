@@ -3,14 +3,14 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from infra.errors import GateRefused, Interrupted, ProjectError
+from infra.errors import GateRefused, ProjectError
+from pipelines.commands import figures
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.interruptible import interruptible
 from pipelines.options import (
     CleanOption,
     DeepOption,
@@ -107,7 +107,7 @@ def prepare(
     }
     care.refuse_contradictions(chosen, deep=deep, recipe=recipe, overrides=overrides)
     name, place = recipe or "alexnet-2012", workspace_or_default(workspace)
-    with _interruptible("all that was finished is kept", "run the same command again"):
+    with interruptible("all that was finished is kept", "run the same command again"):
         if verify is not None:
             raise typer.Exit(int(care.verify(verify, deep=deep, as_json=as_json)))
         if clean:
@@ -181,7 +181,7 @@ def predict(
     from pipelines import api
     from pipelines.output import print_predictions
 
-    with _interruptible("nothing was written"):
+    with interruptible("nothing was written"):
         found = api.predictions(
             model,
             images,
@@ -199,6 +199,9 @@ def receipt(as_json: JsonOption = False) -> None:
     from pipelines.receipt import print_receipt
 
     print_receipt(as_json=as_json)
+
+
+figures.add_to(app)
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -303,7 +306,7 @@ def _run(
 
     if tracking_uri is None and recipe.tracking.use_environment:
         tracking_uri = tracking_or_environment(None)
-    with _interruptible(
+    with interruptible(
         "all that was finished is kept", "run the same command again: it goes on from there"
     ):
         run_command(
@@ -315,14 +318,6 @@ def _run(
             whole=whole,
             dry_run=dry_run,
         )
-
-
-@contextmanager
-def _interruptible(what_is_left: str, remedy: str = "run the same command again") -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {what_is_left}", remedy=remedy) from None
 
 
 def _configure_process() -> None:

@@ -16,7 +16,7 @@ from infra.tracking.place import place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.inspection import MODELS, find_version
 from pipelines.runs import find_run, workspace_of
-from preprocessing.dataset.manifest import MANIFEST, read_manifest
+from preprocessing.dataset.manifest import MANIFEST, Manifest, read_manifest
 from preprocessing.errors import ManifestError
 
 _CHECKPOINTS: Final = "checkpoints"
@@ -78,26 +78,39 @@ def _find_checkpoint(name: str, workspace: str) -> ObjectStore:
 def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork:
     """Find statistics and classes: in the workspace that the checkpoint lies in, or in ours."""
     _, state = open_checkpoint(checkpoint)
-    own = workspace_of(open_store(checkpoint.uri.rsplit("/", 2)[0]))
-    for place in dict.fromkeys((own, open_store(workspace).uri)):
-        for dataset in _datasets_in(place):
-            try:
-                manifest = read_manifest(dataset)
-            except ManifestError:
-                continue  # another version's: not the one that is looked for
-            if manifest is not None and manifest.fingerprint == state.dataset_fingerprint:
+    for place in places_of(checkpoint.uri, workspace):
+        for dataset, manifest in datasets_in(place):
+            if manifest.fingerprint == state.dataset_fingerprint:
                 return trained_network(checkpoint, dataset, manifest)
     raise DataError(
         f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
-        f" in {own}",
+        f" in {workspace_of(run_of(checkpoint.uri))}",
         remedy="copy its folder into datasets/ there, or name the --workspace that has it: its"
         " statistics and classes are needed",
     )
 
 
-def _datasets_in(workspace: str) -> Iterator[ObjectStore]:
-    store = open_store(workspace) if workspace else None
-    for info in store.list("datasets/") if store else ():
+def places_of(uri: str, workspace: str) -> list[ObjectStore]:
+    """Return where to look for what belongs to a model: a checkpoint's own workspace, then ours."""
+    own = "" if uri.startswith(MODELS) else workspace_of(run_of(uri))
+    return [open_store(place) for place in dict.fromkeys((own, open_store(workspace).uri)) if place]
+
+
+def run_of(checkpoint: str) -> ObjectStore:
+    """Return the folder of the training that a checkpoint's URI is in."""
+    return open_store(checkpoint.rsplit("/", 2)[0])
+
+
+def datasets_in(workspace: ObjectStore) -> Iterator[tuple[ObjectStore, Manifest]]:
+    """List the datasets of a workspace, by folder, as far as this version reads them."""
+    for info in workspace.list("datasets/"):
         folder, _, name = info.key.rpartition("/")
-        if store and name == MANIFEST and folder.count("/") == 1:
-            yield store.child(folder)
+        if name != MANIFEST or folder.count("/") != 1:
+            continue
+        store = workspace.child(folder)
+        try:
+            manifest = read_manifest(store)
+        except ManifestError:
+            continue  # another version's: not the one that is looked for
+        if manifest is not None:
+            yield store, manifest

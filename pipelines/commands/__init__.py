@@ -1,0 +1,1 @@
+"""Commands that stand beside the workflow, one module each; `pipelines.cli` adds them."""

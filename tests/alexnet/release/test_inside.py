@@ -1,0 +1,143 @@
+"""What is seen inside a network is held against what one computes outside of it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from alexnet.evaluate.blocks import BlockReader, plan_blocks
+from alexnet.model import create_model, list_models
+from alexnet.release.inside import Inside, feature_maps, first_layer, pixel_gradient
+from infra.errors import RecipeError
+from preprocessing.dataset.pixels import Pixels
+from preprocessing.dataset.statistics import parse_statistics
+
+
+@pytest.fixture(scope="module")
+def images(tiny_training: Any) -> list[Pixels]:
+    reader = BlockReader(tiny_training.store, tiny_training.manifest)
+    try:
+        return list(reader.read(plan_blocks(tiny_training.manifest.val)[0]).decode()[:6])
+    finally:
+        reader.close()
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 2, 3),
+        nn.Softplus(),
+        nn.Flatten(),
+        nn.Linear(18, 5),
+    )
+    return nn.Sequential(*layers).double()
+
+
+def ln_p_of_best(network: nn.Module, pixels: Tensor) -> np.ndarray:
+    logits = network(pixels).detach().numpy()
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray((shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))).max(axis=1))
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    network = small_network()
+    pixels = torch.randn(
+        2, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    found = pixel_gradient(network, pixels).numpy()
+    eps = 1e-6
+    expected = np.zeros_like(found)
+    for place in np.ndindex(*pixels.shape[1:]):
+        step = torch.zeros_like(pixels)
+        step[(slice(None), *place)] = eps  # images do not see each other
+        rise = ln_p_of_best(network, pixels + step) - ln_p_of_best(network, pixels - step)
+        expected[(slice(None), *place)] = rise / (2 * eps)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_a_gradient_leaves_pixels_and_weights_alone() -> None:
+    network = small_network()
+    pixels = torch.randn(1, 3, 7, 7, dtype=torch.float64)
+    pixel_gradient(network, pixels)
+    assert not pixels.requires_grad
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_the_gradient_is_by_the_stored_pixels_normalisation_included(
+    tiny_training: Any, images: list[Pixels]
+) -> None:
+    trained = tiny_training.trained
+    model = trained.load_model().double()
+    mean = parse_statistics(trained.statistics.read()).mean_image
+    margin = (mean.shape[0] - trained.augment.crop_px) // 2
+    inner = slice(margin, margin + trained.augment.crop_px)
+
+    def ln_p(stored: np.ndarray) -> np.ndarray:
+        centred = (stored - mean)[:, inner, inner]
+        return ln_p_of_best(model, torch.from_numpy(centred.transpose(0, 3, 1, 2)))
+
+    stored = np.stack(images).astype(np.float64)
+    found = Inside(trained).gradients(images)
+    assert found.shape == (6, trained.augment.crop_px, trained.augment.crop_px, 3)
+    # Along a direction of small steps of all pixels, as large as the gradient says.
+    direction = np.sign(found)
+    step = np.zeros_like(stored)
+    step[:, inner, inner] = 1e-4 * direction
+    slope = (ln_p(stored + step) - ln_p(stored - step)) / 2e-4
+    np.testing.assert_allclose((found * direction).sum(axis=(1, 2, 3)), slope, rtol=2e-3)
+
+
+def test_maps_are_the_layers_output_also_where_the_next_one_works_in_place() -> None:
+    network = small_network()
+    inputs = torch.randn(2, 3, 7, 7, dtype=torch.float64)
+    with torch.no_grad():
+        first = network[0](inputs)
+        second = network[2](torch.relu(first.clone()))
+        assert (first < 0).any()
+        torch.testing.assert_close(feature_maps(network, inputs, "0"), first)
+        torch.testing.assert_close(feature_maps(network, inputs, "2"), second)
+
+
+@pytest.mark.parametrize("layer", ["5", "4", "conv1", ""])
+def test_a_layer_without_maps_is_refused_and_those_with_maps_are_named(layer: str) -> None:
+    network = small_network()
+    with pytest.raises(RecipeError, match=f"no layer '{layer}' with maps") as caught:
+        feature_maps(network, torch.zeros(1, 3, 7, 7, dtype=torch.float64), layer)
+    assert caught.value.remedy == "choose one of 0, 1, 2, 3"
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_pool_that_serves_several_layers_is_none_of_them(
+    tiny_training: Any, images: list[Pixels]
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Inside(tiny_training.trained).maps(images, "pool")
+    assert caught.value.remedy.split(" of ")[1].split(", ") == [
+        "conv1", "conv2", "within_map", "conv3", "conv4", "conv5",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_has_maps_of_its_first_layer(name: str) -> None:
+    network = create_model(name, num_classes=3, width=0.05).eval()
+    inputs = torch.zeros(1, 3, network.image_size, network.image_size)
+    with torch.inference_mode():
+        maps = feature_maps(network, inputs, first_layer(network))
+    assert maps.shape[1] == network.get_submodule(first_layer(network)).out_channels
+    assert maps.shape[2] == maps.shape[3]
+
+
+def test_what_is_seen_is_what_evaluation_sees(tiny_training: Any, images: list[Pixels]) -> None:
+    inside = Inside(tiny_training.trained)
+    views = inside.views(images)
+    np.testing.assert_array_equal(views, np.stack(images)[:, 4:44, 4:44])
+    probabilities = inside.probabilities(images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    name, maps = inside.maps(images, None)
+    assert name == "conv1"
+    assert maps.shape[:2] == (6, len(inside.weights["conv1.weight"]))
