@@ -7,7 +7,7 @@ from typing import IO, Any, Final
 
 from pydantic import ValidationError
 
-from alexnet.figures.canvas import drawable
+from alexnet.figures.canvas import drawable, shortened
 from alexnet.figures.confusion import draw_confusion
 from alexnet.figures.film import draw_film
 from alexnet.figures.maps import draw_maps
@@ -44,6 +44,8 @@ PANEL: Final = "panel.png"
 MAPS: Final = "maps.png"
 SALIENCY: Final = "saliency.png"
 CURVES: Final = "curves.png"
+_LETTERS: Final = 50
+"""Of a class, above a pair of pictures."""
 _NO_RUN: Final = "no training of this network was found in the workspace"
 _NO_IMAGES: Final = (
     "no validation images of the dataset it was trained on were found in the workspace: name some"
@@ -202,7 +204,9 @@ def _of_images(
     ][:PANEL_IMAGES]
     best = [prediction.guesses[0] for prediction in panel]
     captions = [
-        f"{drawable(classes.names[g.label], f'class {g.label}')}, {g.probability:.2f}" for g in best
+        f"{drawable(shortened(classes.names[g.label], _LETTERS), f'class {g.label}')}, "
+        f"{g.probability:.2f}"
+        for g in best
     ]
     name, maps = inside.maps(pixels, layer)
     gradients = inside.gradients(pixels[:PANEL_IMAGES])

@@ -65,7 +65,7 @@ def show_picture(
 
 def shortened(text: str, letters: int) -> str:
     """Cut a text to so many letters, the last an ellipsis."""
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
 def png_of(figure: "Figure") -> bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS: Final = 4
-_LETTERS: Final = 26
+_LETTERS: Final = 30
 _CELL_IN: Final = (2.4, 3.5)
 
 
@@ -91,7 +91,7 @@ def draw_bars(axes: "Axes", prediction: Prediction, names: Sequence[str]) -> Non
     )
     for place, guess in zip(places, prediction.guesses, strict=True):
         name = _printed(names[guess.label], guess.label)
-        axes.text(0.02, place, name, va="center", fontsize=8, color=INK)
+        axes.text(0.02, place, name, va="center", fontsize=8, color=INK, clip_on=True)
     axes.set_xlim(0, 1)
     axes.set_ylim(GUESSES - 0.5, -0.5)
     axes.set_yticks([])

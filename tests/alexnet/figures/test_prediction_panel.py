@@ -41,7 +41,7 @@ def test_bars_are_named_in_their_order_as_far_as_a_name_can_be_drawn() -> None:
         "mite",
         "class 2",
         r"\$x\$ & <b>",
-        "a very long name that has…",
+        "a very long name that has no…",
     ]
 
 

@@ -14,6 +14,7 @@ from alexnet.evaluate.trained import trained_network
 from alexnet.figures.panel import choose_rows
 from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
+from infra.store import FolderStore
 from pipelines.figure_images import Chooser, Rejected, Shown
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.stored import encode_jpeg
@@ -49,6 +50,8 @@ def stored(finished_run: Any) -> tuple[np.ndarray, np.ndarray]:
 def test_the_first_eight_are_a_reports_panel_and_four_more_follow(
     chooser: Chooser, finished_run: Any
 ) -> None:
+    nobody: Any = None  # the network is not asked again
+    chooser = replace(chooser, inside=nobody)
     images = shown_of(chooser.of_dataset(finished_run.dataset, finished_run.manifest))
     table = read_predictions(finished_run.evaluated, finished_run.evaluation)
     labels, right = table["label"].to_numpy(), table["center_rank"].to_numpy() == 0
@@ -63,10 +66,10 @@ def test_the_first_eight_are_a_reports_panel_and_four_more_follow(
 
 @pytest.mark.parametrize("what", ["none", "another split's"])
 def test_without_its_evaluation_the_network_is_asked_about_the_first_block(
-    chooser: Chooser, finished_run: Any, what: str
+    chooser: Chooser, finished_run: Any, what: str, tmp_path: Path
 ) -> None:
     other = finished_run.evaluation.model_copy(update={"validation_digest": "0" * 64})
-    evaluation = None if what == "none" else (finished_run.evaluated, other)
+    evaluation = None if what == "none" else (FolderStore(tmp_path / "unread"), other)
     chooser = replace(chooser, evaluation=evaluation)
     images = shown_of(chooser.of_dataset(finished_run.dataset, finished_run.manifest))
     pixels, labels = stored(finished_run)
