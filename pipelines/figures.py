@@ -23,6 +23,7 @@ from alexnet.train.filters import count_towers, first_filters
 from infra.errors import RecipeError
 from infra.store import FolderStore, open_store
 from infra.store.scratch import scratch_place
+from pipelines.context import refuse_relative_in_a_job
 from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
 from pipelines.recipe import Recipe
@@ -88,6 +89,8 @@ def draw_figures(
         DataError: there is no such model, or something is damaged.
         ServiceError: a place or MLflow is away.
     """
+    refuse_relative_in_a_job("the workspace", workspace)
+    refuse_relative_in_a_job("--output", output)
     _check_folder(output)
     named = [(name, find_pieces([name])) for name in images]
     with (
@@ -99,9 +102,11 @@ def draw_figures(
         inside, classes = Inside(trained), trained.load_classes()
         chooser = Chooser(inside, classes, trained.stored_px, related.evaluation)
         shown, rejected = _choose(chooser, named, related)
+        # First: it may be refused, and of a network that diverged nothing can be drawn.
+        of_images = _of_images(inside, shown, classes, layer)
         drawn = {
             **_of_network(inside, related),
-            **_of_images(inside, shown, classes, layer),
+            **of_images,
             CONFUSION: _confusion(related, classes),
         }
     pictures = {name: body for name, body in drawn.items() if isinstance(body, bytes)}

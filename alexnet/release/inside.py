@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from alexnet.data.augment import center_view
 from alexnet.evaluate.scores import score
 from alexnet.evaluate.trained import TrainedNetwork
-from infra.errors import RecipeError
+from infra.errors import DataError, RecipeError
 from preprocessing.dataset.pixels import Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -44,9 +44,18 @@ class Inside:
         return self._crops(images).contiguous().numpy()
 
     def probabilities(self, images: Sequence[Pixels]) -> Floats:
-        """Return the probability of every class, (n, classes), as evaluation computes it."""
+        """Return the probability of every class, (n, classes), as evaluation computes it.
+
+        Raises:
+            DataError: the network gives no numbers.
+        """
         batch = torch.from_numpy(np.stack(images))
         scores = score(self._model, self._augment, batch, self._crop_px, "center")
+        if not scores.isfinite().all():
+            raise DataError(
+                "the network's outputs are not all finite numbers",
+                remedy="its training diverged: train again with a lower learning rate",
+            )
         return scores.exp().numpy()
 
     def maps(self, images: Sequence[Pixels], layer: str | None) -> tuple[str, Floats]:

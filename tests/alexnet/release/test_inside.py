@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.model import create_model, list_models
 from alexnet.release.inside import Inside, feature_maps, first_layer, pixel_gradient
-from infra.errors import RecipeError
+from infra.errors import DataError, RecipeError
 from preprocessing.dataset.pixels import Pixels
 from preprocessing.dataset.statistics import parse_statistics
 
@@ -141,3 +141,12 @@ def test_what_is_seen_is_what_evaluation_sees(tiny_training: Any, images: list[P
     name, maps = inside.maps(images, None)
     assert name == "conv1"
     assert maps.shape[:2] == (6, len(inside.weights["conv1.weight"]))
+
+
+def test_a_network_that_gives_no_numbers_is_refused(
+    tiny_training: Any, images: list[Pixels]
+) -> None:
+    inside = Inside(tiny_training.trained)
+    inside.weights["fc8.bias"].fill_(float("nan"))
+    with pytest.raises(DataError, match="not all finite"):
+        inside.probabilities(images)
