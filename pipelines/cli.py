@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
-from pipelines.commands import check_gradients, ensemble, features, submission
+from pipelines.commands import check_gradients, ensemble, features, figures, submission
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
 from pipelines.options import (
@@ -193,7 +193,7 @@ def predict(
     print_predictions(found.fields(), as_json=as_json)
 
 
-for beside in (features, ensemble, submission, check_gradients):
+for beside in (features, figures, ensemble, submission, check_gradients):
     beside.add_to(app)
 
 

@@ -1,6 +1,6 @@
 """A trained network by what people call it: a registered model, a checkpoint, a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,33 +78,46 @@ def _find_checkpoint(name: str, workspace: str) -> ObjectStore:
 def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork:
     """Find statistics and classes: in the workspace that the checkpoint lies in, or in ours."""
     _, state = open_checkpoint(checkpoint)
-    own = workspace_of(open_store(checkpoint.uri.rsplit("/", 2)[0]))
-    if (found := find_dataset(state.dataset_fingerprint, own, workspace)) is not None:
+    found = find_dataset(state.dataset_fingerprint, places_of(checkpoint.uri, workspace))
+    if found is not None:
         return trained_network(checkpoint, *found)
     raise DataError(
         f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
-        f" in {own}",
+        f" in {workspace_of(run_of(checkpoint.uri))}",
         remedy="copy its folder into datasets/ there, or name the --workspace that has it: its"
         " statistics and classes are needed",
     )
 
 
-def find_dataset(fingerprint: str, *workspaces: str) -> tuple[ObjectStore, Manifest] | None:
+def find_dataset(
+    fingerprint: str, places: Iterable[ObjectStore]
+) -> tuple[ObjectStore, Manifest] | None:
     """Find a dataset by its fingerprint in the first workspace that has it."""
-    for place in dict.fromkeys(open_store(workspace).uri for workspace in workspaces if workspace):
-        for dataset in _datasets_in(place):
-            try:
-                manifest = read_manifest(dataset)
-            except ManifestError:
-                continue  # another version's: not the one that is looked for
-            if manifest is not None and manifest.fingerprint == fingerprint:
-                return dataset, manifest
-    return None
+    datasets = (found for place in places for found in datasets_in(place))
+    return next((found for found in datasets if found[1].fingerprint == fingerprint), None)
 
 
-def _datasets_in(workspace: str) -> Iterator[ObjectStore]:
-    store = open_store(workspace)
-    for info in store.list("datasets/"):
+def places_of(uri: str, workspace: str) -> list[ObjectStore]:
+    """Return where to look for what belongs to a model: a checkpoint's own workspace, then ours."""
+    own = "" if uri.startswith(MODELS) else workspace_of(run_of(uri))
+    return [open_store(place) for place in dict.fromkeys((own, open_store(workspace).uri)) if place]
+
+
+def run_of(checkpoint: str) -> ObjectStore:
+    """Return the folder of the training that a checkpoint's URI is in."""
+    return open_store(checkpoint.rsplit("/", 2)[0])
+
+
+def datasets_in(workspace: ObjectStore) -> Iterator[tuple[ObjectStore, Manifest]]:
+    """List the datasets of a workspace, by folder, as far as this version reads them."""
+    for info in workspace.list("datasets/"):
         folder, _, name = info.key.rpartition("/")
-        if name == MANIFEST and folder.count("/") == 1:
-            yield store.child(folder)
+        if name != MANIFEST or folder.count("/") != 1:
+            continue
+        store = workspace.child(folder)
+        try:
+            manifest = read_manifest(store)
+        except ManifestError:
+            continue  # another version's: not the one that is looked for
+        if manifest is not None:
+            yield store, manifest

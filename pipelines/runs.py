@@ -43,7 +43,7 @@ def list_runs(workspace: str) -> list[dict[str, Any]]:
         recipe, `top1`, `top1_ten_crop` and `top1_nine_crop` (null where not evaluated), `recipe`,
         `dataset`, `dataset_fingerprint`, `mlflow_run_id`.
     """
-    found = [_described(run) for run in _runs_in(open_store(workspace))]
+    found = [_described(run) for run in runs_in(open_store(workspace))]
     # One that has no metric yet has just begun.
     return sorted(found, key=lambda run: (run["started_at"] or "~", run["name"]), reverse=True)
 
@@ -60,7 +60,7 @@ def find_run(name: str, workspace: str) -> ObjectStore:
         if run.stat(RUN) is not None:
             return run
     else:
-        runs = list(_runs_in(open_store(workspace)))
+        runs = list(runs_in(open_store(workspace)))
         for matches in (_called, _begins, _is_shown_as):
             found = [run for run in runs if matches(run, name)]
             if len(found) == 1:
@@ -158,7 +158,8 @@ _FIELDS: Final = (
 )  # fmt: skip
 
 
-def _runs_in(workspace: ObjectStore) -> Iterable[ObjectStore]:
+def runs_in(workspace: ObjectStore) -> Iterable[ObjectStore]:
+    """List the folders of a workspace's trainings."""
     for info in workspace.list("runs/"):
         folder = PurePosixPath(info.key).parent
         if info.key.endswith(f"/{RUN}") and len(folder.parts) == 2:

@@ -106,7 +106,7 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
     kept = read_kept(found)
     own = found.store.uri.rsplit("/", 2)[0]
     fingerprint = found.evaluation.dataset_fingerprint
-    dataset = find_dataset(fingerprint, own, workspace)
+    dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
     if dataset is None:
         raise DataError(
             f"{found.store.uri} is of dataset {fingerprint[:12]}, which is not in {own}",

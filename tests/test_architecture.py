@@ -65,6 +65,15 @@ COMMANDS = {
         "--tracking-uri",
         "--json",
     },
+    "figures": {
+        "MODEL",
+        "IMAGES",
+        "--output",
+        "--layer",
+        "--workspace",
+        "--tracking-uri",
+        "--json",
+    },
     "features": {
         "MODEL",
         "IMAGES",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from alexnet.figures.canvas import FAINT, INK, drawable, new_figure, png_of
+from alexnet.figures.canvas import FAINT, INK, drawable, new_figure, png_of, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,9 @@ def draw_confusion(counts: Counts, names: Sequence[str]) -> bytes:
     axes.set_ylabel("true", fontsize=8, color=INK)
     axes.spines[:].set_visible(False)
     if len(counts) <= _MOST_NAMED:
-        labels = [drawable(_short(name), f"class {i}") for i, name in enumerate(names)]
+        labels = [
+            drawable(shortened(name, _NAME_LETTERS), f"class {i}") for i, name in enumerate(names)
+        ]
         axes.set_xticks(range(len(counts)), labels, rotation=90)
         axes.set_yticks(range(len(counts)), labels)
     if len(counts) <= _MOST_NUMBERED:
@@ -80,7 +82,3 @@ def darkest(values: npt.NDArray[np.float64], at_most: int) -> npt.NDArray[np.flo
     starts = np.arange(at_most) * size // at_most
     rows = np.maximum.reduceat(values, starts, axis=0)
     return np.maximum.reduceat(rows, starts, axis=1)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…"

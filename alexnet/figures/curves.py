@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from alexnet.figures.canvas import BLUE, FAINT, INK, ORANGE, PALE_BLUE, new_figure, png_of
+from alexnet.figures.canvas import BLUE, FAINT, INK, ORANGE, PALE_BLUE, new_figure, new_grid, png_of
 from alexnet.figures.schedule_marks import ScheduleMark
 from alexnet.figures.thinning import Curve, smoothed, thinned
 
@@ -56,6 +56,40 @@ def draw_curve(
         validation: the same metric on the validation split, shown as dots.
     """
     figure, axes = new_figure(4.4, 2.1)
+    _draw(axes, curve, plot, epochs, steps_per_epoch, marks, validation)
+    return png_of(figure)
+
+
+def draw_curves(
+    curves: Sequence[tuple[Curve, Plot]],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    marks: Sequence[ScheduleMark] = (),
+    validation: Curve | None = None,
+) -> bytes:
+    """Draw several metrics below each other as one PNG, as `draw_curve` draws each.
+
+    Args:
+        curves: at least one.
+        validation: belongs to the first.
+    """
+    figure, grid = new_grid(9.6, 2.8 * len(curves), rows=len(curves), columns=1)
+    for axes, (curve, plot) in zip(grid, curves, strict=True):
+        _draw(axes, curve, plot, epochs, steps_per_epoch, marks, validation)
+        validation = None
+    return png_of(figure)
+
+
+def _draw(
+    axes: "Axes",
+    curve: Curve,
+    plot: Plot,
+    epochs: int,
+    steps_per_epoch: int,
+    marks: Sequence[ScheduleMark],
+    validation: Curve | None,
+) -> None:
     axes.set_title(plot.title, loc="left", fontsize=9, color=INK)
     axes.set_xlabel("epochs", fontsize=8, color=INK)
     axes.grid(axis="y", color=FAINT, linewidth=0.4)
@@ -80,7 +114,6 @@ def draw_curve(
     if validation is not None and len(validation):
         _draw_validation(axes, validation, steps_per_epoch)
     _bound(axes, plot)
-    return png_of(figure)
 
 
 def _draw_marks(

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from alexnet.figures.pixels import Picture
+from alexnet.figures.pixels import Picture, joined
 
 PER_ROW: Final = 16
 GAP_PX: Final = 1
@@ -25,9 +25,7 @@ def filters_picture(filters: npt.NDArray[np.float32], *, towers: int = 1) -> Pic
 
     Source: `plot_filters` of the release's `shownet.py`, without `--norm-filters`.
     """
-    drawn = [_tower(tower) for tower in np.split(filters, towers)]
-    band = np.full((BAND_PX, drawn[0].shape[1], 3), 255, np.uint8)
-    return np.concatenate([part for tower in drawn for part in (tower, band)][:-1])
+    return joined([_tower(tower) for tower in np.split(filters, towers)], BAND_PX, axis=0)
 
 
 def _tower(filters: npt.NDArray[np.float32]) -> Picture:

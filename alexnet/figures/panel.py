@@ -33,7 +33,7 @@ def choose_rows(
     return sorted(wrong_rows[:num_wrong] + right_rows[: count - num_wrong])
 
 
-def best_guesses(probabilities: npt.NDArray[np.float16], count: int = GUESSES) -> list[Guess]:
+def best_guesses(probabilities: npt.NDArray[np.floating], count: int = GUESSES) -> list[Guess]:
     """Return the most probable classes of one image, best first; ties to the lower label."""
     order = np.argsort(-probabilities.astype(np.float32), kind="stable")[:count]
     return [Guess(int(label), float(probabilities[label])) for label in order]

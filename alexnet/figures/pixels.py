@@ -1,6 +1,7 @@
 """Pictures that are arrays: enlarged without smoothing, written as PNG."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,19 @@ Picture = npt.NDArray[np.uint8]
 def enlarged(picture: Picture, factor: int) -> Picture:
     """Make a square of factor x factor pixels of each one."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def as_rgb(grey: npt.NDArray[np.uint8]) -> Picture:
+    """Make a picture of grey values, (height, width)."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def joined(parts: Sequence[Picture], gap_px: int, *, axis: int) -> Picture:
+    """Put pictures below (axis 0) or beside (axis 1) each other, with white gaps between them."""
+    shape = list(parts[0].shape)
+    shape[axis] = gap_px
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=axis)
 
 
 def picture_png(picture: Picture) -> bytes:

@@ -15,6 +15,7 @@ from alexnet.evaluate.rows import VIEW_NAMES
 from pipelines.reporting.pictures import (
     CONFUSION,
     CURVES,
+    FILM,
     FILTERS,
     frame_name,
     marks_of,
@@ -82,6 +83,7 @@ def render_page(
         curves=[name for name in CURVES.values() if name in pictures],
         marks=marks_of(sources),
         filters=FILTERS,
+        film=FILM if FILM in pictures else None,
         confusion=CONFUSION,
         frames=[(step, frame_name(step)) for step in strip_steps(sources)],
         panel=[(panel_name(n), image) for n, image in enumerate(sources.panel, start=1)],

@@ -124,14 +124,14 @@ def read_sources(
         run_uri=run.uri,
         training=training,
         attempts=read_attempts(run),
-        curves=_curves(run),
+        curves=read_curves(run),
         filters=filters[0],
         towers=filters[1],
         frames=read_frames(run),
         evaluation_uri=evaluated.uri,
         evaluation=evaluation,
         classes=classes,
-        confusion=_confusion(evaluated, evaluation, len(classes)),
+        confusion=read_confusion(evaluated, evaluation, len(classes)),
         panel=list(_panel(dataset, manifest, evaluated, evaluation)),
         verdict=verdict,
         registration=registration,
@@ -153,7 +153,8 @@ def read_frames(run: ObjectStore) -> dict[int, Filters]:
     }
 
 
-def _curves(run: ObjectStore) -> dict[str, Curve]:
+def read_curves(run: ObjectStore) -> dict[str, Curve]:
+    """Read all metrics of a run, by name as MLflow calls them."""
     journal = Journal(run)
     points: dict[str, list[MetricPoint]] = defaultdict(list)
     for number in range(1, journal.num_segments + 1):
@@ -202,9 +203,10 @@ def class_columns(classes: Sequence[ClassCount]) -> dict[str, list[Any]]:
     return columns
 
 
-def _confusion(
+def read_confusion(
     evaluated: ObjectStore, evaluation: Evaluation, num_classes: int
 ) -> npt.NDArray[np.int64]:
+    """Read how often which class was taken for which, (true, predicted), centre view."""
     table = read_parquet(read_object(evaluated, evaluation.confusion))
     counts = np.zeros((num_classes, num_classes), np.int64)
     true, predicted = table["true"].to_numpy(), table["predicted"].to_numpy()

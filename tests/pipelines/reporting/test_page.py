@@ -104,6 +104,16 @@ def test_a_page_needs_nothing_beside_it(sources: Sources) -> None:
     assert links == [TRACKED.link]
 
 
+def test_the_film_strip_is_shown_where_there_is_more_than_one_moment(sources: Sources) -> None:
+    def films(of: Sources) -> list[str | None]:
+        images = [attributes for tag, attributes in Page(rendered(of)).tags if tag == "img"]
+        return [image["alt"] for image in images if "film strip" in str(image["alt"])]
+
+    assert films(sources) == ["film strip: some of the filters, a column each, at 3 moments"]
+    first = dict(list(sources.frames.items())[:1])
+    assert films(replace(sources, frames=first)) == []
+
+
 def test_odd_names_are_words_and_never_markup(sources: Sources, finished_run: Any) -> None:
     text = rendered(sources)
     assert "<script" not in text

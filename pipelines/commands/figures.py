@@ -1,0 +1,55 @@
+"""`alexnet figures`: pictures of a trained network, as files."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.defaults import tracking_or_environment, workspace_or_default
+from pipelines.interruptible import interruptible
+from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(figures)
+
+
+def figures(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", metavar="FOLDER", help="Where the pictures are written.")
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Files, folders, Parquet files or datasets. [default: the validation images]",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="Whose maps to draw. [default: the first]"),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what a trained network learned, sees and answers."""
+    import sys
+
+    from pipelines.figures import draw_figures
+    from pipelines.output import print_fields
+
+    with interruptible("pictures that were written are whole"):
+        fields = draw_figures(
+            model,
+            images or [],
+            output=output,
+            layer=layer,
+            workspace=workspace_or_default(workspace),
+            tracking_uri=tracking_or_environment(tracking_uri),
+            stream=sys.stderr,
+        )
+    print_fields(fields, as_json=as_json)
