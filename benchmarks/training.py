@@ -13,8 +13,9 @@ import numpy as np
 import ray
 import torch
 
-from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch, Rows
+from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
 from alexnet.train.allocator import keep_memory

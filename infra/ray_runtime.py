@@ -26,8 +26,13 @@ _SETTINGS: Final = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
-# A local instance needs no token; a file left by another Ray would switch tokens on.
-_LOCAL_SETTINGS: Final = {"RAY_AUTH_MODE": "disabled"}
+_LOCAL_SETTINGS: Final = {
+    # A local instance needs no token; a file left by another Ray would switch tokens on.
+    "RAY_AUTH_MODE": "disabled",
+    # Ray calls our code in threads, and glibc gives a thread's big tensors back to the kernel each
+    # time, unless all threads share the main heap (`alexnet/train/allocator.py`).
+    "MALLOC_ARENA_MAX": "1",
+}
 # One try to reach a cluster: with Ray's twenty, an address where nobody answers takes minutes. Not
 # for a local start, where the same setting is the time that a new server has to come up.
 _CLUSTER_SETTINGS: Final = {"RAY_gcs_server_port_wait_time_s": "1"}

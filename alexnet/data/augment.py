@@ -3,8 +3,6 @@
 Here images cross from NHWC uint8 RGB to NCHW float32.
 """
 
-from dataclasses import dataclass, fields
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,40 +11,9 @@ from torch.nn.functional import interpolate
 
 from alexnet.counter_rng import Keys, keys_of, stream_key
 from alexnet.counter_rng_torch import draw_normal
+from alexnet.data.input_statistics import Floats, InputStatistics
 from alexnet.settings import AugmentSettings
 from infra.errors import RecipeError
-from preprocessing.dataset.statistics import DatasetStatistics
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class InputStatistics:
-    """Statistics of the train split's stored pixels, RGB, in units of 0..255; all float32."""
-
-    mean_image: Floats
-    """(stored height, stored width, 3)."""
-    channel_mean: Floats
-    """(3,)."""
-    channel_std: Floats
-    """(3,)."""
-    color_eigenvectors: Floats
-    """(3, 3), of the covariance of RGB values: one in each column, rows are R, G, B."""
-    color_stds: Floats
-    """(3,): standard deviations along the eigenvectors; the eigenvalues would be variances."""
-
-    @classmethod
-    def of(cls, statistics: DatasetStatistics) -> "InputStatistics":
-        """Take them from a dataset's, which are float64."""
-        return cls(**{f.name: getattr(statistics, f.name).astype(np.float32) for f in fields(cls)})
-
-    def __post_init__(self) -> None:
-        height_px, width_px = self.mean_image.shape[:2]
-        shapes = [(height_px, width_px, 3), (3,), (3,), (3, 3), (3,)]
-        for field, shape in zip(fields(self), shapes, strict=True):
-            found = getattr(self, field.name).shape
-            if found != shape:
-                raise ValueError(f"{field.name} has shape {found}, not {shape}")
 
 
 class Augment:
@@ -54,7 +21,8 @@ class Augment:
 
     Args:
         settings: which normalisation, and how strong the colour noise is by default.
-        statistics: of the dataset the network is trained on, also when it sees others.
+        statistics: of the dataset the network is trained on, also when it sees others; only their
+            image size counts where the settings ask for the published ones.
         device: where the batches are.
 
     Raises:
@@ -70,6 +38,8 @@ class Augment:
         statistics: InputStatistics,
         device: torch.device | str = "cpu",
     ) -> None:
+        if settings.statistics == "ilsvrc-2012":
+            statistics = InputStatistics.of_ilsvrc_2012(*statistics.mean_image.shape[:2])
         self._color_noise = settings.color_noise
         self._view_px = settings.view_px
         self._scale = settings.scale

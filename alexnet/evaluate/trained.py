@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.augment import Augment
+from alexnet.data.input_statistics import InputStatistics
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.checkpoint import open_checkpoint
 from infra.commit import StoredObject, read_object

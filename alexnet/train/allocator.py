@@ -6,16 +6,19 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
+_NEVER: Final = -1
 
 
 def keep_memory() -> None:
-    """Tell glibc's malloc never to map or trim; a training step on the CPU gains about 1.3 times.
+    """Tell malloc never to map or trim: a training step on the CPU is up to 1.3 times faster.
 
-    Call it before the first tensor is made. Elsewhere than on Linux with glibc it does nothing.
+    Call it before the first tensor is made. In another thread than the main one it takes
+    `MALLOC_ARENA_MAX=1` in the environment of the process as well, for the heaps of threads end at
+    64 MiB and what does not fit is mapped. Elsewhere than on Linux with glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)

@@ -16,8 +16,9 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
+from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import LoaderResources, load_batches
 from alexnet.train.allocator import keep_memory
 from alexnet.train.attempts import claim_attempt, read_attempts

@@ -10,11 +10,11 @@ from alexnet.counter_rng_torch import draw_normal, keys_to_tensor
 from alexnet.data.augment import (
     Augment,
     AugmentSettings,
-    InputStatistics,
     center_view,
     color_noise_keys,
     ten_views,
 )
+from alexnet.data.input_statistics import InputStatistics
 from infra.errors import RecipeError
 
 # ILSVRC-2012, as published with cuda-convnet2 (its `input_meta`); each line is one axis in R, G, B.
@@ -184,6 +184,23 @@ def test_a_crop_larger_than_the_image_is_refused() -> None:
         Augment(AugmentSettings(crop_px=13), _statistics())
     with pytest.raises(RecipeError, match="9 px does not fit"):
         center_view(_images(1), 9)
+
+
+def test_published_statistics_take_the_place_of_a_small_datasets() -> None:
+    published = InputStatistics.of_ilsvrc_2012(*STORED_PX)
+    settings = AugmentSettings(crop_px=8, statistics="ilsvrc-2012")
+    images, noise = _images(4), _keys(4)
+
+    found = Augment(settings, _statistics()).training_inputs(images, flips=None, noise_keys=noise)
+    drawn = draw_normal(noise, 3).numpy().astype(np.float64)
+    shift = (drawn * np.array(STDS)) @ np.array(AXES)  # a row of AXES is one axis in R, G, B
+    means = (127.305, 119.715, 104.913)  # R, G, B of the mean image, as published
+    pixels = images.numpy() - np.array(means) + 0.1 * shift[:, None, None, :]
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1), pixels / 1.1, atol=2e-4)
+    # What the axes imply; and they are at right angles, of length one.
+    np.testing.assert_allclose(published.channel_std, (74.0, 72.0, 77.0), atol=0.05)
+    axes = published.color_eigenvectors
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
 
 
 def test_statistics_of_a_wrong_shape_are_refused() -> None:

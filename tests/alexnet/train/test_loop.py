@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
 from alexnet.data.in_process import read_batches
+from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.reader import ShareSpec
 from alexnet.settings import (
     AugmentSettings,

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet.data.augment import Augment, InputStatistics
+from alexnet.data.augment import Augment
 from alexnet.data.in_process import read_batches
+from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.reader import ShareSpec
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings, ResizedCrop
 from alexnet.train.job import VERSION

@@ -1,0 +1,68 @@
+"""What normalisation and colour noise take from the train split, or from what was published."""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocessing.dataset.statistics import DatasetStatistics
+
+Floats = npt.NDArray[np.float32]
+
+_MEAN: Final = (127.305, 119.715, 104.913)
+_STDS: Final = (19.7208, 37.0939, 121.7801)
+_AXES: Final = (
+    (0.41795513, -0.71257945, -0.56351045),
+    (-0.81698062, -0.02354167, -0.5761844),
+    (0.39731118, 0.70119634, -0.59200296),
+)
+"""One axis in each column, ascending as `_STDS` are; rows are R, G, B."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InputStatistics:
+    """Statistics of the train split's stored pixels, RGB, in units of 0..255; all float32."""
+
+    mean_image: Floats
+    """(stored height, stored width, 3)."""
+    channel_mean: Floats
+    """(3,)."""
+    channel_std: Floats
+    """(3,)."""
+    color_eigenvectors: Floats
+    """(3, 3), of the covariance of RGB values: one in each column, rows are R, G, B."""
+    color_stds: Floats
+    """(3,): standard deviations along the eigenvectors; the eigenvalues would be variances."""
+
+    @classmethod
+    def of(cls, statistics: DatasetStatistics) -> "InputStatistics":
+        """Take them from a dataset's, which are float64."""
+        return cls(**{f.name: getattr(statistics, f.name).astype(np.float32) for f in fields(cls)})
+
+    @classmethod
+    def of_ilsvrc_2012(cls, height_px: int, width_px: int) -> "InputStatistics":
+        """Return what was published of ILSVRC-2012, for images of a size.
+
+        The mean image is flat: of the published one only the means are repeated here. The standard
+        deviations by channel follow from the covariance that the axes make up: 74, 72, 77.
+
+        Source: cuda-convnet2, `make-data/input_meta` (`data_mean`, `color_pca`).
+        """
+        axes, stds = np.array(_AXES), np.array(_STDS)
+        channels = {
+            "channel_mean": np.array(_MEAN),
+            "channel_std": np.sqrt((axes**2 * stds**2).sum(axis=1)),
+            "color_eigenvectors": axes,
+            "color_stds": stds,
+            "mean_image": np.broadcast_to(np.array(_MEAN), (height_px, width_px, 3)),
+        }
+        return cls(**{name: values.astype(np.float32) for name, values in channels.items()})
+
+    def __post_init__(self) -> None:
+        height_px, width_px = self.mean_image.shape[:2]
+        shapes = [(height_px, width_px, 3), (3,), (3,), (3, 3), (3,)]
+        for field, shape in zip(fields(self), shapes, strict=True):
+            found = getattr(self, field.name).shape
+            if found != shape:
+                raise ValueError(f"{field.name} has shape {found}, not {shape}")
