@@ -1,7 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.building.summing import (
@@ -37,6 +37,7 @@ def drawn(shape: tuple[int, ...], seed: int = 0) -> Images:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(1, 12),
     height=st.integers(1, 40),
