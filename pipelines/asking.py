@@ -23,6 +23,9 @@ MANY: Final = 1024
 ms that a view takes one core with the network of 2012: at a thousand views it breaks even."""
 _TOLD: Final = 5
 """Of files that are no images, when none is one."""
+NAME_IMAGES: Final = (
+    "name JPEG, PNG, GIF, BMP, WebP, TIFF or PPM files, or folders, Parquet or datasets of them"
+)
 
 
 @contextmanager
@@ -81,7 +84,7 @@ def refuse_if_none(count: int, rejected: Sequence[tuple[str, str]]) -> None:
         f"none of {len(rejected):,} files is an image: {', '.join(told)}{more}"
         if told
         else "there are no images in what was named",
-        remedy="name JPEG, PNG, GIF, BMP, WebP, TIFF or PPM files, or folders or Parquet of them",
+        remedy=NAME_IMAGES,
     )
 
 

@@ -96,12 +96,19 @@ def _parsed(weights: str, count: int) -> Parts:
     try:
         if len(words) != count:
             raise ValueError(f"{len(words)} weights for {count} evaluations")
-        return parts_of([Fraction(word.strip()) for word in words])
-    except (ValueError, ZeroDivisionError) as error:
+        return parts_of([_number(word.strip()) for word in words])
+    except ValueError as error:
         raise RecipeError(
             f"--weights {weights}: {error}",
             remedy="give each evaluation a number, in their order, with commas between: 0.3,0.7",
         ) from error
+
+
+def _number(word: str) -> Fraction:
+    try:
+        return Fraction(word)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{word!r} is no number") from error
 
 
 def _refuse_twice(members: Sequence[Found]) -> None:

@@ -69,7 +69,7 @@ def find_evaluation(name: str, *, workspace: str, view: View) -> Found:
     if "/" in name and (store := open_store(name)).stat(RECEIPT) is not None:
         found = [(store, open_evaluation(store))]
     else:
-        found = evaluations_of(find_run(name, workspace))
+        found = evaluations_of(_run(name, workspace))
     if not found:
         raise DataError(f"the training {name} has not been evaluated", remedy=_HOW)
     for store, evaluation in found:
@@ -79,6 +79,15 @@ def find_evaluation(name: str, *, workspace: str, view: View) -> Found:
         f"the evaluation of {name} has no view {view}, only {', '.join(found[0][1].views)}",
         remedy=f"evaluate with evaluate.{view}=true, or choose another --view",
     )
+
+
+def _run(name: str, workspace: str) -> ObjectStore:
+    try:
+        return find_run(name, workspace)
+    except DataError as error:
+        raise DataError(
+            f"{name!r} is no evaluation, and no training of the workspace {workspace}", remedy=_HOW
+        ) from error
 
 
 def read_kept(found: Found) -> Kept:

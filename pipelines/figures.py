@@ -24,6 +24,7 @@ from alexnet.train.filters import count_towers, first_filters
 from infra.errors import RecipeError
 from infra.store import FolderStore, open_store
 from infra.store.scratch import scratch_place
+from pipelines.asking import NAME_IMAGES
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
@@ -40,7 +41,6 @@ from pipelines.reporting.pictures import (
 from pipelines.reporting.sources import read_confusion, read_curves, read_frames
 from pipelines.runs import RUN
 from preprocessing.dataset.labels import Classes
-from preprocessing.dataset.pixels import FORMATS
 
 PANEL: Final = "panel.png"
 MAPS: Final = "maps.png"
@@ -154,7 +154,7 @@ def _choose(
         told = "".join(f": {image.path} ({image.reason})" for image in rejected[:1])
         raise InputRejected(
             f"none of what was named is an image{told}",
-            remedy=f"name files of {', '.join(FORMATS)}, or folders, Parquet or datasets of them",
+            remedy=NAME_IMAGES,
         )
     return shown, rejected
 

@@ -23,13 +23,16 @@ from infra.parquet import read_parquet
 from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.evaluations import find_evaluation, read_kept, view_called
+from pipelines.inspection import MODELS
 from pipelines.models import find_dataset
 from pipelines.prediction import predict_images
 from pipelines.prediction_file import check_output, placed
 from preprocessing.dataset.labels import Classes, read_classes
+from preprocessing.errors import DevkitMismatch
 from preprocessing.sources.devkit import parse_ground_truth, read_ids
 
 SUFFIXES: Final = (".txt",)
+_TRUTH: Final = "name data/ILSVRC2012_validation_ground_truth.txt of the development kit"
 
 
 def submit(
@@ -102,6 +105,11 @@ def _ids_of(devkit: str | None) -> dict[str, int]:
 
 def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
     """Return five labels an image of an evaluation, in the order of the images' names."""
+    if name.startswith(MODELS):
+        raise RecipeError(
+            f"{name} is a model, and no images are named for it",
+            remedy="name images after it, or an evaluation or a training in its place",
+        )
     found = find_evaluation(name, workspace=workspace, view=view)
     kept = read_kept(found)
     own = found.store.uri.rsplit("/", 2)[0]
@@ -147,9 +155,9 @@ def _answers(
     )
     rejected = found.fields()["rejected"]
     if rejected:
+        more = f", and {len(rejected) - 1:,} more are none" if len(rejected) > 1 else ""
         raise DataError(
-            f"{len(rejected):,} files are no images, {rejected[0]['path']} first:"
-            f" {rejected[0]['reason']}",
+            f"{rejected[0]['path']} is no image ({rejected[0]['reason']}){more}",
             remedy="every image needs a line: mend it, or take out of the folder what is none",
         )
     paths = found.answers["path"].to_pylist()
@@ -167,11 +175,14 @@ def _read(uri: str) -> bytes:
 
 
 def _read_truth(uri: str) -> Ints:
-    truth = parse_ground_truth(_read(uri), uri)
+    body = _read(uri)
+    try:
+        truth = parse_ground_truth(body, uri)
+    except DevkitMismatch as error:
+        raise DataError(f"{uri} is no list of ids, one a line", remedy=_TRUTH) from error
     if not len(truth) or truth.min() < 1:
         raise DataError(
-            f"{uri} is no ground truth: it needs ids from 1 on, one a line",
-            remedy="name data/ILSVRC2012_validation_ground_truth.txt of the development kit",
+            f"{uri} is no ground truth: it needs ids from 1 on, one a line", remedy=_TRUTH
         )
     return truth
 

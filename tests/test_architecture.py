@@ -107,7 +107,7 @@ COMMANDS = {
     },
     "submission": {
         "MODEL",
-        "[IMAGES]",
+        "IMAGES",
         "--output",
         "--devkit",
         "--check",

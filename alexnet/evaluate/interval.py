@@ -17,4 +17,5 @@ def interval_95(right: int, count: int) -> tuple[float, float]:
     share, z2 = right / count, _Z95**2 / count
     middle = (share + z2 / 2) / (1 + z2)
     half = _Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count)) / (1 + z2)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Of none and of all the score is 0 and 1, which rounding misses by a bit.
+    return middle - half if right else 0.0, middle + half if right < count else 1.0

@@ -22,7 +22,7 @@ def submission(
     ],
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGES]", help="Folders or files, taken in order of their names."),
+        typer.Argument(metavar="IMAGES", help="Folders or files, taken in order of their names."),
     ] = None,
     output: Annotated[
         str | None,

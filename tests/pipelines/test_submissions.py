@@ -211,7 +211,7 @@ def test_a_missing_or_damaged_test_image_leaves_no_file(
     second = pictures / "ILSVRC2012_test_00000002.JPEG"
     body = second.read_bytes()
     second.write_bytes(body[:100])
-    with pytest.raises(DataError, match=r"1 files are no images, .*00000002.JPEG first"):
+    with pytest.raises(DataError, match=r"00000002\.JPEG is no image \("):
         submit(model, pictures, devkit, output)
     second.unlink()
     with pytest.raises(DataError, match="image 2 should be ILSVRC2012_test_00000002"):
@@ -238,7 +238,9 @@ def test_classes_of_other_folders_have_no_ids(model: str, pictures: Path, tmp_pa
         submit(model, pictures, other, tmp_path / "answers.txt")
 
 
-def test_without_the_devkit_the_ids_are_unknown(model: str, pictures: Path, tmp_path: Path) -> None:
+def test_without_the_devkit_the_ids_are_unknown(
+    model: str, pictures: Path, devkit: Path, tmp_path: Path
+) -> None:
     output = str(tmp_path / "a.txt")
     with pytest.raises(RecipeError, match="only in the development kit"):
         api.submission(model, [str(pictures)], output=output)
@@ -246,6 +248,8 @@ def test_without_the_devkit_the_ids_are_unknown(model: str, pictures: Path, tmp_
         api.submission(model, [str(pictures)], output=output, devkit=str(pictures))
     with pytest.raises(RecipeError, match="nothing to write"):
         api.submission(model, [str(pictures)])
+    with pytest.raises(RecipeError, match="is a model, and no images are named"):
+        api.submission("models:/x@champion", output=output, devkit=str(devkit))
     with pytest.raises(RecipeError, match=r"does not end with \.txt"):
         api.submission(model, [str(pictures)], output="answers.csv")
 
