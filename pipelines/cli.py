@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
-from pipelines.commands import check_gradients, ensemble, features, figures, submission
+from pipelines.commands import (
+    check_gradients,
+    ensemble,
+    features,
+    figures,
+    recipes,
+    runs,
+    storage,
+    submission,
+)
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
 from pipelines.options import (
@@ -16,7 +25,9 @@ from pipelines.options import (
     DeepOption,
     EstimateOption,
     FolderOption,
+    ImagesArgument,
     JsonOption,
+    ModelArgument,
     PreparedRecipeArgument,
     RecipeArgument,
     RepairOption,
@@ -35,14 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=False)
-app.add_typer(recipes_app, name="recipes")
-
-runs_app = typer.Typer(help="The trainings of a workspace.", no_args_is_help=False)
-app.add_typer(runs_app, name="runs")
-
-storage_app = typer.Typer(help="Places that hold a workspace.", no_args_is_help=True)
-app.add_typer(storage_app, name="storage")
 
 
 @app.command()
@@ -143,29 +146,9 @@ _add_step_command("report", "Write a page about it all, with pictures; MLflow ge
 
 
 @app.command()
-def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what a dataset, run, checkpoint, evaluation or model is."""
-    from pipelines import api
-    from pipelines.output import print_fields
-
-    found = api.inspect(uri, workspace=workspace, tracking_uri=tracking_uri)
-    print_fields(found, as_json=as_json)
-
-
-@app.command()
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-    ],
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
-    ],
+    model: ModelArgument,
+    images: ImagesArgument,
     output: Annotated[
         str | None,
         typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
@@ -193,8 +176,23 @@ def predict(
     print_predictions(found.fields(), as_json=as_json)
 
 
-for beside in (features, figures, ensemble, submission, check_gradients):
-    beside.add_to(app)
+for asking in (features, figures, ensemble, submission):
+    asking.add_to(app)
+
+
+@app.command()
+def inspect(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a dataset, run, checkpoint, evaluation or model is."""
+    from pipelines import api
+    from pipelines.output import print_fields
+
+    found = api.inspect(uri, workspace=workspace, tracking_uri=tracking_uri)
+    print_fields(found, as_json=as_json)
 
 
 @app.command()
@@ -205,72 +203,8 @@ def receipt(as_json: JsonOption = False) -> None:
     print_receipt(as_json=as_json)
 
 
-@runs_app.callback(invoke_without_command=True)
-def runs(
-    context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False
-) -> None:
-    """List the trainings of a workspace, newest first."""
-    from pipelines import api
-    from pipelines.output import print_runs
-
-    if context.invoked_subcommand is None:
-        print_runs(api.list_runs(workspace=workspace), as_json=as_json)
-
-
-@runs_app.command("compare")
-def compare(
-    context: typer.Context,
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="RUNS", help="Names, their beginnings, folders or MLflow's ids."),
-    ],
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show where trainings differ, what came of it, and MLflow's page of it."""
-    from pipelines import api
-    from pipelines.output import print_comparison
-
-    # They may stand before the word `compare` too.
-    before = context.parent.params if context.parent else {}
-    found = api.compare_runs(
-        names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
-    )
-    print_comparison(found, as_json=as_json or bool(before.get("as_json")))
-
-
-@recipes_app.callback(invoke_without_command=True)
-def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the shipped recipes."""
-    from pipelines.output import print_recipes
-
-    if context.invoked_subcommand is None:
-        print_recipes(as_json=as_json)
-
-
-@recipes_app.command("show")
-def show(
-    name: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    as_json: JsonOption = False,
-) -> None:
-    """Print a recipe with every default filled in."""
-    from pipelines.output import print_recipe
-    from pipelines.recipe_yaml import load_recipe
-
-    print_recipe(load_recipe(name, overrides), as_json=as_json)
-
-
-@storage_app.command("check")
-def check(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="A directory, or s3://bucket/prefix.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Prove that a store keeps what commits rest on: conditional puts, ranges, lists and more."""
-    from pipelines.storage import check_storage
-
-    check_storage(uri, as_json=as_json)
+for looking in (check_gradients, runs, recipes, storage):
+    looking.add_to(app)
 
 
 def main() -> None:

@@ -6,15 +6,14 @@ import typer
 
 from pipelines.defaults import tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.options import (
+    ImagesArgument,
+    JsonOption,
+    ModelArgument,
+    TrackingOption,
+    WorkspaceOption,
+)
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-]
-ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
-]
 LayerOption = Annotated[
     str | None,
     typer.Option("--layer", metavar="NAME", help="A layer. [default: the last hidden one]"),

@@ -6,7 +6,7 @@ import typer
 
 from pipelines.defaults import tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.options import JsonOption, ModelArgument, TrackingOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,9 +15,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def figures(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-    ],
+    model: ModelArgument,
     output: Annotated[
         str, typer.Option("--output", metavar="FOLDER", help="Where the pictures are written.")
     ],
