@@ -15,11 +15,11 @@ from alexnet.release.inputs import SplitName, find_pieces
 from alexnet.release.layer_outputs import choose_layer
 from infra.errors import RecipeError
 from infra.progress import StatusLine
-from infra.store import open_store
+from infra.store import open_parent, open_store
 from pipelines.asking import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.prediction_file import check_output, placed
+from pipelines.outputs import check_output_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,7 @@ def extract_features(
         ServiceError: a place, MLflow or Ray is away.
     """
     refuse_relative_in_a_job("the workspace", workspace)
-    refuse_relative_in_a_job("--output", output)
-    check_output(output, (".parquet",))
+    check_output_file(output, (".parquet",))
     if split not in get_args(SplitName):
         raise RecipeError(
             f"there is no split {split!r}", remedy=f"choose one of {', '.join(get_args(SplitName))}"
@@ -95,7 +94,7 @@ def extract_features(
             answered(
                 uri, trained, pieces, asked, open_store(workspace), progress, stream
             ) as answers,
-            features_writer(*placed(output), header) as writer,
+            features_writer(*open_parent(output), header) as writer,
         ):
             for table in without_rejects(answers, rejected):
                 writer.add(table)

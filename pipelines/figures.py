@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import IO, Any, Final
 
 from pydantic import ValidationError
@@ -21,12 +20,11 @@ from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
 from alexnet.release.pieces import Piece
 from alexnet.train.filters import count_towers, first_filters
-from infra.errors import RecipeError
-from infra.store import FolderStore, open_store
-from infra.store.scratch import scratch_place
+from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
+from pipelines.outputs import check_output_folder
 from pipelines.recipe import Recipe
 from pipelines.related import Related, find_related, finished
 from pipelines.reporting.pictures import (
@@ -91,8 +89,7 @@ def draw_figures(
         ServiceError: a place or MLflow is away.
     """
     refuse_relative_in_a_job("the workspace", workspace)
-    refuse_relative_in_a_job("--output", output)
-    _check_folder(output)
+    check_output_folder(output)
     named = [(name, find_pieces([name])) for name in images]
     with (
         redirect_stdout(stream),
@@ -122,14 +119,6 @@ def draw_figures(
         "left_out": {name: why for name, why in drawn.items() if isinstance(why, str)},
         "rejected": [{"path": image.path, "reason": image.reason} for image in rejected],
     }
-
-
-def _check_folder(output: str) -> None:
-    store = open_store(output)
-    if isinstance(store, FolderStore) and Path(store.uri).is_file():
-        raise RecipeError(f"--output {output} is a file", remedy="name a folder, which is made")
-    with scratch_place(store, ".writable") as place:
-        place.write("trial", b"")
 
 
 def _choose(

@@ -18,7 +18,8 @@ from infra.store import ObjectStore, open_store
 from pipelines.asking import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.prediction_file import check_output, predictions_table, write_predictions
+from pipelines.outputs import TABLES, check_output_file
+from pipelines.prediction_file import predictions_table, write_predictions
 from preprocessing.dataset.labels import Classes
 
 
@@ -97,8 +98,7 @@ def predict_images(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     if output is not None:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output)
+        check_output_file(output, TABLES)
     pieces = find_pieces(images)
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with (

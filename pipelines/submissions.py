@@ -20,12 +20,12 @@ from alexnet.evaluate.submission import (
 from infra.commit import read_object
 from infra.errors import DataError, RecipeError
 from infra.parquet import read_parquet
-from infra.store import open_store
+from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.evaluations import find_evaluation, read_kept, view_called
 from pipelines.models import find_dataset
+from pipelines.outputs import check_output_file, write_output
 from pipelines.prediction import predict_images
-from pipelines.prediction_file import check_output, placed
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.sources.devkit import parse_ground_truth, read_ids
 
@@ -63,6 +63,7 @@ def submit(
         DataError: an image or a class has no place in such a file, or a file is not one.
         ServiceError: a place, MLflow or Ray is away.
     """
+    refuse_relative_in_a_job("the workspace", workspace)
     of_view = view_called(view)
     true_ids = None if truth is None else _read_truth(truth)
     if output is None:
@@ -73,8 +74,7 @@ def submit(
             )
         ids, where = parse_submission(_read(what), what), what
     else:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output, SUFFIXES)
+        check_output_file(output, SUFFIXES)
         known = _ids_of(devkit)
         if images:
             labels, classes = _answers(
@@ -86,8 +86,7 @@ def submit(
     # Before anything is written: a file that does not fit its truth is wrong.
     checked = None if true_ids is None else _errors(ids, true_ids)
     if output is not None:
-        store, name = placed(output)
-        store.write(name, submission_text(ids))
+        write_output(output, submission_text(ids))
     return {"file": where, "count": len(ids), "errors": checked}
 
 
@@ -159,7 +158,7 @@ def _answers(
 
 
 def _read(uri: str) -> bytes:
-    store, name = placed(uri)
+    store, name = open_parent(uri)
     try:
         return store.read(name)
     except FileNotFoundError as error:

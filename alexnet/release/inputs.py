@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from alexnet.release.errors import InputRejected
 from alexnet.release.pieces import READ_ERRORS, Piece, opened, printable, reason_of
-from infra.store import FolderStore, ObjectStore, open_store
+from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from preprocessing.dataset.manifest import MANIFEST, open_dataset
 
 SplitName = Literal["train", "val"]
@@ -35,7 +35,7 @@ def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:
 
 def _pieces_of(name: str, split: SplitName) -> Iterator[Piece]:
     store = open_store(name)
-    parent, key = _parent_of(store)
+    parent, key = open_parent(name)
     info = parent.stat(key) if key else None
     if info is not None:
         yield from _file_pieces(parent, key, printable(name), info.size_bytes)
@@ -43,15 +43,6 @@ def _pieces_of(name: str, split: SplitName) -> Iterator[Piece]:
         yield from _dataset_pieces(store, name, split)
     else:
         yield from _folder_pieces(store, name.rstrip("/") or "/")
-
-
-def _parent_of(store: ObjectStore) -> tuple[ObjectStore, str]:
-    """Return the store that an object at this URI would be in, and its key there ("" for none)."""
-    if isinstance(store, FolderStore):
-        path = Path(store.uri)
-        return FolderStore(path.parent), "" if path.name == ".." else path.name
-    bucket, slash, key = store.uri.removeprefix("s3://").partition("/")
-    return open_store(f"s3://{bucket}"), key if slash else ""
 
 
 def _file_pieces(store: ObjectStore, key: str, path: str, size_bytes: int) -> Iterator[Piece]:
