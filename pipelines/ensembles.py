@@ -9,12 +9,12 @@ import numpy as np
 from alexnet.evaluate.ensemble import Parts, Rivals, mix, parts_of, search_weights
 from alexnet.evaluate.evaluation import Accuracy
 from alexnet.evaluate.interval import interval_95
-from alexnet.evaluate.rows import BlockResult
+from alexnet.evaluate.rows import BlockResult, view_called
 from alexnet.evaluate.tables import predictions_table
 from infra.errors import RecipeError
 from infra.parquet import parquet_bytes
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.evaluations import Found, Kept, find_evaluation, read_kept, view_called
+from pipelines.evaluations import Found, Kept, find_evaluation, read_kept
 from pipelines.outputs import check_output_file, write_output
 
 SUFFIXES: Final = (".parquet",)

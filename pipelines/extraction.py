@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.features import WhatItSees, model_digest
 from alexnet.release.features_file import FeaturesHeader, features_writer
-from alexnet.release.inputs import SplitName, find_pieces
+from alexnet.release.inputs import find_pieces, split_called
 from alexnet.release.layer_outputs import choose_layer
-from infra.errors import RecipeError
 from infra.progress import StatusLine
 from infra.store import open_parent, open_store
 from pipelines.asking import answered, refuse_if_none
@@ -77,11 +76,7 @@ def extract_features(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     check_output_file(output, (".parquet",))
-    if split not in get_args(SplitName):
-        raise RecipeError(
-            f"there is no split {split!r}", remedy=f"choose one of {', '.join(get_args(SplitName))}"
-        )
-    pieces = find_pieces(images, split)  # type: ignore[arg-type]  # checked above
+    pieces = find_pieces(images, split_called(split))
     rejected: list[tuple[str, str]] = []
     with (
         redirect_stdout(stream),

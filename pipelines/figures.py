@@ -14,13 +14,13 @@ from alexnet.figures.panel import PANEL_IMAGES, best_guesses
 from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
-from alexnet.release.bulk import one_thread
-from alexnet.release.errors import InputRejected
 from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
 from alexnet.release.pieces import Piece
+from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
 from infra.store import open_store
+from pipelines.asking import refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
@@ -38,7 +38,6 @@ from pipelines.reporting.pictures import (
 from pipelines.reporting.sources import read_confusion, read_curves, read_frames
 from pipelines.runs import RUN
 from preprocessing.dataset.labels import Classes
-from preprocessing.dataset.pixels import FORMATS
 
 PANEL: Final = "panel.png"
 MAPS: Final = "maps.png"
@@ -139,12 +138,8 @@ def _choose(
         shown.append(image)
         if len(shown) == MOST_IMAGES:
             break
-    if named and not shown:
-        told = "".join(f": {image.path} ({image.reason})" for image in rejected[:1])
-        raise InputRejected(
-            f"none of what was named is an image{told}",
-            remedy=f"name files of {', '.join(FORMATS)}, or folders, Parquet or datasets of them",
-        )
+    if named:
+        refuse_if_none(len(shown), [(image.path, image.reason) for image in rejected])
     return shown, rejected
 
 

@@ -222,7 +222,7 @@ def evaluations_of(run: ObjectStore) -> list[tuple[ObjectStore, Evaluation]]:
 
 
 def workspace_of(run: ObjectStore) -> str:
-    """Return the URI of the workspace that a training lies in: a copy's own."""
+    """Return the URI of the workspace that a training or an evaluation lies in: a copy's own."""
     return run.uri.rsplit("/", 2)[0]
 
 

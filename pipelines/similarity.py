@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.features import WhatItSees, features_of
+from alexnet.release.features import WhatItSees, features_of, features_schema
 from alexnet.release.features_file import FeaturesFile, FeaturesHeader, open_features
 from alexnet.release.inputs import find_pieces
 from alexnet.release.layer_outputs import choose_layer
@@ -83,18 +83,19 @@ def find_similar(
         if written is not None:
             _refuse_others(written, asker.header)
         rejected: list[tuple[str, str]] = []
+        passed_over: list[tuple[str, str]] = []
         with asker.features(pieces, "features", rejected) as tables:
-            queries = pa.concat_tables(tables)
+            queries = pa.concat_tables([features_schema(asker.width).empty_table(), *tables])
         refuse_if_none(len(queries), rejected)
         search = _Search(queries, count)
         if written is not None:
             search.scan(written, stream)
         else:
-            with asker.features(candidates, "similar", rejected) as tables:
+            with asker.features(candidates, "similar", passed_over) as tables:
                 for table in tables:
                     search.add(table)
-            refuse_if_none(search.num_rows, rejected)
-        similar = search.result(asker.header, among, rejected)
+            refuse_if_none(search.num_rows, passed_over)
+        similar = search.result(asker.header, among, [*rejected, *passed_over])
     # Drawn first: an interrupt while images are read again leaves no file.
     drawn = None if picture is None else draw_similar(similar, trained.stored_px)
     if output is not None:

@@ -7,7 +7,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from alexnet.evaluate.interval import interval_95
-from alexnet.evaluate.rows import View
+from alexnet.evaluate.rows import View, view_called
 from alexnet.evaluate.submission import (
     Ints,
     count_errors,
@@ -22,14 +22,19 @@ from infra.errors import DataError, RecipeError
 from infra.parquet import read_parquet
 from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.evaluations import find_evaluation, read_kept, view_called
+from pipelines.evaluations import find_evaluation, read_kept
 from pipelines.models import find_dataset
 from pipelines.outputs import check_output_file, write_output
 from pipelines.prediction import predict_images
+from pipelines.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.sources.devkit import parse_ground_truth, read_ids
 
 SUFFIXES: Final = (".txt",)
+_NOT_WRITTEN: Final = (
+    "name a file of answers; add --output FILE and --devkit DIR to write one of a model or an"
+    " evaluation first"
+)
 
 
 def submit(
@@ -72,7 +77,7 @@ def submit(
                 "nothing to write and nothing to check",
                 remedy="give --output FILE, or a file of answers and --check TRUTH",
             )
-        ids, where = parse_submission(_read(what), what), what
+        ids, where = parse_submission(_read(what, _NOT_WRITTEN), what), what
     else:
         check_output_file(output, SUFFIXES)
         known = _ids_of(devkit)
@@ -103,7 +108,7 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
     """Return five labels an image of an evaluation, in the order of the images' names."""
     found = find_evaluation(name, workspace=workspace, view=view)
     kept = read_kept(found)
-    own = found.store.uri.rsplit("/", 2)[0]
+    own = workspace_of(found.store)
     fingerprint = found.evaluation.dataset_fingerprint
     dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
     if dataset is None:
@@ -144,11 +149,10 @@ def _answers(
         tracking_uri=tracking_uri,
         stream=stream,
     )
-    rejected = found.fields()["rejected"]
-    if rejected:
+    if rejected := found.rejected:
+        path, reason = rejected[0]
         raise DataError(
-            f"{len(rejected):,} files are no images, {rejected[0]['path']} first:"
-            f" {rejected[0]['reason']}",
+            f"{len(rejected):,} files are no images, {path} first: {reason}",
             remedy="every image needs a line: mend it, or take out of the folder what is none",
         )
     paths = found.answers["path"].to_pylist()
@@ -157,16 +161,16 @@ def _answers(
     return labels[order], found.classes
 
 
-def _read(uri: str) -> bytes:
+def _read(uri: str, remedy: str) -> bytes:
     store, name = open_parent(uri)
     try:
         return store.read(name)
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {uri}", remedy="name one that is there") from error
+        raise DataError(f"there is no file {uri}", remedy=remedy) from error
 
 
 def _read_truth(uri: str) -> Ints:
-    truth = parse_ground_truth(_read(uri), uri)
+    truth = parse_ground_truth(_read(uri, "name one that is there"), uri)
     if not len(truth) or truth.min() < 1:
         raise DataError(
             f"{uri} is no ground truth: it needs ids from 1 on, one a line",

@@ -8,16 +8,30 @@ a dataset (a folder with a manifest)   a piece a shard of its val split, or of t
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from alexnet.release.errors import InputRejected
 from alexnet.release.pieces import READ_ERRORS, Piece, opened, printable, reason_of
+from infra.errors import RecipeError
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from preprocessing.dataset.manifest import MANIFEST, open_dataset
 
 SplitName = Literal["train", "val"]
+SPLITS: Final[tuple[SplitName, ...]] = ("train", "val")
+
+
+def split_called(word: str) -> SplitName:
+    """Return the split of this name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    for split in SPLITS:
+        if split == word:
+            return split
+    raise RecipeError(f"there is no split {word!r}", remedy=f"choose one of {', '.join(SPLITS)}")
 
 
 def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:

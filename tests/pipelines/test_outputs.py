@@ -35,9 +35,9 @@ def test_what_could_not_be_written_in_the_end_is_refused_with_the_options_name(
     assert no.value.remedy == "name a .png file"
     with pytest.raises(RecipeError, match=r"^--output .*/folder\.csv is a folder$"):
         check_output_file(str(tmp_path / "folder.csv"), TABLES)
-    with pytest.raises(RecipeError, match="^--output s3://bucket does not end with"):
+    with pytest.raises(RecipeError, match=r"^--output s3://bucket does not end with"):
         check_output_file("s3://bucket", TABLES)
-    with pytest.raises(RecipeError, match="^--output .*/file is a file$"):
+    with pytest.raises(RecipeError, match=r"^--output .*/file is a file$"):
         check_output_folder(str(tmp_path / "file"))
     with pytest.raises(StoreError):
         check_output_file(str(tmp_path / "file" / "a.csv"), TABLES)
@@ -47,9 +47,9 @@ def test_what_could_not_be_written_in_the_end_is_refused_with_the_options_name(
 
 def test_in_a_submitted_job_a_relative_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.context.is_submitted_job", lambda: True)
-    with pytest.raises(RecipeError, match="^--output 'a.csv' is relative"):
+    with pytest.raises(RecipeError, match=r"^--output 'a.csv' is relative"):
         check_output_file("a.csv", TABLES)
-    with pytest.raises(RecipeError, match="^--output 'out' is relative"):
+    with pytest.raises(RecipeError, match=r"^--output 'out' is relative"):
         check_output_folder("out")
 
 

@@ -153,7 +153,7 @@ def test_a_missing_model_or_image_is_named(workspace: Path, pictures: Path) -> N
         figures("other", workspace=workspace)
     with pytest.raises(InputRejected, match="no file or folder gone"):
         figures("r", "gone.jpg", workspace=workspace)
-    with pytest.raises(InputRejected, match=r"none of what was named is an image: .*note\.txt"):
+    with pytest.raises(InputRejected, match=r"none of 1 files is an image: .*note\.txt"):
         figures("r", pictures / "note.txt", workspace=workspace)
     assert list((workspace.parent / "out").iterdir()) == []
 
