@@ -161,17 +161,18 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Let a trained network name what images show."""
-    from pipelines import api
     from pipelines.output import print_predictions
+    from pipelines.prediction import predict_images
 
     with interruptible("nothing was written"):
-        found = api.predictions(
+        found = predict_images(
             model,
             images,
-            ten_crop=ten_crop,
+            view="ten_crop" if ten_crop else "center",
             output=output,
-            workspace=workspace,
-            tracking_uri=tracking_uri,
+            workspace=workspace_or_default(workspace),
+            tracking_uri=tracking_or_environment(tracking_uri),
+            stream=sys.stderr,
         )
     print_predictions(found.fields(), as_json=as_json)
 

@@ -15,7 +15,7 @@ from infra.errors import RecipeError
 from infra.parquet import parquet_bytes
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.evaluations import Found, Kept, find_evaluation, read_kept
-from pipelines.outputs import check_output_file, write_output
+from pipelines.output_files import check_output_file, write_output
 
 SUFFIXES: Final = (".parquet",)
 

@@ -15,10 +15,10 @@ from alexnet.release.inputs import find_pieces, split_called
 from alexnet.release.layer_outputs import choose_layer
 from infra.progress import StatusLine
 from infra.store import open_parent, open_store
-from pipelines.asking import answered, refuse_if_none
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.outputs import check_output_file
+from pipelines.output_files import check_output_file
 
 
 @dataclass(frozen=True, slots=True)

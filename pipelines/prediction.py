@@ -15,10 +15,10 @@ from alexnet.release.inputs import find_pieces
 from alexnet.release.pieces import Piece
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
-from pipelines.asking import answered, refuse_if_none
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.outputs import TABLES, check_output_file
+from pipelines.output_files import TABLES, check_output_file
 from pipelines.prediction_file import predictions_table, write_predictions
 from preprocessing.dataset.labels import Classes
 

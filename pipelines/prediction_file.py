@@ -5,7 +5,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.outputs import table_bytes, write_output
+from pipelines.output_files import table_bytes, write_output
 from preprocessing.dataset.labels import Classes
 
 _LISTS: Final = ("labels", "wnids", "names", "probabilities")

@@ -18,11 +18,11 @@ from alexnet.release.pieces import Piece
 from infra.errors import RecipeError
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_parent, open_store
-from pipelines.asking import answered, refuse_if_none
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.extraction import describe_features, without_rejects
 from pipelines.models import open_model
-from pipelines.outputs import TABLES, check_output_file, table_bytes, write_output
+from pipelines.output_files import TABLES, check_output_file, table_bytes, write_output
 from pipelines.similarity_answer import Found, Similar, draw_similar
 
 MOST_QUERY_BYTES: Final = 256 << 20

@@ -24,7 +24,7 @@ from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.evaluations import find_evaluation, read_kept
 from pipelines.models import find_dataset
-from pipelines.outputs import check_output_file, write_output
+from pipelines.output_files import check_output_file, write_output
 from pipelines.prediction import predict_images
 from pipelines.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes

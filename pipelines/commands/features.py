@@ -87,11 +87,11 @@ def similar(
     """Find the images that a network takes as most like these."""
     import sys
 
-    from pipelines import similarity
     from pipelines.output import print_similar
+    from pipelines.similarity import find_similar
 
     with interruptible("nothing was written"):
-        found = similarity.find_similar(
+        found = find_similar(
             model,
             images,
             among=among,

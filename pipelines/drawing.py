@@ -20,11 +20,10 @@ from alexnet.release.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
 from infra.store import open_store
-from pipelines.asking import refuse_if_none
+from pipelines.answers import refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
-from pipelines.outputs import check_output_folder
+from pipelines.output_files import check_output_folder
 from pipelines.recipe import Recipe
 from pipelines.related import Related, find_related, finished
 from pipelines.reporting.pictures import (
@@ -37,6 +36,7 @@ from pipelines.reporting.pictures import (
 )
 from pipelines.reporting.sources import read_confusion, read_curves, read_frames
 from pipelines.runs import RUN
+from pipelines.shown_images import MOST_IMAGES, Chooser, Rejected, Shown
 from preprocessing.dataset.labels import Classes
 
 PANEL: Final = "panel.png"

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import RecipeError, StoreError
-from pipelines.outputs import (
+from pipelines.output_files import (
     TABLES,
     check_output_file,
     check_output_folder,
