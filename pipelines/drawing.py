@@ -19,13 +19,14 @@ from alexnet.release.inside import Inside
 from alexnet.release.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
+from alexnet.train.receipt import read_finished
 from infra.store import open_store
 from pipelines.answers import refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
 from pipelines.output_files import check_output_folder
 from pipelines.recipe import Recipe
-from pipelines.related import Related, find_related, finished
+from pipelines.related import Related, find_related
 from pipelines.reporting.pictures import (
     CONFUSION,
     FILM,
@@ -170,7 +171,7 @@ def _curves(related: Related) -> bytes | str:
         train = Recipe.model_validate_json(related.run.read(RUN)).train
     except ValidationError:
         return f"{related.run.uri}/{RUN} is a recipe of another version"
-    training = finished(related.run)
+    training = read_finished(related.run)
     if training is not None:
         steps_per_epoch = training.step // train.epochs
     elif related.dataset is not None:
