@@ -16,6 +16,7 @@ from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
 from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
+from alexnet.release.layer_outputs import choose_layer
 from alexnet.release.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
@@ -96,6 +97,8 @@ def draw_figures(
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
         one_thread(),
     ):
+        if layer is not None:
+            choose_layer(trained, layer)  # told where there are no images to draw maps of, too
         related = find_related(uri, trained, workspace)
         inside, classes = Inside(trained), trained.load_classes()
         chooser = Chooser(inside, classes, trained.stored_px, related.evaluation)

@@ -135,6 +135,8 @@ def test_where_nothing_is_at_hand_its_filters_are_drawn_and_images_asked_for(
         "no validation images of the dataset it was trained on were found in the workspace:"
         " name some"
     }
+    with pytest.raises(RecipeError, match="no layer 'conv9'"):
+        figures("r", workspace=workspace, layer="conv9")
 
 
 def test_a_wrong_layer_is_named_and_nothing_is_written(workspace: Path) -> None:
