@@ -40,7 +40,7 @@ def compare_runs(
         DataError: there is no such training.
         RecipeError: a name may be several, or there are fewer than two.
     """
-    from pipelines.runs import compare_runs
+    from pipelines.comparison import compare_runs
 
     return compare_runs(
         names,
