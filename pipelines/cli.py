@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
-from pipelines.commands import check_gradients, ensemble, features, figures, submission
+from pipelines.commands import (
+    check_gradients,
+    ensemble,
+    features,
+    figures,
+    recipes,
+    runs,
+    storage,
+    submission,
+)
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
 from pipelines.options import (
@@ -16,7 +25,9 @@ from pipelines.options import (
     DeepOption,
     EstimateOption,
     FolderOption,
+    ImagesArgument,
     JsonOption,
+    ModelArgument,
     PreparedRecipeArgument,
     RecipeArgument,
     RepairOption,
@@ -35,14 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=False)
-app.add_typer(recipes_app, name="recipes")
-
-runs_app = typer.Typer(help="The trainings of a workspace.", no_args_is_help=False)
-app.add_typer(runs_app, name="runs")
-
-storage_app = typer.Typer(help="Places that hold a workspace.", no_args_is_help=True)
-app.add_typer(storage_app, name="storage")
 
 
 @app.command()
@@ -143,6 +146,42 @@ _add_step_command("report", "Write a page about it all, with pictures; MLflow ge
 
 
 @app.command()
+def predict(
+    model: ModelArgument,
+    images: ImagesArgument,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
+    ] = None,
+    ten_crop: Annotated[
+        bool, typer.Option("--ten-crop", help="Average over ten crops: slower, and better.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a trained network name what images show."""
+    from pipelines.output import print_predictions
+    from pipelines.prediction import predict_images
+
+    with interruptible("nothing was written"):
+        found = predict_images(
+            model,
+            images,
+            view="ten_crop" if ten_crop else "center",
+            output=output,
+            workspace=workspace_or_default(workspace),
+            tracking_uri=tracking_or_environment(tracking_uri),
+            stream=sys.stderr,
+        )
+    print_predictions(found.fields(), as_json=as_json)
+
+
+for asking in (features, figures, ensemble, submission):
+    asking.add_to(app)
+
+
+@app.command()
 def inspect(
     uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
     workspace: WorkspaceOption = None,
@@ -158,46 +197,6 @@ def inspect(
 
 
 @app.command()
-def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-    ],
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
-    ] = None,
-    ten_crop: Annotated[
-        bool, typer.Option("--ten-crop", help="Average over ten crops: slower, and better.")
-    ] = False,
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a trained network name what images show."""
-    from pipelines import api
-    from pipelines.output import print_predictions
-
-    with interruptible("nothing was written"):
-        found = api.predictions(
-            model,
-            images,
-            ten_crop=ten_crop,
-            output=output,
-            workspace=workspace,
-            tracking_uri=tracking_uri,
-        )
-    print_predictions(found.fields(), as_json=as_json)
-
-
-for beside in (features, figures, ensemble, submission, check_gradients):
-    beside.add_to(app)
-
-
-@app.command()
 def receipt(as_json: JsonOption = False) -> None:
     """Hold the network of 2012 against its paper and source: what, where, what for, what worth."""
     from pipelines.receipt import print_receipt
@@ -205,72 +204,8 @@ def receipt(as_json: JsonOption = False) -> None:
     print_receipt(as_json=as_json)
 
 
-@runs_app.callback(invoke_without_command=True)
-def runs(
-    context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False
-) -> None:
-    """List the trainings of a workspace, newest first."""
-    from pipelines import api
-    from pipelines.output import print_runs
-
-    if context.invoked_subcommand is None:
-        print_runs(api.list_runs(workspace=workspace), as_json=as_json)
-
-
-@runs_app.command("compare")
-def compare(
-    context: typer.Context,
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="RUNS", help="Names, their beginnings, folders or MLflow's ids."),
-    ],
-    workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show where trainings differ, what came of it, and MLflow's page of it."""
-    from pipelines import api
-    from pipelines.output import print_comparison
-
-    # They may stand before the word `compare` too.
-    before = context.parent.params if context.parent else {}
-    found = api.compare_runs(
-        names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
-    )
-    print_comparison(found, as_json=as_json or bool(before.get("as_json")))
-
-
-@recipes_app.callback(invoke_without_command=True)
-def recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the shipped recipes."""
-    from pipelines.output import print_recipes
-
-    if context.invoked_subcommand is None:
-        print_recipes(as_json=as_json)
-
-
-@recipes_app.command("show")
-def show(
-    name: RecipeArgument,
-    overrides: SetOption = [],  # noqa: B006
-    as_json: JsonOption = False,
-) -> None:
-    """Print a recipe with every default filled in."""
-    from pipelines.output import print_recipe
-    from pipelines.recipe_yaml import load_recipe
-
-    print_recipe(load_recipe(name, overrides), as_json=as_json)
-
-
-@storage_app.command("check")
-def check(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="A directory, or s3://bucket/prefix.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Prove that a store keeps what commits rest on: conditional puts, ranges, lists and more."""
-    from pipelines.storage import check_storage
-
-    check_storage(uri, as_json=as_json)
+for looking in (check_gradients, runs, recipes, storage):
+    looking.add_to(app)
 
 
 def main() -> None:

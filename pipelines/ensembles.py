@@ -9,13 +9,13 @@ import numpy as np
 from alexnet.evaluate.ensemble import Parts, Rivals, mix, parts_of, search_weights
 from alexnet.evaluate.evaluation import Accuracy
 from alexnet.evaluate.interval import interval_95
-from alexnet.evaluate.rows import BlockResult
+from alexnet.evaluate.rows import BlockResult, view_called
 from alexnet.evaluate.tables import predictions_table
 from infra.errors import RecipeError
 from infra.parquet import parquet_bytes
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.evaluations import Found, Kept, find_evaluation, read_kept, view_called
-from pipelines.prediction_file import check_output, placed
+from pipelines.evaluations import Found, Kept, find_evaluation, read_kept
+from pipelines.output_files import check_output_file, write_output
 
 SUFFIXES: Final = (".parquet",)
 
@@ -45,12 +45,12 @@ def combine_evaluations(
         DataError: there is no such evaluation, or it has no such view.
         ObjectCorrupt: its bytes are damaged.
     """
+    refuse_relative_in_a_job("the workspace", workspace)
     of_view = view_called(view)
     _refuse_contradictions(names, weights, search=search)
     chosen = None if weights is None else _parsed(weights, len(names))
     if output is not None:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output, SUFFIXES)
+        check_output_file(output, SUFFIXES)
     members = [find_evaluation(name, workspace=workspace, view=of_view) for name in names]
     _refuse_twice(members)
     _refuse_other_images(members)
@@ -151,8 +151,7 @@ def _write(kept: Sequence[Kept], parts: Parts, rivals: Rivals, first: Found, out
     probabilities = [one.probabilities for one in kept]
     rows = mix(probabilities, kept[0].labels, parts, rivals)
     result = BlockResult(kept[0].sample_ids, kept[0].labels, {first.view: rows})
-    store, name = placed(output)
-    store.write(name, parquet_bytes(predictions_table(result)))
+    write_output(output, parquet_bytes(predictions_table(result)))
 
 
 def _shares(parts: Parts) -> list[float]:

@@ -13,8 +13,8 @@ from alexnet.evaluate.evaluation import (
     open_evaluation,
     read_predictions,
 )
-from alexnet.evaluate.rows import VIEW_NAMES, View
-from infra.errors import DataError, RecipeError
+from alexnet.evaluate.rows import View
+from infra.errors import DataError
 from infra.store import ObjectStore, open_store
 from pipelines.runs import evaluations_of, find_run
 
@@ -45,18 +45,6 @@ class Kept:
     """(n,) best labels of the exact probabilities."""
     probabilities: npt.NDArray[np.float16]
     """(n, classes)."""
-
-
-def view_called(word: str) -> View:
-    """Return the view of this name.
-
-    Raises:
-        RecipeError: there is none.
-    """
-    for view in VIEW_NAMES:
-        if view == word:
-            return view
-    raise RecipeError(f"there is no view {word!r}", remedy=f"choose one of {', '.join(VIEW_NAMES)}")
 
 
 def find_evaluation(name: str, *, workspace: str, view: View) -> Found:

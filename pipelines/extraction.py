@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,15 +11,14 @@ import pyarrow.compute as pc
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.features import WhatItSees, model_digest
 from alexnet.release.features_file import FeaturesHeader, features_writer
-from alexnet.release.inputs import SplitName, find_pieces
+from alexnet.release.inputs import find_pieces, split_called
 from alexnet.release.layer_outputs import choose_layer
-from infra.errors import RecipeError
 from infra.progress import StatusLine
-from infra.store import open_store
-from pipelines.asking import answered, refuse_if_none
+from infra.store import open_parent, open_store
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.prediction_file import check_output, placed
+from pipelines.output_files import check_output_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +75,8 @@ def extract_features(
         ServiceError: a place, MLflow or Ray is away.
     """
     refuse_relative_in_a_job("the workspace", workspace)
-    refuse_relative_in_a_job("--output", output)
-    check_output(output, (".parquet",))
-    if split not in get_args(SplitName):
-        raise RecipeError(
-            f"there is no split {split!r}", remedy=f"choose one of {', '.join(get_args(SplitName))}"
-        )
-    pieces = find_pieces(images, split)  # type: ignore[arg-type]  # checked above
+    check_output_file(output, (".parquet",))
+    pieces = find_pieces(images, split_called(split))
     rejected: list[tuple[str, str]] = []
     with (
         redirect_stdout(stream),
@@ -95,7 +89,7 @@ def extract_features(
             answered(
                 uri, trained, pieces, asked, open_store(workspace), progress, stream
             ) as answers,
-            features_writer(*placed(output), header) as writer,
+            features_writer(*open_parent(output), header) as writer,
         ):
             for table in without_rejects(answers, rejected):
                 writer.add(table)

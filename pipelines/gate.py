@@ -12,6 +12,7 @@ from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt
 from infra.errors import RecipeError, StoreError, TrackingError
 from infra.store import FolderStore, ObjectStore, open_store
+from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
 from pipelines.evaluate import EvaluateStep, evaluation_folder, evaluation_key
 from pipelines.prepare import Dataset, PrepareStep
@@ -25,7 +26,7 @@ VERSION: Final = 1
 
 
 ELSEWHERE_S: Final = 15.0
-"""How long another workspace's store may stay away: what lies there can be made here."""
+"""How long another workspace's store, or MLflow before it is needed, may stay away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class GateStep(Step[Judged]):
             return
         self._rival_checked = True
         try:
+            # MLflow's own retries can take minutes, and a noted training goes on without it.
+            MlflowTracker(self.context.tracking).check_reachable(ELSEWHERE_S)
             champion = self._registry().champion()
         except TrackingError:
             return

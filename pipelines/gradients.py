@@ -1,7 +1,6 @@
 """`alexnet check-gradients`: a network's gradients against finite differences of its loss."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import IO, Any, Final
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from alexnet.model import ModelError, create_model, list_models
 from alexnet.model.check_gradients import LIMIT, check_gradients
+from alexnet.threads import one_thread
 from infra.errors import DataError, RecipeError
 from pipelines.recipe_yaml import load_recipe
 
@@ -28,7 +28,7 @@ def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str
     Raises:
         RecipeError: there is no such network, recipe or layer.
     """
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(SEED)
         network = _build(name)
         images = torch.randn(IMAGES, 3, network.image_size, network.image_size)
@@ -105,14 +105,3 @@ def _chosen(network: nn.Module, layers: Sequence[str]) -> dict[str, nn.Parameter
         for name, parameter in named.items()
         if not layers or layer_of[name] in layers
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On busy cores threads that wait for each other take a hundred times the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

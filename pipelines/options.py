@@ -1,4 +1,4 @@
-"""The options and arguments that commands share, and those of `prepare`."""
+"""The options and arguments that commands share, and those of `run` and `prepare`."""
 
 from typing import Annotated
 
@@ -31,6 +31,18 @@ TrackingOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.")
 ]
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
+]
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
+]
+ViewOption = Annotated[
+    str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
+]
+
 FolderOption = Annotated[
     str | None,
     typer.Option(

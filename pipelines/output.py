@@ -59,10 +59,7 @@ def run_fields(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print a description: as JSON, or as YAML for people."""
-    if as_json:
-        _print_json(fields)
-    else:
-        _print_text(_as_yaml(fields))
+    _print(fields, _as_yaml(fields), as_json=as_json)
 
 
 def print_predictions(fields: dict[str, Any], *, as_json: bool) -> None:
@@ -91,36 +88,22 @@ def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print trainings side by side, and where MLflow shows them so."""
-    if as_json:
-        _print_json(fields)
-    else:
-        _print_text(comparison_text(fields))
+    _print(fields, comparison_text(fields), as_json=as_json)
 
 
 def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what a mixture of networks gets right, beside its members."""
-    if as_json:
-        _print_json(fields)
-    else:
-        _print_text(ensemble_text(fields))
+    _print(fields, ensemble_text(fields), as_json=as_json)
 
 
 def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what file of answers there is, and its errors where the truth was given."""
-    if as_json:
-        _print_json(fields)
-    else:
-        _print_text(submission_text(fields))
+    _print(fields, submission_text(fields), as_json=as_json)
 
 
 def print_gradients(fields: dict[str, Any], error: ProjectError | None, *, as_json: bool) -> None:
     """Print how far each gradient is from finite differences; as JSON the error is in it."""
-    if as_json:
-        _print_json(fields if error is None else fields | _error_fields(error))
-    else:
-        _print_text(gradients_text(fields))
-    if error is not None:
-        print_error(error, as_json=False)
+    _print_checked(fields, gradients_text(fields), error, as_json=as_json)
 
 
 def print_recipes(*, as_json: bool) -> None:
@@ -142,20 +125,12 @@ def print_verification(
     fields: dict[str, Any], error: ProjectError | None, *, as_json: bool
 ) -> None:
     """Print what a check of a dataset found; as JSON one document, the error in it if any."""
-    if as_json:
-        _print_json(fields if error is None else fields | _error_fields(error))
-    else:
-        _print_text(verification_text(fields))
-    if error is not None:
-        print_error(error, as_json=False)
+    _print_checked(fields, verification_text(fields), error, as_json=as_json)
 
 
 def print_cleaning(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what was removed from a workspace."""
-    if as_json:
-        _print_json(fields)
-    else:
-        _print_text(cleaning_text(fields))
+    _print(fields, cleaning_text(fields), as_json=as_json)
 
 
 def print_error(error: ProjectError, *, as_json: bool) -> None:
@@ -165,12 +140,26 @@ def print_error(error: ProjectError, *, as_json: bool) -> None:
     sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
 
 
-def _print_with_rejects(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
         _print_json(fields)
-        return
-    _print_text(text)
-    if rejected := rejected_text(fields):
+    else:
+        _print_text(text)
+
+
+def _print_checked(
+    fields: dict[str, Any], text: str, error: ProjectError | None, *, as_json: bool
+) -> None:
+    """Print what was checked and, where something is wrong, the error it ends with."""
+    _print(fields if error is None else fields | _error_fields(error), text, as_json=as_json)
+    if error is not None:
+        print_error(error, as_json=False)
+
+
+def _print_with_rejects(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+    _print(fields, text, as_json=as_json)
+    rejected = rejected_text(fields)
+    if rejected and not as_json:
         sys.stderr.write(f"{rejected}\n")
 
 

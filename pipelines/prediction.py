@@ -15,10 +15,11 @@ from alexnet.release.inputs import find_pieces
 from alexnet.release.pieces import Piece
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
-from pipelines.asking import answered, refuse_if_none
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.models import open_model
-from pipelines.prediction_file import check_output, predictions_table, write_predictions
+from pipelines.output_files import TABLES, check_output_file
+from pipelines.prediction_file import predictions_table, write_predictions
 from preprocessing.dataset.labels import Classes
 
 
@@ -41,15 +42,20 @@ class Predictions:
         """The answers with names, as they are written to Parquet."""
         return predictions_table(self.answers, self.classes)
 
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """Path and reason of what is no image."""
+        bad = self.answers.filter(pc.is_valid(self.answers["reason"]))
+        return [(path, reason) for path, _, _, reason in _rows(bad)]
+
     def fields(self) -> dict[str, Any]:
         """Describe them as `predict --json` does."""
-        good: list[dict[str, Any]] = []
-        rejected: list[dict[str, str]] = []
-        for path, labels, probabilities, reason in _rows(self.answers):
-            if reason is None:
-                good.append({"path": path, "top": self._top(labels, probabilities)})
-            else:
-                rejected.append({"path": path, "reason": reason})
+        rejected = [{"path": path, "reason": reason} for path, reason in self.rejected]
+        good = [
+            {"path": path, "top": self._top(labels, probabilities)}
+            for path, labels, probabilities, reason in _rows(self.answers)
+            if reason is None
+        ]
         return {
             "model": self.model,
             "global_step": self.step,
@@ -97,8 +103,7 @@ def predict_images(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     if output is not None:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output)
+        check_output_file(output, TABLES)
     pieces = find_pieces(images)
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with (
@@ -107,8 +112,9 @@ def predict_images(
     ):
         classes = trained.load_classes()
         answers = _answer(uri, trained, pieces, view, open_store(workspace), stream)
-    _refuse_if_none(answers)
     predictions = Predictions(uri, trained.step, view, classes, answers, output)
+    rejected = predictions.rejected
+    refuse_if_none(len(answers) - len(rejected), rejected)
     if output is not None:
         write_predictions(predictions.table, output)
     return predictions
@@ -130,9 +136,3 @@ def _answer(
     progress = StatusLine("predict", stream)
     with answered(uri, trained, pieces, WhatItShows(view), workspace, progress, stream) as tables:
         return pa.concat_tables([ANSWERS.empty_table(), *tables])
-
-
-def _refuse_if_none(answers: pa.Table) -> None:
-    bad = answers.filter(pc.is_valid(answers["reason"]))
-    rejected = [(path, reason) for path, _, _, reason in _rows(bad)]
-    refuse_if_none(len(answers) - len(rejected), rejected)

@@ -1,20 +1,13 @@
 """Predictions as a table, and as a Parquet or CSV file: whole, or not there."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
-from infra.errors import RecipeError
-from infra.parquet import parquet_bytes
-from infra.store import FolderStore, ObjectStore, open_store
-from infra.store.scratch import scratch_place
+from pipelines.output_files import table_bytes, write_output
 from preprocessing.dataset.labels import Classes
 
-SUFFIXES: Final = (".parquet", ".csv")
 _LISTS: Final = ("labels", "wnids", "names", "probabilities")
 
 
@@ -42,56 +35,23 @@ def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
     return pa.table({"path": answers["path"], **best, **lists, "reason": answers["reason"]})
 
 
-def check_output(output: str, suffixes: Sequence[str] = SUFFIXES, option: str = "--output") -> None:
-    """Refuse what could not be written in the end.
-
-    Args:
-        output: a path or a URI.
-        suffixes: what it may end with.
-        option: what it was named by.
-
-    Raises:
-        RecipeError: the suffix is no known one, or it is a folder.
-        StoreError: the place cannot be written.
-    """
-    store, name = placed(output)
-    if Path(name).suffix not in suffixes:
-        raise RecipeError(
-            f"{option} {output} does not end with {' or '.join(suffixes)}",
-            remedy=f"name a {' or a '.join(suffixes)} file",
-        )
-    if isinstance(store, FolderStore) and Path(store.uri, name).is_dir():
-        raise RecipeError(f"{option} {output} is a folder", remedy="name a file, which is made")
-    with scratch_place(store, ".writable") as place:
-        place.write("trial", b"")
-
-
 def write_predictions(table: pa.Table, output: str) -> None:
     """Write a table of `predictions_table`, replacing any file; a reader never sees a part of it.
 
     CSV has a column for each of the best five: label_1, wnid_1, name_1, probability_1, label_2, …
     """
-    store, name = placed(output)
-    store.write(name, parquet_bytes(table) if name.endswith(".parquet") else _csv_bytes(table))
+    flat = table if output.endswith(".parquet") else _without_lists(table)
+    write_output(output, table_bytes(flat, output))
 
 
-def placed(output: str) -> tuple[ObjectStore, str]:
-    """Return the store that an object at a path or URI is in, and its key there."""
-    folder, _, name = open_store(output).uri.rpartition("/")
-    return open_store(folder or "/"), name
-
-
-def _csv_bytes(table: pa.Table) -> bytes:
+def _without_lists(table: pa.Table) -> pa.Table:
     longest = pc.max(pc.list_value_length(table["top5_labels"])).as_py() or 0
     columns = {"path": table["path"]}
     for place in range(longest):
         for name in _LISTS:
             of_one = "probability" if name == "probabilities" else name.removesuffix("s")
             columns[f"{of_one}_{place + 1}"] = pc.list_element(table[f"top5_{name}"], place)
-    sink = pa.BufferOutputStream()
-    pa.csv.write_csv(pa.table({**columns, "reason": table["reason"]}), sink)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    return pa.table({**columns, "reason": table["reason"]})
 
 
 def _taken(labels: pa.ListArray, values: list[str]) -> pa.ListArray:

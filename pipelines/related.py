@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alexnet.evaluate.evaluation import RECEIPT, Evaluation, read_evaluation
+from alexnet.evaluate.evaluation import RECEIPT, Evaluation, read_evaluation, validation_digest
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.train.receipt import FINISHED, TrainingReceipt
-from infra.commit import parse_receipt, read_receipt
+from alexnet.train.receipt import read_finished
 from infra.errors import DataError
 from infra.store import ObjectStore
 from pipelines.inspection import MODELS
@@ -24,7 +23,7 @@ class Related:
     run: ObjectStore | None
     """The training that ended with its weights, or that its checkpoint is of."""
     evaluation: tuple[ObjectStore, Evaluation] | None
-    """Of its weights."""
+    """Of its weights, on that dataset's images where there is one."""
 
 
 def find_related(uri: str, trained: TrainedNetwork, workspace: str) -> Related:
@@ -40,24 +39,12 @@ def find_related(uri: str, trained: TrainedNetwork, workspace: str) -> Related:
     """
     places = places_of(uri, workspace)
     datasets = (found for place in places for found in datasets_in(place))
-    evaluations = (found for place in places for found in _evaluations_in(place))
+    dataset = next((found for found in datasets if _is_of(trained, found[1])), None)
     return Related(
-        dataset=next((found for found in datasets if _is_of(trained, found[1])), None),
+        dataset=dataset,
         run=_run(uri, trained, places),
-        evaluation=next(
-            (e for e in evaluations if e[1].checkpoint_digest == trained.weights.item.sha256), None
-        ),
+        evaluation=_evaluation(trained, dataset, places),
     )
-
-
-def finished(run: ObjectStore) -> TrainingReceipt | None:
-    """Read the receipt of a training, or None while it is at work.
-
-    Raises:
-        ObjectCorrupt: it is cut.
-    """
-    body = read_receipt(run, FINISHED)
-    return None if body is None else parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
 
 
 def _is_of(trained: TrainedNetwork, manifest: Manifest) -> bool:
@@ -72,9 +59,27 @@ def _run(uri: str, trained: TrainedNetwork, places: list[ObjectStore]) -> Object
     return next((r for place in places for r in runs_in(place) if _ended_with(r, trained)), None)
 
 
+def _evaluation(
+    trained: TrainedNetwork,
+    dataset: tuple[ObjectStore, Manifest] | None,
+    places: list[ObjectStore],
+) -> tuple[ObjectStore, Evaluation] | None:
+    """Find an evaluation of its weights: on its own dataset, else on another, as champions have."""
+    weights = trained.weights.item.sha256
+    found = [
+        (store, evaluation)
+        for place in places
+        for store, evaluation in _evaluations_in(place)
+        if evaluation.checkpoint_digest == weights
+    ]
+    own = None if dataset is None else validation_digest(dataset[1])
+    on_its_own = (one for one in found if one[1].validation_digest == own)
+    return next(on_its_own, found[0] if found else None)
+
+
 def _ended_with(run: ObjectStore, trained: TrainedNetwork) -> bool:
     try:
-        receipt = finished(run)
+        receipt = read_finished(run)
     except DataError:
         return False  # damaged, or another version's: not the one that is looked for
     return receipt is not None and receipt.model_sha256 == trained.weights.item.sha256

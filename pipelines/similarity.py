@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.features import WhatItSees, features_of
+from alexnet.release.features import WhatItSees, features_of, features_schema
 from alexnet.release.features_file import FeaturesFile, FeaturesHeader, open_features
 from alexnet.release.inputs import find_pieces
 from alexnet.release.layer_outputs import choose_layer
@@ -17,13 +17,13 @@ from alexnet.release.neighbours import NearestSearch
 from alexnet.release.pieces import Piece
 from infra.errors import RecipeError
 from infra.progress import StatusLine
-from infra.store import ObjectStore, open_store
-from pipelines.asking import answered, refuse_if_none
+from infra.store import ObjectStore, open_parent, open_store
+from pipelines.answers import answered, refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.extraction import describe_features, without_rejects
 from pipelines.models import open_model
-from pipelines.prediction_file import check_output, placed
-from pipelines.similarity_answer import Found, Similar, draw_similar, write_similar
+from pipelines.output_files import TABLES, check_output_file, table_bytes, write_output
+from pipelines.similarity_answer import Found, Similar, draw_similar
 
 MOST_QUERY_BYTES: Final = 256 << 20
 """Of the features of the images asked about, which are in memory all the time."""
@@ -72,7 +72,7 @@ def find_similar(
     num_queries = sum(piece.count for piece in pieces)
     if picture is not None:
         _refuse_a_large_picture(num_queries, count)
-    written = open_features(*placed(among))
+    written = open_features(*open_parent(among))
     candidates = [] if written is not None else find_pieces([among], "train")
     with (
         redirect_stdout(stream),
@@ -83,22 +83,27 @@ def find_similar(
         if written is not None:
             _refuse_others(written, asker.header)
         rejected: list[tuple[str, str]] = []
+        passed_over: list[tuple[str, str]] = []
         with asker.features(pieces, "features", rejected) as tables:
-            queries = pa.concat_tables(tables)
+            queries = pa.concat_tables([features_schema(asker.width).empty_table(), *tables])
         refuse_if_none(len(queries), rejected)
         search = _Search(queries, count)
         if written is not None:
             search.scan(written, stream)
         else:
-            with asker.features(candidates, "similar", rejected) as tables:
+            with asker.features(candidates, "similar", passed_over) as tables:
                 for table in tables:
                     search.add(table)
-            refuse_if_none(search.num_rows, rejected)
-        similar = search.result(asker.header, among, rejected)
+            refuse_if_none(search.num_rows, passed_over)
+        similar = search.result(asker.header, among, [*rejected, *passed_over])
+    # Drawn first: an interrupt while images are read again leaves no file.
+    drawn = None if picture is None else draw_similar(similar, trained.stored_px)
     if output is not None:
-        write_similar(similar, output)
-    if picture is not None and (gone := draw_similar(similar, trained.stored_px, picture)):
-        stream.write(f"grey in the picture: {gone:,} images that are not there any more\n")
+        write_output(output, table_bytes(similar.table, output))
+    if picture is not None and drawn is not None:
+        write_output(picture, drawn.png)
+        if drawn.num_gone:
+            stream.write(f"grey in the picture: {drawn.num_gone:,} images that are gone\n")
     return similar
 
 
@@ -173,11 +178,9 @@ def _found_in(table: pa.Table) -> list[Found]:
 def _check_places(workspace: str, output: str | None, picture: str | None) -> None:
     refuse_relative_in_a_job("the workspace", workspace)
     if output is not None:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output)
+        check_output_file(output, TABLES)
     if picture is not None:
-        refuse_relative_in_a_job("--picture", picture)
-        check_output(picture, (".png",), "--picture")
+        check_output_file(picture, (".png",), "--picture")
 
 
 def _refuse_a_large_picture(num_queries: int, count: int) -> None:

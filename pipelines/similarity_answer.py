@@ -1,4 +1,4 @@
-"""The images nearest to each of some: as fields, as a table, as a file, as a picture."""
+"""The images nearest to each of some: as fields, as a table, as a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.csv
 
 from alexnet.figures.pixels import Picture, picture_png
 from alexnet.figures.similar import similar_picture
 from alexnet.release.decoding import read_again
 from alexnet.release.features_file import FeaturesHeader
-from infra.parquet import parquet_bytes
-from pipelines.prediction_file import placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +79,20 @@ class Similar:
         }
 
 
-def write_similar(similar: Similar, output: str) -> None:
-    """Write its table to a .parquet or .csv file, replacing any."""
-    store, name = placed(output)
-    if name.endswith(".parquet"):
-        store.write(name, parquet_bytes(similar.table))
-        return
-    sink = pa.BufferOutputStream()
-    pa.csv.write_csv(similar.table, sink)
-    store.write(name, sink.getvalue().to_pybytes())
+@dataclass(frozen=True, slots=True)
+class DrawnSimilar:
+    """Queries and their neighbours as a picture."""
+
+    png: bytes
+    num_gone: int
+    """Images that are grey: features outlive the images they are of."""
 
 
-def draw_similar(similar: Similar, stored_px: int, picture: str) -> int:
-    """Draw it as a PNG, squares as the network was shown them; return how many were not there.
-
-    Those are grey: features outlive the images they are of.
-    """
+def draw_similar(similar: Similar, stored_px: int) -> DrawnSimilar:
+    """Draw it, squares as the network was shown them."""
     rows: list[list[Picture | None]] = [
         [read_again(image.uri, image.row, stored_px) for image in (query, *nearest)]
         for query, nearest in zip(similar.queries, similar.neighbours, strict=True)
     ]
-    store, name = placed(picture)
-    store.write(name, picture_png(similar_picture(rows, stored_px)))
-    return sum(image is None for row in rows for image in row)
+    num_gone = sum(image is None for row in rows for image in row)
+    return DrawnSimilar(picture_png(similar_picture(rows, stored_px)), num_gone)

@@ -7,7 +7,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from alexnet.evaluate.interval import interval_95
-from alexnet.evaluate.rows import View
+from alexnet.evaluate.rows import View, view_called
 from alexnet.evaluate.submission import (
     Ints,
     count_errors,
@@ -20,19 +20,24 @@ from alexnet.evaluate.submission import (
 from infra.commit import read_object
 from infra.errors import DataError, RecipeError
 from infra.parquet import read_parquet
-from infra.store import open_store
+from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.evaluations import find_evaluation, read_kept, view_called
+from pipelines.evaluations import find_evaluation, read_kept
 from pipelines.inspection import MODELS
 from pipelines.models import find_dataset
+from pipelines.output_files import check_output_file, write_output
 from pipelines.prediction import predict_images
-from pipelines.prediction_file import check_output, placed
+from pipelines.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.errors import DevkitMismatch
 from preprocessing.sources.devkit import parse_ground_truth, read_ids
 
 SUFFIXES: Final = (".txt",)
 _TRUTH: Final = "name data/ILSVRC2012_validation_ground_truth.txt of the development kit"
+_NOT_WRITTEN: Final = (
+    "name a file of answers; add --output FILE and --devkit DIR to write one of a model or an"
+    " evaluation first"
+)
 
 
 def submit(
@@ -66,6 +71,7 @@ def submit(
         DataError: an image or a class has no place in such a file, or a file is not one.
         ServiceError: a place, MLflow or Ray is away.
     """
+    refuse_relative_in_a_job("the workspace", workspace)
     of_view = view_called(view)
     true_ids = None if truth is None else _read_truth(truth)
     if output is None:
@@ -74,10 +80,9 @@ def submit(
                 "nothing to write and nothing to check",
                 remedy="give --output FILE, or a file of answers and --check TRUTH",
             )
-        ids, where = parse_submission(_read(what), what), what
+        ids, where = parse_submission(_read(what, _NOT_WRITTEN), what), what
     else:
-        refuse_relative_in_a_job("--output", output)
-        check_output(output, SUFFIXES)
+        check_output_file(output, SUFFIXES)
         known = _ids_of(devkit)
         if images:
             labels, classes = _answers(
@@ -89,8 +94,7 @@ def submit(
     # Before anything is written: a file that does not fit its truth is wrong.
     checked = None if true_ids is None else _errors(ids, true_ids)
     if output is not None:
-        store, name = placed(output)
-        store.write(name, submission_text(ids))
+        write_output(output, submission_text(ids))
     return {"file": where, "count": len(ids), "errors": checked}
 
 
@@ -112,7 +116,7 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
         )
     found = find_evaluation(name, workspace=workspace, view=view)
     kept = read_kept(found)
-    own = found.store.uri.rsplit("/", 2)[0]
+    own = workspace_of(found.store)
     fingerprint = found.evaluation.dataset_fingerprint
     dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
     if dataset is None:
@@ -153,11 +157,11 @@ def _answers(
         tracking_uri=tracking_uri,
         stream=stream,
     )
-    rejected = found.fields()["rejected"]
-    if rejected:
+    if rejected := found.rejected:
+        path, reason = rejected[0]
         more = f", and {len(rejected) - 1:,} more are none" if len(rejected) > 1 else ""
         raise DataError(
-            f"{rejected[0]['path']} is no image ({rejected[0]['reason']}){more}",
+            f"{path} is no image ({reason}){more}",
             remedy="every image needs a line: mend it, or take out of the folder what is none",
         )
     paths = found.answers["path"].to_pylist()
@@ -166,16 +170,16 @@ def _answers(
     return labels[order], found.classes
 
 
-def _read(uri: str) -> bytes:
-    store, name = placed(uri)
+def _read(uri: str, remedy: str) -> bytes:
+    store, name = open_parent(uri)
     try:
         return store.read(name)
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {uri}", remedy="name one that is there") from error
+        raise DataError(f"there is no file {uri}", remedy=remedy) from error
 
 
 def _read_truth(uri: str) -> Ints:
-    body = _read(uri)
+    body = _read(uri, "name one that is there")
     try:
         truth = parse_ground_truth(body, uri)
     except DevkitMismatch as error:

@@ -17,11 +17,7 @@ def judge_rows(scores: Tensor, labels: Tensor) -> ViewRows:
     Raises:
         DataError: a score is not a number: every comparison with it would count as right.
     """
-    if not bool(torch.isfinite(scores).all()):
-        raise DataError(
-            "the network's outputs are not all finite numbers",
-            remedy="its training diverged: train again with a lower learning rate",
-        )
+    refuse_diverged(scores)
     best, own = top_classes(scores, 1)[:, 0], scores.gather(1, labels[:, None])[:, 0]
     return ViewRows(
         predicted=best.to(torch.int32).cpu().numpy(),
@@ -29,6 +25,15 @@ def judge_rows(scores: Tensor, labels: Tensor) -> ViewRows:
         loss=-own.to(torch.float64).cpu().numpy(),
         probabilities=scores.exp().to(torch.float16).cpu().numpy(),
     )
+
+
+def refuse_diverged(outputs: Tensor) -> None:
+    """Raise DataError unless all of a network's outputs are finite."""
+    if not bool(torch.isfinite(outputs).all()):
+        raise DataError(
+            "the network's outputs are not all finite numbers",
+            remedy="its training diverged: train again with a lower learning rate",
+        )
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from infra.errors import RecipeError
+
 View = Literal["center", "ten_crop", "nine_crop"]
 VIEW_NAMES: Final[dict[View, str]] = {
     "center": "centre",
@@ -13,6 +15,18 @@ VIEW_NAMES: Final[dict[View, str]] = {
     "nine_crop": "nine crops",
 }
 """What people read; the order is that of every list of views."""
+
+
+def view_called(word: str) -> View:
+    """Return the view of this name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    for view in VIEW_NAMES:
+        if view == word:
+            return view
+    raise RecipeError(f"there is no view {word!r}", remedy=f"choose one of {', '.join(VIEW_NAMES)}")
 
 
 def view_suffix(view: View) -> str:

@@ -129,7 +129,7 @@ def _check(
         count=parameter.numel(),
         derivative=math.hypot(*(difference for _, difference in together)),
         # Apart: beside a whole direction a single weight would count for nothing.
-        relative_error=max(_relative_error(together), _relative_error(alone)),
+        relative_error=_worst(_relative_error(together), _relative_error(alone)),
     )
 
 
@@ -144,10 +144,15 @@ def _single(parameter: Tensor, place: int) -> Tensor:
     return direction
 
 
+def _worst(*errors: float) -> float:
+    """Return the greatest; what is no number is worse than any, and `max` would pass over it."""
+    return next(filter(math.isnan, errors), max(errors))
+
+
 def _relative_error(pairs: list[tuple[float, float]]) -> float:
     error = math.hypot(*(ours - difference for ours, difference in pairs))
     norms = (math.hypot(*one_side) for one_side in zip(*pairs, strict=True))
-    return error / max(*norms, _NOTHING)
+    return error / _worst(*norms, _NOTHING)
 
 
 def _along(

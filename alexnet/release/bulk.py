@@ -5,21 +5,19 @@ of threads, so what is computed together depends on what was asked for, not on w
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.decoding import Decoded, decoded_blocks
 from alexnet.release.pieces import Piece
 from alexnet.release.predictor import Predictor
-from infra.errors import DataError
+from alexnet.threads import one_thread
 
 ANSWERS: Final = pa.schema(
     [
@@ -103,7 +101,7 @@ class BulkPredictor:
         if usable:
             with one_thread():
                 labels, probabilities = self._predictor.best_five(usable, self._view)
-        refuse_diverged(np.array(probabilities))
+        refuse_diverged(torch.tensor(probabilities))
         answers = iter(zip(labels, probabilities, strict=True))
         rows = [
             (
@@ -115,23 +113,3 @@ class BulkPredictor:
         ]
         columns = zip(*rows, strict=True)
         return pa.table(dict(zip(ANSWERS.names, map(list, columns), strict=True)), schema=ANSWERS)
-
-
-def refuse_diverged(outputs: npt.NDArray[np.floating]) -> None:
-    """Raise DataError unless all of a network's outputs are finite."""
-    if not np.isfinite(outputs).all():
-        raise DataError(
-            "the network's outputs are not all finite numbers",
-            remedy="its training diverged: train again with a lower learning rate",
-        )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch compute with one thread, as evaluation does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
+from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import one_thread, refuse_diverged
 from alexnet.release.decoding import Decoded, decoded_blocks
 from alexnet.release.layer_outputs import LayerOutputs
 from alexnet.release.pieces import Piece
+from alexnet.threads import one_thread
 from infra.canonical import digest_of
 from preprocessing.dataset.pixels import Pixels, decode_square
 
@@ -94,7 +96,7 @@ class FeatureExtractor:
         if usable:
             with one_thread():
                 features[~none] = self._outputs(usable).reshape(len(usable), -1)
-        refuse_diverged(features)
+        refuse_diverged(torch.from_numpy(features))
         images = [image for image, _ in block]
         schema = features_schema(self._asked.width).append(pa.field("reason", pa.string()))
         return pa.table(

@@ -8,16 +8,30 @@ a dataset (a folder with a manifest)   a piece a shard of its val split, or of t
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from alexnet.release.errors import InputRejected
 from alexnet.release.pieces import READ_ERRORS, Piece, opened, printable, reason_of
-from infra.store import FolderStore, ObjectStore, open_store
+from infra.errors import RecipeError
+from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from preprocessing.dataset.manifest import MANIFEST, open_dataset
 
 SplitName = Literal["train", "val"]
+SPLITS: Final[tuple[SplitName, ...]] = ("train", "val")
+
+
+def split_called(word: str) -> SplitName:
+    """Return the split of this name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    for split in SPLITS:
+        if split == word:
+            return split
+    raise RecipeError(f"there is no split {word!r}", remedy=f"choose one of {', '.join(SPLITS)}")
 
 
 def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:
@@ -35,7 +49,7 @@ def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:
 
 def _pieces_of(name: str, split: SplitName) -> Iterator[Piece]:
     store = open_store(name)
-    parent, key = _parent_of(store)
+    parent, key = open_parent(name)
     info = parent.stat(key) if key else None
     if info is not None:
         yield from _file_pieces(parent, key, printable(name), info.size_bytes)
@@ -43,15 +57,6 @@ def _pieces_of(name: str, split: SplitName) -> Iterator[Piece]:
         yield from _dataset_pieces(store, name, split)
     else:
         yield from _folder_pieces(store, name.rstrip("/") or "/")
-
-
-def _parent_of(store: ObjectStore) -> tuple[ObjectStore, str]:
-    """Return the store that an object at this URI would be in, and its key there ("" for none)."""
-    if isinstance(store, FolderStore):
-        path = Path(store.uri)
-        return FolderStore(path.parent), "" if path.name == ".." else path.name
-    bucket, slash, key = store.uri.removeprefix("s3://").partition("/")
-    return open_store(f"s3://{bucket}"), key if slash else ""
 
 
 def _file_pieces(store: ObjectStore, key: str, path: str, size_bytes: int) -> Iterator[Piece]:

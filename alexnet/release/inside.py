@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.data.augment import center_view
+from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.scores import score
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.model import ModelError
 from alexnet.model.layer_names import layer_taps, watched
-from infra.errors import DataError, RecipeError
+from infra.errors import RecipeError
 from preprocessing.dataset.pixels import Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -53,11 +54,7 @@ class Inside:
         """
         batch = torch.from_numpy(np.stack(images))
         scores = score(self._model, self._augment, batch, self._crop_px, "center")
-        if not scores.isfinite().all():
-            raise DataError(
-                "the network's outputs are not all finite numbers",
-                remedy="its training diverged: train again with a lower learning rate",
-            )
+        refuse_diverged(scores)
         return scores.exp().numpy()
 
     def maps(self, images: Sequence[Pixels], layer: str | None) -> tuple[str, Floats]:

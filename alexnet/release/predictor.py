@@ -1,7 +1,7 @@
 """Images → names and probabilities, with the pixels that evaluation sees. Knows no MLflow."""
 
 from collections.abc import Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,10 @@ import pandas as pd
 import torch
 
 from alexnet.evaluate.metrics import top_classes
-from alexnet.evaluate.rows import View
+from alexnet.evaluate.rows import View, view_called
 from alexnet.evaluate.scores import score
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.errors import InputRejected
-from infra.errors import RecipeError
 from preprocessing.dataset.pixels import Pixels, decode_square, to_square
 from preprocessing.errors import ImageRejected
 
@@ -54,15 +53,12 @@ class Predictor:
             InputRejected: an image cannot be used; says which row.
             RecipeError: no such view.
         """
-        if view not in get_args(View):
-            raise RecipeError(
-                f"there is no view {view!r}", remedy=f"choose one of {', '.join(get_args(View))}"
-            )
+        of_view = view_called(view)
         rows: list[dict[str, Any]] = []
         for start in range(0, len(images), BATCH_ROWS):
             part = images[start : start + BATCH_ROWS]
             pixels = [self._stored_pixels(image, start + i) for i, image in enumerate(part)]
-            best = self.best_five(pixels, view)  # type: ignore[arg-type]  # checked above
+            best = self.best_five(pixels, of_view)
             rows += [self._answer(*answer) for answer in zip(*best, strict=True)]
         return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -44,11 +44,20 @@ def read_training(run: ObjectStore) -> TrainingReceipt | None:
     Raises:
         ObjectCorrupt: it is cut, or the checkpoint lacks an object or has one of another size.
     """
-    body = read_receipt(run, FINISHED)
-    if body is None:
+    receipt = read_finished(run)
+    if receipt is None:
         return None
-    receipt = parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
     store = run.child(receipt.checkpoint)
     checkpoint, _ = open_checkpoint(store)
     check_listing(store, checkpoint.objects)
     return receipt
+
+
+def read_finished(run: ObjectStore) -> TrainingReceipt | None:
+    """Read the receipt of a training, whatever became of its checkpoint; None while it is at work.
+
+    Raises:
+        ObjectCorrupt: it is cut.
+    """
+    body = read_receipt(run, FINISHED)
+    return None if body is None else parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")

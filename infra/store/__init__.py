@@ -7,7 +7,7 @@ client of S3 where it answers.
 from infra.store.base import ObjectInfo, ObjectStore, is_remote
 from infra.store.folder import FolderStore
 from infra.store.memory import MemoryStore
-from infra.store.open import open_store
+from infra.store.open import open_parent, open_store
 from infra.store.range_file import RangeFile
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "ObjectStore",
     "RangeFile",
     "is_remote",
+    "open_parent",
     "open_store",
 ]

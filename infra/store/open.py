@@ -29,6 +29,22 @@ def open_store(uri: str) -> ObjectStore:
     )
 
 
+def open_parent(uri: str) -> tuple[ObjectStore, str]:
+    """Open the folder or prefix that an object at a path or URI is in; return its name there too.
+
+    The name is "" where nothing is above: of a bucket, of `/`.
+
+    Raises:
+        RecipeError: as `open_store`.
+    """
+    store = open_store(uri)
+    if isinstance(store, FolderStore):
+        path = Path(store.uri)
+        return FolderStore(path.parent), "" if path.name == ".." else path.name
+    folder, _, name = store.uri.rpartition("/")
+    return (store, "") if folder.endswith("/") else (open_store(folder), name)
+
+
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, WorkspaceOption
+from pipelines.options import JsonOption, ViewOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,9 +25,7 @@ def ensemble(
     search: Annotated[
         bool, typer.Option("--search", help="Search the weights, as the release did.")
     ] = False,
-    view: Annotated[
-        str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
-    ] = "center",
+    view: ViewOption = "center",
     output: Annotated[
         str | None,
         typer.Option("--output", metavar="FILE", help="Also write a .parquet of the average."),

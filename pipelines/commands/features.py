@@ -6,15 +6,14 @@ import typer
 
 from pipelines.defaults import tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.options import (
+    ImagesArgument,
+    JsonOption,
+    ModelArgument,
+    TrackingOption,
+    WorkspaceOption,
+)
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-]
-ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
-]
 LayerOption = Annotated[
     str | None,
     typer.Option("--layer", metavar="NAME", help="A layer. [default: the last hidden one]"),
@@ -88,11 +87,11 @@ def similar(
     """Find the images that a network takes as most like these."""
     import sys
 
-    from pipelines import similarity
     from pipelines.output import print_similar
+    from pipelines.similarity import find_similar
 
     with interruptible("nothing was written"):
-        found = similarity.find_similar(
+        found = find_similar(
             model,
             images,
             among=among,

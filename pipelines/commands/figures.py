@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.defaults import tracking_or_environment, workspace_or_default
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.options import JsonOption, ModelArgument, TrackingOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,9 +14,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def figures(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
-    ],
+    model: ModelArgument,
     output: Annotated[
         str, typer.Option("--output", metavar="FOLDER", help="Where the pictures are written.")
     ],
@@ -37,19 +34,16 @@ def figures(
     as_json: JsonOption = False,
 ) -> None:
     """Draw what a trained network learned, sees and answers."""
-    import sys
-
-    from pipelines.figures import draw_figures
+    from pipelines import api
     from pipelines.output import print_fields
 
     with interruptible("pictures that were written are whole"):
-        fields = draw_figures(
+        fields = api.figures(
             model,
             images or [],
             output=output,
             layer=layer,
-            workspace=workspace_or_default(workspace),
-            tracking_uri=tracking_or_environment(tracking_uri),
-            stream=sys.stderr,
+            workspace=workspace,
+            tracking_uri=tracking_uri,
         )
     print_fields(fields, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.options import JsonOption, TrackingOption, ViewOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,9 +36,7 @@ def submission(
         str | None,
         typer.Option("--check", metavar="TRUTH", help="Hold it against a file of true ids."),
     ] = None,
-    view: Annotated[
-        str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
-    ] = "center",
+    view: ViewOption = "center",
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -14,14 +15,17 @@ from pipelines.defaults import folder_overrides, tracking_or_environment, worksp
 
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
-        "check_gradients", "compare_runs", "ensemble", "features", "inspect", "list_runs",
-        "load_recipe", "predict", "run", "similar", "submission",
+        "check_gradients", "compare_runs", "ensemble", "features", "figures", "inspect",
+        "list_runs", "load_recipe", "predict", "run", "similar", "submission",
     ]  # fmt: skip
 
 
 def test_every_name_is_a_documented_function() -> None:
+    modules = {module.name for module in iter_modules(pipelines.__path__)}
     for name in pipelines.__all__:
         assert getattr(pipelines, name).__doc__
+        # A module of that name would take the function's place once it is imported.
+        assert name not in modules
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         pipelines.guess  # noqa: B018
 

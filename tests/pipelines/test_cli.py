@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.errors import Interrupted
-from pipelines import api
+from pipelines import api, prediction
 from pipelines.cli import app
 
 
@@ -35,7 +35,7 @@ def test_an_interrupted_prediction_says_what_is_left(monkeypatch: pytest.MonkeyP
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "predictions", interrupted)
+    monkeypatch.setattr(prediction, "predict_images", interrupted)
     result = CliRunner().invoke(app, ["predict", "m", "a.jpg"])
     assert isinstance(result.exception, Interrupted)
     assert result.exception.problem == "interrupted; nothing was written"

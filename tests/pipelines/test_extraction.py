@@ -203,8 +203,16 @@ def test_what_cannot_be_done_is_said_and_leaves_no_file(
         extract(pictures / "note.txt", output=output, workspace=workspace)
     with pytest.raises(InputRejected, match="none of 1 files is an image"):
         similar(pictures / "note.txt", among=dataset, workspace=workspace)
-    with pytest.raises(InputRejected, match="none of 2 files is an image"):
+    with pytest.raises(InputRejected, match="none of 1 files is an image"):
         similar(pictures, among=pictures / "note.txt", workspace=workspace)
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), empty)
+    with pytest.raises(InputRejected, match="there are no images in what was named"):
+        extract(empty, output=output, workspace=workspace)
+    with pytest.raises(InputRejected, match="there are no images in what was named"):
+        similar(empty, among=dataset, workspace=workspace)
+    with pytest.raises(InputRejected, match="there are no images in what was named"):
+        similar(pictures, among=empty, workspace=workspace)
     with pytest.raises(InputRejected, match="no file or folder gone"):
         similar(pictures, among="gone", workspace=workspace)
     with pytest.raises(
@@ -270,6 +278,11 @@ def test_an_interrupted_command_leaves_nothing(
     assert isinstance(result.exception, Interrupted)
     assert result.exception.problem == "interrupted; nothing was written"
     assert list(output.parent.iterdir()) == []
-    monkeypatch.setattr("pipelines.similarity.find_similar", interrupted)
-    result = CliRunner().invoke(app, ["similar", "m", "a.jpg", "--among", "x"])
+    monkeypatch.setattr("pipelines.similarity_answer.read_again", interrupted)
+    similar_words = ["similar", *words[1:5], "--among", str(pictures)]
+    table, picture = output.with_name("s.csv"), output.with_name("s.png")
+    result = CliRunner().invoke(
+        app, [*similar_words, "--output", str(table), "--picture", str(picture)]
+    )
     assert isinstance(result.exception, Interrupted)
+    assert list(output.parent.iterdir()) == []

@@ -18,8 +18,9 @@ from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import FOLDER, RunNote, open_run
+from pipelines.comparison import compare_runs
 from pipelines.recipe_yaml import load_recipe
-from pipelines.runs import compare_runs, find_run, list_runs
+from pipelines.runs import find_run, list_runs
 
 LATE, EARLY = "demo-11aa22bb33cc44dd", "demo-11ff22bb33cc44dd"
 CENTER = Accuracy(top1=0.5, top5=1.0, correct1=2, correct5=4, loss=0.75)
@@ -182,7 +183,7 @@ def test_the_link_names_runs_and_their_experiment(workspace: Path, mlflow_templa
 def test_while_mlflow_is_away_only_the_link_is_missing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.runs.REACHABLE_S", 0.2)
+    monkeypatch.setattr("pipelines.comparison.REACHABLE_S", 0.2)
     for name in (LATE, EARLY):
         run = FolderStore(workspace / "runs" / name)
         note(run, "workspace", "0" * 32)

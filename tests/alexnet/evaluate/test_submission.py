@@ -54,6 +54,13 @@ def test_the_five_are_those_that_a_slow_sort_finds(seed: int, classes: int, coun
     assert top_labels(probabilities, best).tolist() == expected
 
 
+def test_many_images_are_sorted_as_few_are() -> None:
+    probabilities = np.random.default_rng(0).random((2500, 6)).astype(np.float16)
+    best = probabilities.argmax(axis=1).astype(np.int32)
+    one_by_one = [top_labels(probabilities[[i]], best[[i]])[0].tolist() for i in range(2500)]
+    assert top_labels(probabilities, best).tolist() == one_by_one
+
+
 def official(*numbers: int, kind: str = "test") -> list[str]:
     return [f"ILSVRC2012_{kind}_{number:08}.JPEG" for number in numbers]
 
@@ -89,7 +96,17 @@ def test_what_is_written_is_read_back(rows: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["1 2 3 4", "1 2 3 4 5 6", "1 2 3 4 x", "0 1 2 3 4", "1 2 3 4 -5", "", "1.0 2 3 4 5"]
+    "line",
+    [
+        "1 2 3 4",
+        "1 2 3 4 5 6",
+        "1 2 3 4 x",
+        "0 1 2 3 4",
+        "1 2 3 4 -5",
+        "",
+        "1.0 2 3 4 5",
+        f"1 2 3 4 {2**64}",
+    ],
 )
 def test_a_line_that_is_not_five_ids_is_named(line: str) -> None:
     with pytest.raises(DataError, match=r"answers\.txt: line 2 is"):

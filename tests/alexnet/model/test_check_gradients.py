@@ -170,3 +170,25 @@ def test_every_network_is_sound_when_it_is_narrow(name: str) -> None:
         torch.set_num_threads(before)
     assert {check.name for check in checks.values() if not check.is_sound} == set()
     assert all(check.derivative > 1e-8 for name, check in checks.items() if "weight" in name)
+
+
+class BreaksOff(nn.Module):
+    """Its first bias alone may not grow: then the loss is no number; the gradient is right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(27, 5)
+        self.moved = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc1(images.flatten(1))
+        if not torch.is_grad_enabled():
+            self.moved += 1
+        # One pass to scale, six along directions; then single weights are moved.
+        return logits * float("nan") if self.moved > 7 else logits
+
+
+def test_a_loss_that_is_no_number_for_a_single_weight_is_wrong() -> None:
+    torch.manual_seed(0)
+    check = checks_of(BreaksOff())["fc1.weight"]
+    assert not check.is_sound

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from alexnet.release import bulk
@@ -83,10 +82,3 @@ def test_a_diverged_network_is_told(
     predictor = BulkPredictor(tiny_training.trained, "center", num_threads=1)
     with pytest.raises(DataError, match="not all finite"):
         next(predictor.answer(find_pieces([str(folder)])))
-
-
-def test_threads_are_given_back() -> None:
-    before = torch.get_num_threads()
-    with bulk.one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before

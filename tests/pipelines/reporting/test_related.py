@@ -1,5 +1,6 @@
 """A model tells by its bytes what it comes from; in the workspace of a finished, evaluated run."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,23 @@ def test_a_registered_model_finds_its_dataset_training_and_evaluation(
     assert related.run.uri == f"{workspace}/runs/r"
     assert related.evaluation is not None
     assert related.evaluation[0].uri == f"{workspace}/evaluations/e"
+
+
+def test_of_several_evaluations_that_on_its_own_dataset_is_taken(
+    workspace: Path, registered: TrainedNetwork
+) -> None:
+    """As a champion has them, which was evaluated on others' images."""
+    folder = workspace / "evaluations"
+    shutil.copytree(folder / "e", folder / "a")
+    receipt = json.loads((folder / "e" / "evaluation.json").read_text())
+    elsewhere = json.dumps({**receipt, "validation_digest": "0" * 64})
+    (folder / "a" / "evaluation.json").write_text(elsewhere)
+    for own, expected in ((True, "e"), (False, "a")):
+        if not own:
+            shutil.rmtree(folder / "e")
+        found = find_related(REGISTERED, registered, str(workspace)).evaluation
+        assert found is not None
+        assert found[0].uri == str(folder / expected)
 
 
 def test_another_networks_things_are_not_taken_for_its_own(

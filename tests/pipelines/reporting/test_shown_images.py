@@ -15,7 +15,7 @@ from alexnet.figures.panel import choose_rows
 from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
 from infra.store import FolderStore
-from pipelines.figure_images import Chooser, Rejected, Shown
+from pipelines.shown_images import Chooser, Rejected, Shown
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.stored import encode_jpeg
 

@@ -1,76 +1,13 @@
-"""What the commands do, for Python: the same work, returned instead of printed.
-
-Heavy libraries are imported when a function needs them, as on the command line.
-"""
+"""What a trained network makes of images, for Python."""
 
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.defaults import tracking_or_environment, workspace_or_default
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from pipelines.prediction import Predictions
-    from pipelines.recipe import Recipe
-
-
-def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
-    """Read a shipped recipe or a YAML file, with `key.path=value` overrides, and check it.
-
-    Raises:
-        RecipeError: no such recipe, or something in it is wrong.
-    """
-    from pipelines.recipe_yaml import load_recipe
-
-    return load_recipe(name_or_file, overrides)
-
-
-def run(
-    recipe: "str | Recipe",
-    overrides: Sequence[str] = (),
-    *,
-    until: str = "report",
-    from_folder: str | None = None,
-    workspace: str | None = None,
-    tracking_uri: str | None = None,
-    dry_run: bool = False,
-) -> dict[str, Any]:
-    """Run the workflow up to a step; what already holds is not done again.
-
-    A refusal by the gate is a result here: `verdict` is "refused".
-
-    Args:
-        recipe: a shipped recipe's name, a YAML file, or what `load_recipe` returned.
-        overrides: `key.path=value`, for a recipe that is given by name.
-        until: prepare, train, evaluate, gate, register or report.
-        from_folder: a folder per class, instead of the recipe's archives.
-        workspace: holds everything made; by default as on the command line.
-        tracking_uri: MLflow server; by default as on the command line.
-        dry_run: only look which steps hold.
-
-    Returns:
-        What `alexnet run --json` prints.
-
-    Raises:
-        ProjectError: any deliberate failure.
-    """
-    overrides = [*folder_overrides(from_folder), *overrides]
-    resolved = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
-    from pipelines.command import bring_about
-    from pipelines.output import run_fields
-
-    if tracking_uri is None and resolved.tracking.use_environment:
-        tracking_uri = tracking_or_environment(None)
-    outcomes, _ = bring_about(
-        resolved,
-        until,
-        workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_uri,
-        dry_run=dry_run,
-    )
-    return run_fields(outcomes)
 
 
 def predict(
@@ -100,37 +37,17 @@ def predict(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    return predictions(
-        model,
-        [images] if isinstance(images, str) else list(images),
-        ten_crop=ten_crop,
-        output=output,
-        workspace=workspace,
-        tracking_uri=tracking_uri,
-    ).table
-
-
-def predictions(
-    model: str,
-    images: Sequence[str],
-    *,
-    ten_crop: bool,
-    output: str | None,
-    workspace: str | None,
-    tracking_uri: str | None,
-) -> "Predictions":
-    """Do what `predict` does, for the command line, which describes the model too."""
     from pipelines.prediction import predict_images
 
     return predict_images(
         model,
-        images,
+        _listed(images),
         view="ten_crop" if ten_crop else "center",
         output=output,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
-    )
+    ).table
 
 
 def features(
@@ -166,7 +83,7 @@ def features(
 
     return extract_features(
         model,
-        [images] if isinstance(images, str) else list(images),
+        _listed(images),
         output=output,
         layer=layer,
         split=split,
@@ -213,7 +130,7 @@ def similar(
 
     return find_similar(
         model,
-        [images] if isinstance(images, str) else list(images),
+        _listed(images),
         among=among,
         count=count,
         output=output,
@@ -225,86 +142,50 @@ def similar(
     ).table
 
 
-def inspect(
-    uri: str, *, workspace: str | None = None, tracking_uri: str | None = None
-) -> dict[str, Any]:
-    """Say what a dataset, run, checkpoint, evaluation or model is, as `alexnet inspect --json`.
-
-    Raises:
-        DataError: there is nothing of ours.
-    """
-    from pipelines.inspection import inspect_uri
-
-    return inspect_uri(
-        uri,
-        workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_or_environment(tracking_uri),
-    )
-
-
-def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
-    """Describe the trainings of a workspace, newest first, as `alexnet runs --json`."""
-    from pipelines.runs import list_runs
-
-    return list_runs(workspace_or_default(workspace))
-
-
-def compare_runs(
-    names: Sequence[str], *, workspace: str | None = None, tracking_uri: str | None = None
-) -> dict[str, Any]:
-    """Hold two or more trainings side by side, as `alexnet runs compare --json`.
-
-    Raises:
-        DataError: there is no such training.
-        RecipeError: a name may be several, or there are fewer than two.
-    """
-    from pipelines.runs import compare_runs
-
-    return compare_runs(
-        names,
-        workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_or_environment(tracking_uri),
-    )
-
-
-def ensemble(
-    evaluations: Sequence[str],
+def figures(
+    model: str,
+    images: str | Sequence[str] = (),
     *,
-    weights: str | None = None,
-    search: bool = False,
-    view: str = "center",
-    output: str | None = None,
+    output: str,
+    layer: str | None = None,
     workspace: str | None = None,
+    tracking_uri: str | None = None,
 ) -> dict[str, Any]:
-    """Average several networks' probabilities on the same images, as `alexnet ensemble --json`.
+    """Draw what a network learned, sees and answers: PNGs in a folder.
 
     Args:
-        evaluations: folders of evaluations, or trainings.
-        weights: one each, "0.3,0.7"; by default equal ones.
-        search: search them instead, by the error at 5.
-        view: center, ten_crop or nine_crop.
-        output: also write the average, a .parquet file like an evaluation's predictions.
-        workspace: where trainings are looked for; by default as on the command line.
+        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        images: files, folders, Parquet files or datasets; none are some of the validation images.
+        output: the folder.
+        layer: whose maps are drawn (docs/networks.md); none is the first.
+        workspace: where the model, and what belongs to it, is looked for; by default as on the
+            command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Returns:
+        What `alexnet figures --json` prints.
 
     Raises:
-        RecipeError: the evaluations are of different images, or weights or view are wrong.
-        DataError: there is no such evaluation.
+        RecipeError: there is no such layer, or it has no maps.
+        InputRejected: a path that is not there, or none is an image.
+        ProjectError: any other deliberate failure.
     """
-    from pipelines.ensembles import combine_evaluations
+    from pipelines.drawing import draw_figures
 
-    return combine_evaluations(
-        evaluations,
-        weights=weights,
-        search=search,
-        view=view,
+    return draw_figures(
+        model,
+        _listed(images),
         output=output,
+        layer=layer,
         workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+        stream=sys.stderr,
     )
 
 
 def submission(
     what: str,
-    images: Sequence[str] = (),
+    images: str | Sequence[str] = (),
     *,
     devkit: str | None = None,
     output: str | None = None,
@@ -333,7 +214,7 @@ def submission(
 
     return submit(
         what,
-        images,
+        _listed(images),
         devkit=devkit,
         output=output,
         truth=truth,
@@ -344,16 +225,5 @@ def submission(
     )
 
 
-def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
-    """Hold a network's gradients against finite differences, as `alexnet check-gradients --json`.
-
-    Args:
-        network: a network's name, a recipe's, or a YAML file.
-        layers: those to check; by default all that have weights.
-
-    Raises:
-        RecipeError: there is no such network or layer.
-    """
-    from pipelines.gradients import check_network
-
-    return check_network(network, layers, sys.stderr)
+def _listed(images: str | Sequence[str]) -> list[str]:
+    return [images] if isinstance(images, str) else list(images)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import IO, Any, Final
 
 from pydantic import ValidationError
@@ -15,21 +14,20 @@ from alexnet.figures.panel import PANEL_IMAGES, best_guesses
 from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
-from alexnet.release.bulk import one_thread
-from alexnet.release.errors import InputRejected
 from alexnet.release.inputs import find_pieces
 from alexnet.release.inside import Inside
+from alexnet.release.layer_outputs import choose_layer
 from alexnet.release.pieces import Piece
+from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
-from infra.errors import RecipeError
-from infra.store import FolderStore, open_store
-from infra.store.scratch import scratch_place
-from pipelines.asking import NAME_IMAGES
+from alexnet.train.receipt import read_finished
+from infra.store import open_store
+from pipelines.answers import refuse_if_none
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.figure_images import MOST_IMAGES, Chooser, Rejected, Shown
 from pipelines.models import open_model
+from pipelines.output_files import check_output_folder
 from pipelines.recipe import Recipe
-from pipelines.related import Related, find_related, finished
+from pipelines.related import Related, find_related
 from pipelines.reporting.pictures import (
     CONFUSION,
     FILM,
@@ -40,6 +38,7 @@ from pipelines.reporting.pictures import (
 )
 from pipelines.reporting.sources import read_confusion, read_curves, read_frames
 from pipelines.runs import RUN
+from pipelines.shown_images import MOST_IMAGES, Chooser, Rejected, Shown
 from preprocessing.dataset.labels import Classes
 
 PANEL: Final = "panel.png"
@@ -91,14 +90,15 @@ def draw_figures(
         ServiceError: a place or MLflow is away.
     """
     refuse_relative_in_a_job("the workspace", workspace)
-    refuse_relative_in_a_job("--output", output)
-    _check_folder(output)
+    check_output_folder(output)
     named = [(name, find_pieces([name])) for name in images]
     with (
         redirect_stdout(stream),
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
         one_thread(),
     ):
+        if layer is not None:
+            choose_layer(trained, layer)  # told where there are no images to draw maps of, too
         related = find_related(uri, trained, workspace)
         inside, classes = Inside(trained), trained.load_classes()
         chooser = Chooser(inside, classes, trained.stored_px, related.evaluation)
@@ -124,14 +124,6 @@ def draw_figures(
     }
 
 
-def _check_folder(output: str) -> None:
-    store = open_store(output)
-    if isinstance(store, FolderStore) and Path(store.uri).is_file():
-        raise RecipeError(f"--output {output} is a file", remedy="name a folder, which is made")
-    with scratch_place(store, ".writable") as place:
-        place.write("trial", b"")
-
-
 def _choose(
     chooser: Chooser, named: Sequence[tuple[str, Sequence[Piece]]], related: Related
 ) -> tuple[list[Shown], list[Rejected]]:
@@ -150,12 +142,8 @@ def _choose(
         shown.append(image)
         if len(shown) == MOST_IMAGES:
             break
-    if named and not shown:
-        told = "".join(f": {image.path} ({image.reason})" for image in rejected[:1])
-        raise InputRejected(
-            f"none of what was named is an image{told}",
-            remedy=NAME_IMAGES,
-        )
+    if named:
+        refuse_if_none(len(shown), [(image.path, image.reason) for image in rejected])
     return shown, rejected
 
 
@@ -186,7 +174,7 @@ def _curves(related: Related) -> bytes | str:
         train = Recipe.model_validate_json(related.run.read(RUN)).train
     except ValidationError:
         return f"{related.run.uri}/{RUN} is a recipe of another version"
-    training = finished(related.run)
+    training = read_finished(related.run)
     if training is not None:
         steps_per_epoch = training.step // train.epochs
     elif related.dataset is not None:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import pipelines
 from alexnet.release.errors import InputRejected
 from infra.errors import DataError, RecipeError, StoreError
 from pipelines.cli import app
-from pipelines.figures import draw_figures
+from pipelines.drawing import draw_figures
 from pipelines.recipe_yaml import load_recipe
 from pipelines.related import Related
 from preprocessing.dataset.stored import encode_jpeg
@@ -82,7 +83,7 @@ def test_a_run_is_drawn_whole_and_a_second_time_the_same(workspace: Path) -> Non
     for name in ALL:
         with Image.open(output / name) as image:
             image.verify()
-    assert figures("r", workspace=workspace) == fields
+    assert pipelines.figures("r", output=str(output), workspace=str(workspace)) == fields
     assert digests(output) == drawn
 
 
@@ -118,19 +119,24 @@ def test_named_images_are_shown_and_what_is_none_is_listed(workspace: Path, pict
     assert fields["images"] == [noise, noise]
     assert fields["rejected"] == [{"path": f"{pictures}/note.txt", "reason": "not an image"}]
     assert set(fields["pictures"]) == ALL
+    output = str(workspace.parent / "out")
+    alone = pipelines.figures("r", noise, output=output, workspace=str(workspace))
+    assert alone["images"] == [noise]
 
 
 def test_where_nothing_is_at_hand_its_filters_are_drawn_and_images_asked_for(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that was registered elsewhere; its registry is not what is tested here."""
-    monkeypatch.setattr("pipelines.figures.find_related", lambda *_: Related(None, None, None))
+    monkeypatch.setattr("pipelines.drawing.find_related", lambda *_: Related(None, None, None))
     fields = figures("r", workspace=workspace)
     assert (fields["pictures"], fields["images"]) == (["filters.png"], [])
     assert {fields["left_out"][name] for name in OF_IMAGES} == {
         "no validation images of the dataset it was trained on were found in the workspace:"
         " name some"
     }
+    with pytest.raises(RecipeError, match="no layer 'conv9'"):
+        figures("r", workspace=workspace, layer="conv9")
 
 
 def test_a_wrong_layer_is_named_and_nothing_is_written(workspace: Path) -> None:
@@ -153,7 +159,7 @@ def test_a_missing_model_or_image_is_named(workspace: Path, pictures: Path) -> N
         figures("other", workspace=workspace)
     with pytest.raises(InputRejected, match="no file or folder gone"):
         figures("r", "gone.jpg", workspace=workspace)
-    with pytest.raises(InputRejected, match=r"none of what was named is an image: .*note\.txt"):
+    with pytest.raises(InputRejected, match=r"none of 1 files is an image: .*note\.txt"):
         figures("r", pictures / "note.txt", workspace=workspace)
     assert list((workspace.parent / "out").iterdir()) == []
 
@@ -162,6 +168,6 @@ def test_an_interrupt_says_what_is_left(workspace: Path, monkeypatch: pytest.Mon
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.figures.draw_figures", interrupted)
+    monkeypatch.setattr("pipelines.drawing.draw_figures", interrupted)
     result = CliRunner().invoke(app, ["figures", "r", "--output", str(workspace)])
     assert "pictures that were written are whole" in str(result.exception)

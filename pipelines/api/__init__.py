@@ -1,0 +1,23 @@
+"""What the commands do, for Python: the same work, returned instead of printed.
+
+Heavy libraries are imported when a function needs them, as on the command line.
+"""
+
+from pipelines.api.asking import features, figures, predict, similar, submission
+from pipelines.api.looking import check_gradients, compare_runs, ensemble, inspect, list_runs
+from pipelines.api.workflow import load_recipe, run
+
+__all__ = [
+    "check_gradients",
+    "compare_runs",
+    "ensemble",
+    "features",
+    "figures",
+    "inspect",
+    "list_runs",
+    "load_recipe",
+    "predict",
+    "run",
+    "similar",
+    "submission",
+]

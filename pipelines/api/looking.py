@@ -1,0 +1,99 @@
+"""What a workspace holds and what it is worth, for Python."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.defaults import tracking_or_environment, workspace_or_default
+
+
+def inspect(
+    uri: str, *, workspace: str | None = None, tracking_uri: str | None = None
+) -> dict[str, Any]:
+    """Say what a dataset, run, checkpoint, evaluation or model is, as `alexnet inspect --json`.
+
+    Raises:
+        DataError: there is nothing of ours.
+    """
+    from pipelines.inspection import inspect_uri
+
+    return inspect_uri(
+        uri,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+    )
+
+
+def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
+    """Describe the trainings of a workspace, newest first, as `alexnet runs --json`."""
+    from pipelines.runs import list_runs
+
+    return list_runs(workspace_or_default(workspace))
+
+
+def compare_runs(
+    names: Sequence[str], *, workspace: str | None = None, tracking_uri: str | None = None
+) -> dict[str, Any]:
+    """Hold two or more trainings side by side, as `alexnet runs compare --json`.
+
+    Raises:
+        DataError: there is no such training.
+        RecipeError: a name may be several, or there are fewer than two.
+    """
+    from pipelines.comparison import compare_runs
+
+    return compare_runs(
+        names,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_or_environment(tracking_uri),
+    )
+
+
+def ensemble(
+    evaluations: Sequence[str],
+    *,
+    weights: str | None = None,
+    search: bool = False,
+    view: str = "center",
+    output: str | None = None,
+    workspace: str | None = None,
+) -> dict[str, Any]:
+    """Average several networks' probabilities on the same images, as `alexnet ensemble --json`.
+
+    Args:
+        evaluations: folders of evaluations, or trainings.
+        weights: one each, "0.3,0.7"; by default equal ones.
+        search: search them instead, by the error at 5.
+        view: center, ten_crop or nine_crop.
+        output: also write the average, a .parquet file like an evaluation's predictions.
+        workspace: where trainings are looked for; by default as on the command line.
+
+    Raises:
+        RecipeError: the evaluations are of different images, or weights or view are wrong.
+        DataError: there is no such evaluation.
+    """
+    from pipelines.ensembles import combine_evaluations
+
+    return combine_evaluations(
+        evaluations,
+        weights=weights,
+        search=search,
+        view=view,
+        output=output,
+        workspace=workspace_or_default(workspace),
+    )
+
+
+def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
+    """Hold a network's gradients against finite differences, as `alexnet check-gradients --json`.
+
+    Args:
+        network: a network's name, a recipe's, or a YAML file.
+        layers: those to check; by default all that have weights.
+
+    Raises:
+        RecipeError: there is no such network or layer.
+    """
+    from pipelines.gradients import check_network
+
+    return check_network(network, layers, sys.stderr)

@@ -1,0 +1,66 @@
+"""Recipes and the workflow, for Python."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
+    """Read a shipped recipe or a YAML file, with `key.path=value` overrides, and check it.
+
+    Raises:
+        RecipeError: no such recipe, or something in it is wrong.
+    """
+    from pipelines.recipe_yaml import load_recipe
+
+    return load_recipe(name_or_file, overrides)
+
+
+def run(
+    recipe: "str | Recipe",
+    overrides: Sequence[str] = (),
+    *,
+    until: str = "report",
+    from_folder: str | None = None,
+    workspace: str | None = None,
+    tracking_uri: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Run the workflow up to a step; what already holds is not done again.
+
+    A refusal by the gate is a result here: `verdict` is "refused".
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or what `load_recipe` returned.
+        overrides: `key.path=value`, for a recipe that is given by name.
+        until: prepare, train, evaluate, gate, register or report.
+        from_folder: a folder per class, instead of the recipe's archives.
+        workspace: holds everything made; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+        dry_run: only look which steps hold.
+
+    Returns:
+        What `alexnet run --json` prints.
+
+    Raises:
+        ProjectError: any deliberate failure.
+    """
+    overrides = [*folder_overrides(from_folder), *overrides]
+    resolved = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+    from pipelines.command import bring_about
+    from pipelines.output import run_fields
+
+    if tracking_uri is None and resolved.tracking.use_environment:
+        tracking_uri = tracking_or_environment(None)
+    outcomes, _ = bring_about(
+        resolved,
+        until,
+        workspace=workspace_or_default(workspace),
+        tracking_uri=tracking_uri,
+        dry_run=dry_run,
+    )
+    return run_fields(outcomes)

@@ -1,0 +1,48 @@
+"""`alexnet runs`, `alexnet runs compare`: the trainings of a workspace."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="The trainings of a workspace.", no_args_is_help=False)
+    group.callback(invoke_without_command=True)(runs)
+    group.command()(compare)
+    app.add_typer(group, name="runs")
+
+
+def runs(
+    context: typer.Context, workspace: WorkspaceOption = None, as_json: JsonOption = False
+) -> None:
+    """List the trainings of a workspace, newest first."""
+    from pipelines import api
+    from pipelines.output import print_runs
+
+    if context.invoked_subcommand is None:
+        print_runs(api.list_runs(workspace=workspace), as_json=as_json)
+
+
+def compare(
+    context: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUNS", help="Names, their beginnings, folders or MLflow's ids."),
+    ],
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where trainings differ, what came of it, and MLflow's page of it."""
+    from pipelines import api
+    from pipelines.output import print_comparison
+
+    # They may stand before the word `compare` too.
+    before = context.parent.params if context.parent else {}
+    found = api.compare_runs(
+        names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
+    )
+    print_comparison(found, as_json=as_json or bool(before.get("as_json")))
