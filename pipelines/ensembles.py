@@ -18,12 +18,13 @@ from pipelines.evaluations import Found, Kept, find_evaluation, read_kept
 from pipelines.output_files import check_output_file, write_output
 
 SUFFIXES: Final = (".parquet",)
+_LONGEST_NUMBER: Final = 40
 
 
 def combine_evaluations(
     names: Sequence[str],
     *,
-    weights: str | None,
+    weights: Sequence[str] | None,
     search: bool,
     view: str,
     output: str | None,
@@ -33,7 +34,7 @@ def combine_evaluations(
 
     Args:
         names: folders or URIs of evaluations, or trainings as `find_run` takes them; two or more.
-        weights: of each, with commas between; none: equal ones.
+        weights: of each, as 0.3 or 1/3; none: equal ones.
         search: find the weights, on all images and, to be believed, on one half for the other.
         view: a name of `VIEW_NAMES`.
         output: a .parquet file to write, with the columns of an evaluation's predictions.
@@ -78,7 +79,9 @@ def combine_evaluations(
     }
 
 
-def _refuse_contradictions(names: Sequence[str], weights: str | None, *, search: bool) -> None:
+def _refuse_contradictions(
+    names: Sequence[str], weights: Sequence[str] | None, *, search: bool
+) -> None:
     if len(names) < 2:
         raise RecipeError(
             "an ensemble takes two or more evaluations",
@@ -90,22 +93,23 @@ def _refuse_contradictions(names: Sequence[str], weights: str | None, *, search:
         )
 
 
-def _parsed(weights: str, count: int) -> Parts:
-    """Read weights as they are written: 0.3,0.7 or 1,2,1 or 1/3,2/3."""
-    words = weights.split(",")
+def _parsed(weights: Sequence[str], count: int) -> Parts:
+    """Read weights as they are written: 0.3 and 0.7, or 1, 2 and 1, or 1/3 and 2/3."""
     try:
-        if len(words) != count:
-            raise ValueError(f"{len(words)} weights for {count} evaluations")
-        return parts_of([_number(word.strip()) for word in words])
+        if len(weights) != count:
+            raise ValueError(f"{len(weights)} weights for {count} evaluations")
+        return parts_of([_number(word.strip()) for word in weights])
     except ValueError as error:
         raise RecipeError(
-            f"--weights {weights}: {error}",
+            f"--weights {','.join(weights)}: {error}",
             remedy="give each evaluation a number, in their order, with commas between: 0.3,0.7",
         ) from error
 
 
 def _number(word: str) -> Fraction:
     try:
+        if len(word) > _LONGEST_NUMBER or "e" in word.lower():
+            raise ValueError("a power of ten may have more digits than there is memory")
         return Fraction(word)
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{word!r} is no number") from error

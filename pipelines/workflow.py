@@ -74,7 +74,7 @@ class Step(ABC, Generic[Product]):
     def check_products(self) -> None:
         """Refuse what is sure to fail, as far as products of the steps before tell it already.
 
-        Asked before each step that is made. Nothing by default.
+        Asked before each step that does not hold. Nothing by default.
         """
 
     def look(self) -> bool:
@@ -145,12 +145,12 @@ class _Checks:
 
     def before_waiting(self) -> None:
         self._run_once("check")
-
-    def before_making(self) -> None:
-        self._run_once("check_cluster")
         for step in self._steps:
             if not step.is_done:
                 step.check_products()
+
+    def before_making(self) -> None:
+        self._run_once("check_cluster")
 
     def _run_once(self, name: Literal["check", "check_cluster"]) -> None:
         if name not in self._done:

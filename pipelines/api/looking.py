@@ -52,7 +52,7 @@ def compare_runs(
 def ensemble(
     evaluations: Sequence[str],
     *,
-    weights: str | None = None,
+    weights: Sequence[float | str] | str | None = None,
     search: bool = False,
     view: str = "center",
     output: str | None = None,
@@ -62,7 +62,7 @@ def ensemble(
 
     Args:
         evaluations: folders of evaluations, or trainings.
-        weights: one each, "0.3,0.7"; by default equal ones.
+        weights: one each, [0.3, 0.7] or "1/3,2/3"; by default equal ones.
         search: search them instead, by the error at 5.
         view: center, ten_crop or nine_crop.
         output: also write the average, a .parquet file like an evaluation's predictions.
@@ -74,9 +74,10 @@ def ensemble(
     """
     from pipelines.ensembles import combine_evaluations
 
+    each = weights.split(",") if isinstance(weights, str) else weights
     return combine_evaluations(
         evaluations,
-        weights=weights,
+        weights=None if each is None else [str(weight) for weight in each],
         search=search,
         view=view,
         output=output,

@@ -40,7 +40,7 @@ def ensemble(
     with interruptible("nothing was written"):
         found = api.ensemble(
             evaluations,
-            weights=weights,
+            weights=weights.split(",") if weights is not None else None,
             search=search,
             view=view,
             output=output,

@@ -63,13 +63,13 @@ def test_champions_change_only_for_the_better(reference: Reference, tmp_path: Pa
     assert better["champion"] == first["version"]
     assert champion(cli) == better["version"]
 
-    # Other classes, and it is told before the training that would be for nothing.
-    trained = sorted(cli.workspace.glob("runs/*"))
-    other = cli.run("run", "demo", settings=["dataset.drawn.num_classes=4"])
-    assert other.code == 2, other.err
-    assert "tells other classes apart" in other.err
-    assert sorted(cli.workspace.glob("runs/*")) == trained
-
     notes = [json.loads(path.read_text()) for path in cli.workspace.glob("runs/*/commands/*.json")]
     # The repeated one made nothing. What a refusal is told with comes after the command's end.
     assert [note["ended"] for note in notes] == ["done"] * 3
+
+    # Other classes, and it is told before the training that would be for nothing.
+    trained = sorted(cli.workspace.glob("runs/*/run.json"))
+    other = cli.run("run", "demo", settings=["dataset.drawn.num_classes=4"])
+    assert other.code == 2, other.err
+    assert "tells other classes apart" in other.err
+    assert sorted(cli.workspace.glob("runs/*/run.json")) == trained

@@ -82,7 +82,7 @@ def test_the_average_of_three_is_counted(three: list[str]) -> None:
 
 
 def test_weights_are_taken_in_the_order_of_the_evaluations(three: list[str]) -> None:
-    one = api.ensemble(three[:2], weights="0,1")
+    one = api.ensemble(three[:2], weights=[0, 1])
     assert one["ensemble"]["correct1"] == one["members"][1]["correct1"]
     assert one["ensemble"]["correct5"] == one["members"][1]["correct5"]
     mixed = api.ensemble(three, weights="0.5, 0.3,0.2")
@@ -140,6 +140,8 @@ def test_evaluations_of_other_images_are_refused_by_name(tmp_path: Path, three: 
     ("options", "problem"),
     [
         ({"weights": "1,2"}, "2 weights for 3 evaluations"),
+        ({"weights": [1, 1e-20, 1]}, "'1e-20' is no number"),
+        ({"weights": "1,1e999999999,1"}, "'1e999999999' is no number"),
         ({"weights": "1,x,1"}, "'x' is no number"),
         ({"weights": "1,1/0,1"}, "'1/0' is no number"),
         ({"weights": "-1,1,1"}, "0 or more"),
