@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -26,6 +26,9 @@ from pipelines.tables import (
     verification_text,
 )
 from pipelines.workflow import Outcome
+
+Describe = Callable[[dict[str, Any]], str]
+"""Fields → text for people."""
 
 
 def print_step(outcome: Outcome, *, as_json: bool) -> None:
@@ -59,23 +62,22 @@ def run_fields(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def print_fields(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print a description: as JSON, or as YAML for people."""
-    _print(fields, _as_yaml(fields), as_json=as_json)
+    _print(fields, _as_yaml, as_json=as_json)
 
 
 def print_predictions(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what was predicted; for people, what is no image comes last, on standard error."""
-    _print_with_rejects(fields, predictions_text(fields), as_json=as_json)
+    _print_with_rejects(fields, predictions_text, as_json=as_json)
 
 
 def print_features(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what was written; for people, what is no image on standard error."""
-    text = f"{fields['count']:,} x {fields['width']:,} of {fields['layer']} → {fields['output']}"
-    _print_with_rejects(fields, text, as_json=as_json)
+    _print_with_rejects(fields, _features_text, as_json=as_json)
 
 
 def print_similar(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print each image's neighbours; for people, what is no image on standard error."""
-    _print_with_rejects(fields, similar_text(fields), as_json=as_json)
+    _print_with_rejects(fields, similar_text, as_json=as_json)
 
 
 def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -88,22 +90,22 @@ def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print trainings side by side, and where MLflow shows them so."""
-    _print(fields, comparison_text(fields), as_json=as_json)
+    _print(fields, comparison_text, as_json=as_json)
 
 
 def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what a mixture of networks gets right, beside its members."""
-    _print(fields, ensemble_text(fields), as_json=as_json)
+    _print(fields, ensemble_text, as_json=as_json)
 
 
 def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what file of answers there is, and its errors where the truth was given."""
-    _print(fields, submission_text(fields), as_json=as_json)
+    _print(fields, submission_text, as_json=as_json)
 
 
 def print_gradients(fields: dict[str, Any], error: ProjectError | None, *, as_json: bool) -> None:
     """Print how far each gradient is from finite differences; as JSON the error is in it."""
-    _print_checked(fields, gradients_text(fields), error, as_json=as_json)
+    _print_checked(fields, gradients_text, error, as_json=as_json)
 
 
 def print_recipes(*, as_json: bool) -> None:
@@ -125,12 +127,12 @@ def print_verification(
     fields: dict[str, Any], error: ProjectError | None, *, as_json: bool
 ) -> None:
     """Print what a check of a dataset found; as JSON one document, the error in it if any."""
-    _print_checked(fields, verification_text(fields), error, as_json=as_json)
+    _print_checked(fields, verification_text, error, as_json=as_json)
 
 
 def print_cleaning(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what was removed from a workspace."""
-    _print(fields, cleaning_text(fields), as_json=as_json)
+    _print(fields, cleaning_text, as_json=as_json)
 
 
 def print_error(error: ProjectError, *, as_json: bool) -> None:
@@ -140,24 +142,29 @@ def print_error(error: ProjectError, *, as_json: bool) -> None:
     sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
 
 
-def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+def _features_text(fields: dict[str, Any]) -> str:
+    what = f"{fields['count']:,} images, {fields['width']:,} activations of {fields['layer']} each"
+    return f"{what} → {fields['output']}"
+
+
+def _print(fields: dict[str, Any], text_of: Describe, *, as_json: bool) -> None:
     if as_json:
         _print_json(fields)
     else:
-        _print_text(text)
+        _print_text(text_of(fields))
 
 
 def _print_checked(
-    fields: dict[str, Any], text: str, error: ProjectError | None, *, as_json: bool
+    fields: dict[str, Any], text_of: Describe, error: ProjectError | None, *, as_json: bool
 ) -> None:
     """Print what was checked and, where something is wrong, the error it ends with."""
-    _print(fields if error is None else fields | _error_fields(error), text, as_json=as_json)
+    _print(fields if error is None else fields | _error_fields(error), text_of, as_json=as_json)
     if error is not None:
         print_error(error, as_json=False)
 
 
-def _print_with_rejects(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
-    _print(fields, text, as_json=as_json)
+def _print_with_rejects(fields: dict[str, Any], text_of: Describe, *, as_json: bool) -> None:
+    _print(fields, text_of, as_json=as_json)
     rejected = rejected_text(fields)
     if rejected and not as_json:
         sys.stderr.write(f"{rejected}\n")

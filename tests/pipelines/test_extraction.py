@@ -245,7 +245,7 @@ def test_the_commands_print_what_came_of_it(
     words, output = ["demo", str(pictures), "--workspace", str(workspace)], tmp_path / "f.parquet"
     result = CliRunner().invoke(app, ["features", *words, "--output", str(output)])
     assert result.exit_code == 0
-    assert result.stdout == f"3 x 208 of fc7_relu → {output}\n"
+    assert result.stdout == f"3 images, 208 activations of fc7_relu each → {output}\n"
     assert "note.txt  not an image" in result.stderr
     result = CliRunner().invoke(app, ["similar", *words, "--among", str(output), "--count", "2"])
     assert result.exit_code == 0
