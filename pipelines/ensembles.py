@@ -107,9 +107,10 @@ def _parsed(weights: Sequence[str], count: int) -> Parts:
 
 
 def _number(word: str) -> Fraction:
+    # A power of ten would be written out, and may have more digits than there is memory.
+    if len(word) > _LONGEST_NUMBER or "e" in word.lower():
+        raise ValueError(f"{word!r} is not written as 0.3 or 1/3")
     try:
-        if len(word) > _LONGEST_NUMBER or "e" in word.lower():
-            raise ValueError("a power of ten may have more digits than there is memory")
         return Fraction(word)
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{word!r} is no number") from error

@@ -140,8 +140,8 @@ def test_evaluations_of_other_images_are_refused_by_name(tmp_path: Path, three: 
     ("options", "problem"),
     [
         ({"weights": "1,2"}, "2 weights for 3 evaluations"),
-        ({"weights": [1, 1e-20, 1]}, "'1e-20' is no number"),
-        ({"weights": "1,1e999999999,1"}, "'1e999999999' is no number"),
+        ({"weights": [1, 1e-20, 1]}, "'1e-20' is not written as"),
+        ({"weights": "1,1e999999999,1"}, "'1e999999999' is not written as"),
         ({"weights": "1,x,1"}, "'x' is no number"),
         ({"weights": "1,1/0,1"}, "'1/0' is no number"),
         ({"weights": "-1,1,1"}, "0 or more"),
