@@ -18,9 +18,8 @@ from pipelines.commands import (
     storage,
     submission,
 )
-from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
-from pipelines.interruptible import interruptible
-from pipelines.options import (
+from pipelines.commands.interruptible import interruptible
+from pipelines.commands.options import (
     CleanOption,
     DeepOption,
     EstimateOption,
@@ -36,6 +35,7 @@ from pipelines.options import (
     VerifyOption,
     WorkspaceOption,
 )
+from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 
 app = typer.Typer(
     name="alexnet",
@@ -161,8 +161,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Let a trained network name what images show."""
+    from pipelines.inference.prediction import predict_images
     from pipelines.output import print_predictions
-    from pipelines.prediction import predict_images
 
     with interruptible("nothing was written"):
         found = predict_images(

@@ -10,7 +10,7 @@ from infra.tracking.place import TrackingPlace
 from pipelines.context import Context, open_context
 from pipelines.output import print_run, print_step
 from pipelines.recipe import Recipe
-from pipelines.steps import build_steps, run_folder
+from pipelines.steps.graph import build_steps, run_folder
 from pipelines.timeline import how_it_ended, write_note
 from pipelines.workflow import Outcome, Step, look_at_steps, run_steps
 

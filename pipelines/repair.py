@@ -1,7 +1,7 @@
 """`alexnet prepare --repair`: as prepare, but what is committed is verified first, and mended."""
 
 from pipelines.context import Context
-from pipelines.prepare import Dataset, PrepareStep
+from pipelines.steps.prepare import Dataset, PrepareStep
 from preprocessing.care.verify import verify_dataset
 from preprocessing.dataset.manifest import read_manifest
 from preprocessing.prepare import repair_dataset

@@ -37,7 +37,7 @@ def predict(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.prediction import predict_images
+    from pipelines.inference.prediction import predict_images
 
     return predict_images(
         model,
@@ -79,7 +79,7 @@ def features(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.extraction import extract_features
+    from pipelines.inference.extraction import extract_features
 
     return extract_features(
         model,
@@ -126,7 +126,7 @@ def similar(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.similarity import find_similar
+    from pipelines.inference.similarity import find_similar
 
     return find_similar(
         model,
@@ -170,7 +170,7 @@ def figures(
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.drawing import draw_figures
+    from pipelines.inference.drawing import draw_figures
 
     return draw_figures(
         model,
@@ -210,7 +210,7 @@ def submission(
         DataError: a class has no ILSVRC id, an image no line, or a file is not one of answers.
         ProjectError: any other deliberate failure.
     """
-    from pipelines.submissions import submit
+    from pipelines.inference.submissions import submit
 
     return submit(
         what,

@@ -15,7 +15,7 @@ def inspect(
     Raises:
         DataError: there is nothing of ours.
     """
-    from pipelines.inspection import inspect_uri
+    from pipelines.lookup.inspection import inspect_uri
 
     return inspect_uri(
         uri,
@@ -26,7 +26,7 @@ def inspect(
 
 def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
     """Describe the trainings of a workspace, newest first, as `alexnet runs --json`."""
-    from pipelines.runs import list_runs
+    from pipelines.lookup.runs import list_runs
 
     return list_runs(workspace_or_default(workspace))
 
@@ -40,7 +40,7 @@ def compare_runs(
         DataError: there is no such training.
         RecipeError: a name may be several, or there are fewer than two.
     """
-    from pipelines.comparison import compare_runs
+    from pipelines.lookup.comparison import compare_runs
 
     return compare_runs(
         names,
@@ -72,7 +72,7 @@ def ensemble(
         RecipeError: the evaluations are of different images, or weights or view are wrong.
         DataError: there is no such evaluation.
     """
-    from pipelines.ensembles import combine_evaluations
+    from pipelines.inference.ensembles import combine_evaluations
 
     each = weights.split(",") if isinstance(weights, str) else weights
     return combine_evaluations(

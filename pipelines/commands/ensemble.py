@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.interruptible import interruptible
-from pipelines.options import JsonOption, ViewOption, WorkspaceOption
+from pipelines.commands.interruptible import interruptible
+from pipelines.commands.options import JsonOption, ViewOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:

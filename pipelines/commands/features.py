@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from pipelines.defaults import tracking_or_environment, workspace_or_default
-from pipelines.interruptible import interruptible
-from pipelines.options import (
+from pipelines.commands.interruptible import interruptible
+from pipelines.commands.options import (
     ImagesArgument,
     JsonOption,
     ModelArgument,
     TrackingOption,
     WorkspaceOption,
 )
+from pipelines.defaults import tracking_or_environment, workspace_or_default
 
 LayerOption = Annotated[
     str | None,
@@ -87,8 +87,8 @@ def similar(
     """Find the images that a network takes as most like these."""
     import sys
 
+    from pipelines.inference.similarity import find_similar
     from pipelines.output import print_similar
-    from pipelines.similarity import find_similar
 
     with interruptible("nothing was written"):
         found = find_similar(

@@ -2,7 +2,7 @@
 
 import typer
 
-from pipelines.options import JsonOption, RecipeArgument, SetOption
+from pipelines.commands.options import JsonOption, RecipeArgument, SetOption
 
 
 def add_to(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.commands.options import JsonOption, TrackingOption, WorkspaceOption
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.errors import Interrupted
-from pipelines import api, prediction
+from pipelines import api
 from pipelines.cli import app
+from pipelines.inference import prediction
 
 
 def test_runs_takes_its_options_before_and_after_compare(

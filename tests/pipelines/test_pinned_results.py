@@ -5,7 +5,7 @@ tests/preprocessing/test_prepare.py.
 
 If one of these changes, everybody's finished work is done again: mean it. If what a step computes
 changes and its key does not, old results are taken for new ones: raise the step's VERSION by hand
-(pipelines/evaluate.py, gate.py, register.py), pin anew, and say which in the commit.
+(pipelines/steps/evaluate.py, gate.py, register.py), pin anew, and say which in the commit.
 """
 
 import io
@@ -30,11 +30,11 @@ from infra.commit import StoredObject
 from infra.store import FolderStore
 from infra.tracking.place import place_for
 from pipelines.context import Context
-from pipelines.evaluate import Evaluated, evaluation_folder, evaluation_key
-from pipelines.gate import GateStep, Judged
-from pipelines.prepare import Dataset
 from pipelines.recipe_yaml import load_recipe
-from pipelines.register import RegisterStep
+from pipelines.steps.evaluate import Evaluated, evaluation_folder, evaluation_key
+from pipelines.steps.gate import GateStep, Judged
+from pipelines.steps.prepare import Dataset
+from pipelines.steps.register import RegisterStep
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import Manifest, Shard, Split
 

@@ -1,0 +1,127 @@
+"""A model is asked about images: in this process about a few, over Ray about many."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Final
+
+import pyarrow as pa
+
+from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.release.bulk import Question
+from alexnet.release.errors import InputRejected
+from alexnet.release.package import copy_package, open_package
+from alexnet.release.pieces import Piece
+from infra.nodes import check_nodes_see, check_nodes_share
+from infra.progress import StatusLine
+from infra.ray_runtime import LOCAL, cluster_address, ray_session
+from infra.store import ObjectStore
+from pipelines.lookup.inspection import MODELS
+
+MANY: Final = 1024
+"""Views from which on Ray is started. That takes ten seconds on two cores, and saves half of the 20
+ms that a view takes one core with the network of 2012: at a thousand views it breaks even."""
+_TOLD: Final = 5
+"""Of files that are no images, when none is one."""
+NAME_IMAGES: Final = (
+    "name JPEG, PNG, GIF, BMP, WebP, TIFF or PPM files, or folders, Parquet or datasets of them"
+)
+
+
+@contextmanager
+def answered(
+    uri: str,
+    trained: TrainedNetwork,
+    pieces: Sequence[Piece],
+    question: Question,
+    workspace: ObjectStore,
+    progress: StatusLine,
+    stream: IO[str],
+) -> Iterator[Iterator[pa.Table]]:
+    """Give the block tables of answers, a block of images each, in order, as they come.
+
+    Args:
+        uri: the model's.
+        trained: the model.
+        pieces: what it is asked about.
+        question: what it is asked.
+        workspace: where the workers of a cluster find a downloaded model.
+        progress: shows how far it is.
+        stream: gets what else there is to say.
+
+    Raises:
+        DataError: the network gives no numbers.
+        ServiceError: a place or Ray is away.
+    """
+    total, done = sum(piece.count for piece in pieces), 0
+
+    def counted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        nonlocal done
+        for table in tables:
+            yield table
+            done += len(table)
+            progress(done, total)
+
+    try:
+        with _tables(uri, trained, pieces, question, workspace, stream) as tables:
+            yield counted(tables)
+    finally:
+        progress.close()
+
+
+def refuse_if_none(count: int, rejected: Sequence[tuple[str, str]]) -> None:
+    """Raise InputRejected if no image was among what was named.
+
+    Args:
+        count: of images.
+        rejected: path and reason of what is none.
+    """
+    if count:
+        return
+    told = [f"{path} ({reason})" for path, reason in rejected[:_TOLD]]
+    more = f" and {len(rejected) - _TOLD:,} more" if len(rejected) > _TOLD else ""
+    raise InputRejected(
+        f"none of {len(rejected):,} files is an image: {', '.join(told)}{more}"
+        if told
+        else "there are no images in what was named",
+        remedy=NAME_IMAGES,
+    )
+
+
+@contextmanager
+def _tables(
+    uri: str,
+    trained: TrainedNetwork,
+    pieces: Sequence[Piece],
+    question: Question,
+    workspace: ObjectStore,
+    stream: IO[str],
+) -> Iterator[Iterator[pa.Table]]:
+    if sum(piece.count for piece in pieces) * question.num_views < MANY:
+        num_threads = max(1, (os.cpu_count() or 1) - 1)
+        yield question.answerer(trained, num_threads=num_threads).answer(pieces)
+        return
+    from alexnet.release.predict_many import answer_many
+
+    address = cluster_address()
+    stream.write("starting Ray\n" if address == LOCAL else f"joining Ray at {address}\n")
+    with ray_session():
+        if address != LOCAL:
+            trained = _visible(uri, trained, workspace)
+            _check_nodes_see(trained, pieces)
+        yield answer_many(trained, pieces, question)
+
+
+def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:
+    """Put a downloaded model where the workers of all nodes see it."""
+    if not uri.startswith(MODELS):
+        return trained
+    check_nodes_share(workspace)
+    return open_package(copy_package(trained.weights.store, workspace.child("models")))
+
+
+def _check_nodes_see(trained: TrainedNetwork, pieces: Sequence[Piece]) -> None:
+    check_nodes_see(trained.weights.store, trained.weights.item.path)
+    firsts = {piece.store.uri: piece for piece in reversed(pieces) if not piece.refused}
+    for piece in firsts.values():
+        check_nodes_see(piece.store, piece.key)

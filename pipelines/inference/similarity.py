@@ -1,0 +1,216 @@
+"""`alexnet similar`: the images whose features are nearest, as figure 4 of the 2012 paper shows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import IO, Final
+
+import numpy as np
+import pyarrow as pa
+
+from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.release.features import WhatItSees, features_of, features_schema
+from alexnet.release.features_file import FeaturesFile, FeaturesHeader, open_features
+from alexnet.release.inputs import find_pieces
+from alexnet.release.layer_outputs import choose_layer
+from alexnet.release.neighbours import NearestSearch
+from alexnet.release.pieces import Piece
+from infra.errors import RecipeError
+from infra.progress import StatusLine
+from infra.store import ObjectStore, open_parent, open_store
+from pipelines.context import refuse_relative_in_a_job
+from pipelines.inference.answers import answered, refuse_if_none
+from pipelines.inference.extraction import describe_features, without_rejects
+from pipelines.inference.output_files import TABLES, check_output_file, table_bytes, write_output
+from pipelines.inference.similarity_answer import Found, Similar, draw_similar
+from pipelines.lookup.models import open_model
+
+MOST_QUERY_BYTES: Final = 256 << 20
+"""Of the features of the images asked about, which are in memory all the time."""
+MOST_ANSWERS: Final = 500_000
+"""Neighbours of all images together, which are in memory too."""
+MOST_TILES: Final = 1000
+"""In a picture."""
+
+
+def find_similar(
+    model: str,
+    images: Sequence[str],
+    *,
+    among: str,
+    count: int,
+    layer: str | None,
+    output: str | None,
+    picture: str | None,
+    workspace: str,
+    tracking_uri: str | None,
+    stream: IO[str],
+) -> Similar:
+    """Find the images whose features are nearest by Euclidean distance, exactly.
+
+    Args:
+        model: as `pipelines.lookup.models.open_model` takes it.
+        images: what is asked about, as `alexnet predict` takes it.
+        among: a file of features that `alexnet features` wrote; or a dataset (its training split),
+            a folder or a Parquet file of images, whose features are computed and not kept.
+        count: neighbours an image.
+        layer: as in `alexnet.model.layer_names`; none is the last hidden one.
+        output: a .parquet or .csv file to write.
+        picture: a .png file to draw.
+        workspace: where the model is looked for.
+        tracking_uri: the MLflow server of a registered model, if not the workspace's own.
+        stream: gets the progress.
+
+    Raises:
+        RecipeError: features of another model or layer, or more images than fit into memory.
+        InputRejected: a path that is not there, or none is an image.
+        DataError: there is no such model, or something is damaged.
+        ServiceError: a place, MLflow or Ray is away.
+    """
+    _check_places(workspace, output, picture)
+    pieces = find_pieces(images)
+    num_queries = sum(piece.count for piece in pieces)
+    if picture is not None:
+        _refuse_a_large_picture(num_queries, count)
+    written = open_features(*open_parent(among))
+    candidates = [] if written is not None else find_pieces([among], "train")
+    with (
+        redirect_stdout(stream),
+        open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
+    ):
+        asker = _Asker(uri, trained, *choose_layer(trained, layer), open_store(workspace), stream)
+        _refuse_too_many(num_queries, count, asker.width)
+        if written is not None:
+            _refuse_others(written, asker.header)
+        rejected: list[tuple[str, str]] = []
+        passed_over: list[tuple[str, str]] = []
+        with asker.features(pieces, "features", rejected) as tables:
+            queries = pa.concat_tables([features_schema(asker.width).empty_table(), *tables])
+        refuse_if_none(len(queries), rejected)
+        search = _Search(queries, count)
+        if written is not None:
+            search.scan(written, stream)
+        else:
+            with asker.features(candidates, "similar", passed_over) as tables:
+                for table in tables:
+                    search.add(table)
+            refuse_if_none(search.num_rows, passed_over)
+        similar = search.result(asker.header, among, [*rejected, *passed_over])
+    # Drawn first: an interrupt while images are read again leaves no file.
+    drawn = None if picture is None else draw_similar(similar, trained.stored_px)
+    if output is not None:
+        write_output(output, table_bytes(similar.table, output))
+    if picture is not None and drawn is not None:
+        write_output(picture, drawn.png)
+        if drawn.num_gone:
+            stream.write(f"grey in the picture: {drawn.num_gone:,} images that are gone\n")
+    return similar
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Asks a model for a layer's activations."""
+
+    uri: str
+    trained: TrainedNetwork
+    layer: str
+    width: int
+    workspace: ObjectStore
+    stream: IO[str]
+
+    @property
+    def header(self) -> FeaturesHeader:
+        return describe_features(self.uri, self.trained, self.layer, self.width)
+
+    @contextmanager
+    def features(
+        self, pieces: Sequence[Piece], stage: str, rejected: list[tuple[str, str]]
+    ) -> Iterator[Iterator[pa.Table]]:
+        asked, progress = WhatItSees(self.layer, self.width), StatusLine(stage, self.stream)
+        with answered(
+            self.uri, self.trained, pieces, asked, self.workspace, progress, self.stream
+        ) as answers:
+            yield without_rejects(answers, rejected)
+
+
+class _Search:
+    """A search that remembers where the nearest images lie, and of no other."""
+
+    def __init__(self, queries: pa.Table, count: int) -> None:
+        self._queries = queries
+        self._nearest = NearestSearch(features_of(queries), count)
+        self._found: dict[int, Found] = {}
+        self.num_rows = 0
+
+    def scan(self, written: FeaturesFile, stream: IO[str]) -> None:
+        progress, total = StatusLine("similar", stream), written.num_rows()
+        try:
+            for table in written.tables():
+                self.add(table)
+                progress(self.num_rows, total)
+        finally:
+            progress.close()
+
+    def add(self, table: pa.Table) -> None:
+        self._nearest.add(features_of(table))
+        start, self.num_rows = self.num_rows, self.num_rows + len(table)
+        rows = np.unique(self._nearest.found.rows)
+        new = rows[rows >= start]
+        found = zip(new.tolist(), _found_in(table.take(new - start)), strict=True)
+        kept = {row: self._found[row] for row in rows[rows < start].tolist()}
+        self._found = kept | dict(found)
+
+    def result(
+        self, header: FeaturesHeader, among: str, rejected: list[tuple[str, str]]
+    ) -> Similar:
+        found = self._nearest.found
+        neighbours = [[self._found[row] for row in rows] for rows in found.rows.tolist()]
+        return Similar(
+            header, among, _found_in(self._queries), neighbours, found.distances, rejected
+        )
+
+
+def _found_in(table: pa.Table) -> list[Found]:
+    columns = (table[name].to_pylist() for name in ("path", "uri", "row", "label"))
+    return [Found(*image) for image in zip(*columns, strict=True)]
+
+
+def _check_places(workspace: str, output: str | None, picture: str | None) -> None:
+    refuse_relative_in_a_job("the workspace", workspace)
+    if output is not None:
+        check_output_file(output, TABLES)
+    if picture is not None:
+        check_output_file(picture, (".png",), "--picture")
+
+
+def _refuse_a_large_picture(num_queries: int, count: int) -> None:
+    if num_queries * (1 + count) > MOST_TILES:
+        raise RecipeError(
+            f"a picture of {num_queries:,} images with {count:,} neighbours each is too large",
+            remedy=f"name at most {MOST_TILES // (1 + count):,} images, or leave out --picture",
+        )
+
+
+def _refuse_too_many(num_queries: int, count: int, width: int) -> None:
+    most = max(1, min(MOST_QUERY_BYTES // (8 * width), MOST_ANSWERS // count))
+    if num_queries > most:
+        raise RecipeError(
+            f"{num_queries:,} images are too many to ask about at once: their features and"
+            " neighbours stay in memory",
+            remedy=f"name at most {most:,} at a time",
+        )
+
+
+def _refuse_others(written: FeaturesFile, header: FeaturesHeader) -> None:
+    theirs = written.header
+    if theirs.model_digest != header.model_digest:
+        raise RecipeError(
+            f"{written.uri} holds features of another model, {theirs.model} ({theirs.network},"
+            f" step {theirs.step:,})",
+            remedy=f"ask that model, or write the features of {header.model} anew",
+        )
+    if theirs.layer != header.layer:
+        raise RecipeError(
+            f"{written.uri} holds features of layer {theirs.layer}, not of {header.layer}",
+            remedy=f"add --layer {theirs.layer}, or write those of {header.layer} anew",
+        )

@@ -1,0 +1,1 @@
+"""What workspaces hold: found by its name, described, compared."""

@@ -1,0 +1,97 @@
+"""An evaluation by what people call it, and what it kept of each image."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet.evaluate.evaluation import (
+    RECEIPT,
+    Accuracy,
+    Evaluation,
+    open_evaluation,
+    read_predictions,
+)
+from alexnet.evaluate.rows import View
+from infra.errors import DataError
+from infra.store import ObjectStore, open_store
+from pipelines.lookup.runs import evaluations_of, find_run
+
+_HOW: Final = "name an evaluation's `uri`, or a training that `alexnet runs` lists with a top-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A committed evaluation that has a view, and where it lies."""
+
+    store: ObjectStore
+    evaluation: Evaluation
+    view: View
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """What the view gave over all images."""
+        return self.evaluation.views[self.view]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What an evaluation kept of each image in one view, in the order of the split."""
+
+    sample_ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int32]
+    """(n,) best labels of the exact probabilities."""
+    probabilities: npt.NDArray[np.float16]
+    """(n, classes)."""
+
+
+def find_evaluation(name: str, *, workspace: str, view: View) -> Found:
+    """Find an evaluation by its folder, or a training's by the training's folder or name.
+
+    Raises:
+        DataError: there is none, it has no such view, or what it names is not there.
+        RecipeError: several trainings have such a name.
+    """
+    if "/" in name and (store := open_store(name)).stat(RECEIPT) is not None:
+        found = [(store, open_evaluation(store))]
+    else:
+        found = evaluations_of(_run(name, workspace))
+    if not found:
+        raise DataError(f"the training {name} has not been evaluated", remedy=_HOW)
+    for store, evaluation in found:
+        if view in evaluation.views:
+            return Found(store, open_evaluation(store), view)
+    raise DataError(
+        f"the evaluation of {name} has no view {view}, only {', '.join(found[0][1].views)}",
+        remedy=f"evaluate with evaluate.{view}=true, or choose another --view",
+    )
+
+
+def _run(name: str, workspace: str) -> ObjectStore:
+    try:
+        return find_run(name, workspace)
+    except DataError as error:
+        raise DataError(
+            f"{name!r} is no evaluation, and no training of the workspace {workspace}", remedy=_HOW
+        ) from error
+
+
+def read_kept(found: Found) -> Kept:
+    """Read an evaluation's predictions, digest checked.
+
+    Raises:
+        ObjectCorrupt: other bytes than the evaluation names.
+    """
+    column = f"{found.view}_probabilities"
+    best = f"{found.view}_pred"
+    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", best, column])
+    lists = table[column].combine_chunks()
+    flat = lists.values.to_numpy(zero_copy_only=False)
+    return Kept(
+        sample_ids=table["sample_id"].to_numpy(),
+        labels=table["label"].to_numpy(),
+        predicted=table[best].to_numpy(),
+        probabilities=flat.reshape(len(table), lists.type.list_size),
+    )

@@ -1,0 +1,123 @@
+"""A trained network by what people call it: a registered model, a checkpoint, a run."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from alexnet.evaluate.trained import TrainedNetwork, trained_network
+from alexnet.release.package import open_package
+from alexnet.train.attempts import read_attempts
+from alexnet.train.checkpoint import RECEIPT, find_sound_checkpoint, open_checkpoint
+from infra.errors import DataError
+from infra.store import FolderStore, ObjectStore, open_store
+from infra.tracking.place import place_for
+from infra.tracking.rehome import rehome_artifacts
+from pipelines.lookup.inspection import MODELS, find_version
+from pipelines.lookup.runs import find_run, workspace_of
+from preprocessing.dataset.manifest import MANIFEST, Manifest, read_manifest
+from preprocessing.errors import ManifestError
+
+_CHECKPOINTS: Final = "checkpoints"
+
+
+@contextmanager
+def open_model(
+    name: str, *, workspace: str, tracking_uri: str | None
+) -> Iterator[tuple[str, TrainedNetwork]]:
+    """Give the block a trained network, and its URI.
+
+    Args:
+        name: `models:/NAME@ALIAS` or `models:/NAME/VERSION`, a checkpoint's folder, or a run by
+            folder, name, unambiguous prefix or MLflow run id. Of a run its newest sound
+            checkpoint, finished or not.
+        workspace: whose registry and runs are meant.
+        tracking_uri: the MLflow server of a registered model, if not the workspace's own.
+
+    Raises:
+        DataError: there is no such thing, or it is damaged.
+        RecipeError: several runs have such a name.
+        TrackingError: MLflow is away, or knows no such model.
+    """
+    if name.startswith(MODELS):
+        with TemporaryDirectory(prefix="alexnet-model-") as directory:
+            yield _download(name, workspace, tracking_uri, Path(directory))
+    else:
+        checkpoint = _find_checkpoint(name, workspace)
+        yield checkpoint.uri, _with_its_dataset(checkpoint, workspace)
+
+
+def _download(
+    name: str, workspace: str, tracking_uri: str | None, folder: Path
+) -> tuple[str, TrainedNetwork]:
+    place = place_for(open_store(workspace), tracking_uri)
+    if tracking_uri is None and place.artifact_location is not None:
+        # The workspace may be a copy, whose MLflow still names the place of the original.
+        rehome_artifacts(Path(open_store(workspace).uri) / "mlflow.db", place.artifact_location)
+    registry, found = find_version(name, workspace=workspace, tracking_uri=tracking_uri)
+    package = open_package(FolderStore(registry.download(found.version, folder)))
+    return f"{MODELS}{registry.name}/{found.version}", package
+
+
+def _find_checkpoint(name: str, workspace: str) -> ObjectStore:
+    if "/" in name:
+        store = open_store(name)
+        if store.stat(RECEIPT) is not None:
+            return store
+    run = find_run(name, workspace)
+    newest = find_sound_checkpoint(run, read_attempts(run))
+    if newest is None:
+        raise DataError(
+            f"{run.uri} has no sound checkpoint",
+            remedy="wait for its first one, or go on with the training",
+        )
+    return run.child(f"{_CHECKPOINTS}/{newest.name}")
+
+
+def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork:
+    """Find statistics and classes: in the workspace that the checkpoint lies in, or in ours."""
+    _, state = open_checkpoint(checkpoint)
+    found = find_dataset(state.dataset_fingerprint, places_of(checkpoint.uri, workspace))
+    if found is not None:
+        return trained_network(checkpoint, *found)
+    raise DataError(
+        f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
+        f" in {workspace_of(run_of(checkpoint.uri))}",
+        remedy="copy its folder into datasets/ there, or name the --workspace that has it: its"
+        " statistics and classes are needed",
+    )
+
+
+def find_dataset(
+    fingerprint: str, places: Iterable[ObjectStore]
+) -> tuple[ObjectStore, Manifest] | None:
+    """Find a dataset by its fingerprint in the first workspace that has it."""
+    datasets = (found for place in places for found in datasets_in(place))
+    return next((found for found in datasets if found[1].fingerprint == fingerprint), None)
+
+
+def places_of(uri: str, workspace: str) -> list[ObjectStore]:
+    """Return where to look for what belongs to a model: a checkpoint's own workspace, then ours."""
+    own = "" if uri.startswith(MODELS) else workspace_of(run_of(uri))
+    return [open_store(place) for place in dict.fromkeys((own, open_store(workspace).uri)) if place]
+
+
+def run_of(checkpoint: str) -> ObjectStore:
+    """Return the folder of the training that a checkpoint's URI is in."""
+    return open_store(checkpoint.rsplit("/", 2)[0])
+
+
+def datasets_in(workspace: ObjectStore) -> Iterator[tuple[ObjectStore, Manifest]]:
+    """List the datasets of a workspace, by folder, as far as this version reads them."""
+    for info in workspace.list("datasets/"):
+        folder, _, name = info.key.rpartition("/")
+        if name != MANIFEST or folder.count("/") != 1:
+            continue
+        store = workspace.child(folder)
+        try:
+            manifest = read_manifest(store)
+        except ManifestError:
+            continue  # another version's: not the one that is looked for
+        if manifest is not None:
+            yield store, manifest

@@ -1,0 +1,1 @@
+"""The six steps of the workflow, and the graph that they form."""

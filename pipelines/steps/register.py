@@ -1,0 +1,120 @@
+"""Stage 10: a judged network becomes a version of the registered model."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from alexnet.release.receipt import Registration, parse_registration
+from infra.canonical import digest_of, sha256_hex
+from infra.commit import commit_receipt, read_receipt
+from infra.store import ObjectStore
+from pipelines.context import Context
+from pipelines.steps.evaluate import EvaluateStep
+from pipelines.steps.gate import GateStep
+from pipelines.steps.prepare import PrepareStep
+from pipelines.steps.train import TrainStep
+from pipelines.workflow import Step
+
+VERSION: Final = 1
+RECEIPT: Final = "registration.json"
+TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A registration and where its receipt lies."""
+
+    store: ObjectStore
+    registration: Registration
+
+
+class RegisterStep(Step[Registered]):
+    """Verdict → model version and aliases."""
+
+    name: ClassVar[str] = "register"
+
+    def __init__(
+        self,
+        context: Context,
+        prepare: PrepareStep,
+        train: TrainStep,
+        evaluate: EvaluateStep,
+        gate: GateStep,
+    ) -> None:
+        super().__init__(context)
+        self._prepare = prepare
+        self._train = train
+        self._evaluate = evaluate
+        self._gate = gate
+
+    def folder(self) -> ObjectStore:
+        """Return the registration's folder: of this version under this verdict."""
+        key = digest_of([self._version_key, self._gate.product.digest])
+        return self.context.workspace.child(f"registrations/{key[:16]}")
+
+    def find(self) -> Registered | None:
+        """Find the receipt; what the aliases point to now is the registry's affair."""
+        body = read_receipt(self.folder(), RECEIPT)
+        return None if body is None else Registered(self.folder(), parse_registration(body))
+
+    def make(self) -> Registered:
+        """Register; if the champion moved meanwhile, have it judged again first."""
+        from alexnet.release.errors import ChampionMoved
+
+        for _ in range(TRIES - 1):
+            try:
+                return self._register()
+            except ChampionMoved as moved:
+                self.context.say(f"register: {moved.problem}; judging again")
+                self._gate.judge_again()
+        return self._register()
+
+    def fields(self, product: Registered) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return registration_fields(product.registration)
+
+    @cached_property
+    def _version_key(self) -> str:
+        """Hex SHA-256 of what makes a version: not the verdict, which may be given again."""
+        return digest_of(
+            {
+                "step": "register",
+                "version": VERSION,
+                "evaluation": sha256_hex(self._evaluate.product.evaluation.to_bytes()),
+                "model_name": self.context.recipe.registration.model_name,
+                "registry": self.context.tracking.registry_id,
+            }
+        )
+
+    def _register(self) -> Registered:
+        from alexnet.evaluate.trained import trained_network
+        from alexnet.release.register import Candidate, register
+        from alexnet.release.registry import ModelRegistry
+
+        dataset, training = self._prepare.product, self._train.product
+        verdict = self._gate.product.verdict
+        registration = register(
+            ModelRegistry(self.context.tracking.uri, self.context.recipe.registration.model_name),
+            Candidate(
+                trained=trained_network(training.checkpoint, dataset.store, dataset.manifest),
+                dataset=dataset.store,
+                manifest=dataset.manifest,
+                evaluation=self._evaluate.product.store,
+                run_key=training.receipt.run_key,
+                run_id=self._train.run_id(),
+            ),
+            verdict,
+            key=self._version_key,
+            expected_champion=verdict.champion,
+        )
+        body = commit_receipt(self.folder(), RECEIPT, registration.to_bytes())
+        return Registered(self.folder(), parse_registration(body))
+
+
+def registration_fields(registration: Registration) -> dict[str, Any]:
+    """Describe a registration as `register --json` does."""
+    return {
+        "model_uri": registration.model_uri,
+        "version": registration.version,
+        "aliases": list(registration.aliases),
+    }

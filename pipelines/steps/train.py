@@ -1,0 +1,231 @@
+"""Stage 7: a dataset becomes a trained network's last checkpoint, shown as one MLflow run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from alexnet.train.attempts import read_attempts
+from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
+from alexnet.train.job import TrainJob, run_key
+from alexnet.train.placement import place_workers
+from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
+from infra.errors import DataError, ProjectError, ServiceError
+from infra.store import ObjectStore, open_store
+from infra.tracking.base import RunStatus
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.run_note import open_run, read_notes
+from pipelines.context import Context, refuse_relative_in_a_job
+from pipelines.parameters import flat_parameters
+from pipelines.recipe import check_network
+from pipelines.steps.prepare import Dataset, PrepareStep
+from pipelines.steps.tracked import deliver_journal, finished_run
+from pipelines.workflow import Step
+
+REACHABLE_S: Final = 15.0
+"""How long a new run waits for MLflow: with the imports, told within half a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A finished training and where it lies."""
+
+    store: ObjectStore
+    receipt: TrainingReceipt
+
+    @property
+    def checkpoint(self) -> ObjectStore:
+        """The folder of the last checkpoint."""
+        return self.store.child(self.receipt.checkpoint)
+
+
+class TrainStep(Step[Training]):
+    """Dataset → last checkpoint."""
+
+    name: ClassVar[str] = "train"
+
+    def __init__(self, context: Context, prepare: PrepareStep) -> None:
+        super().__init__(context)
+        self._prepare = prepare
+
+    def folder(self) -> ObjectStore:
+        """Return the run's folder."""
+        name = f"{self.context.recipe.name}-{self._run_key[:16]}"
+        return self.context.workspace.child(f"runs/{name}")
+
+    def check_early(self) -> None:
+        """In a workspace without runs a new MLflow run is needed: ask for it before all else."""
+        if next(iter(self.context.workspace.list("runs/")), None) is None:
+            self.tracker.check_reachable(REACHABLE_S)
+
+    def check(self) -> None:
+        """Refuse a network that cannot be built, and a tracker that is away."""
+        check_network(self.context.recipe)
+        if self.context.recipe.train.sample_log is not None:
+            refuse_relative_in_a_job("train.sample_log", self.context.recipe.train.sample_log)
+            open_store(self.context.recipe.train.sample_log)
+        if not self._is_noted():
+            self.tracker.check_reachable(REACHABLE_S)
+
+    def check_cluster(self) -> None:
+        """Refuse too small a cluster."""
+        place_workers(self.context.cluster, self.context.recipe.scaling.workers)
+
+    def find(self) -> Training | None:
+        """Find a finished training."""
+        receipt = read_training(self.folder())
+        return None if receipt is None else Training(self.folder(), receipt)
+
+    def make(self) -> Training:
+        """Train from where the run stands to its end."""
+        run_id = self._open_run()
+        try:
+            self._train(run_id)
+            last = self._last_checkpoint()
+        except KeyboardInterrupt:
+            self._end(run_id, RunStatus.KILLED, "interrupted")
+            raise
+        except BaseException as error:
+            self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        self._end(run_id, RunStatus.FINISHED, "")
+        return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
+
+    def fields(self, product: Training) -> dict[str, Any]:
+        """Return what `--json` shows."""
+        return training_fields(product.store, product.receipt, server=self.tracker.server)
+
+    def run_id(self) -> str:
+        """Return the id of the finished training's MLflow run, made on this server if need be.
+
+        Raises:
+            TrackingError: the server is away and knows no such run.
+        """
+        return finished_run(
+            self.tracker,
+            self.folder(),
+            run_key=self._run_key,
+            name=self._run_name,
+            describe=self._describe,
+        )
+
+    @property
+    def _run_name(self) -> str:
+        return f"{self.context.recipe.name}-{self._run_key[:8]}"
+
+    @property
+    def _dataset(self) -> Dataset:
+        return self._prepare.product
+
+    @cached_property
+    def _run_key(self) -> str:
+        recipe = self.context.recipe
+        fingerprint = self._dataset.manifest.fingerprint
+        return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
+
+    @cached_property
+    def tracker(self) -> MlflowTracker:
+        """Where this training is shown."""
+        return MlflowTracker(
+            self.context.tracking, experiment=self.context.recipe.tracking.experiment
+        )
+
+    def _is_noted(self) -> bool:
+        """Tell whether this training has a run on this server already."""
+        if not self._prepare.is_done:
+            return False
+        return any(note.server == self.tracker.server for note in read_notes(self.folder()))
+
+    def _open_run(self) -> str:
+        run = self.folder()
+        run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
+        run_id = open_run(self.tracker, run, run_key=self._run_key, run_name=self._run_name)
+        try:
+            self._describe(run_id)
+        except ServiceError as error:
+            self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
+        return run_id
+
+    def _describe(self, run_id: str) -> None:
+        recipe, dataset = self.context.recipe, self._dataset
+        self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
+        self.tracker.set_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
+        self.tracker.log_dataset(
+            run_id,
+            name=dataset.manifest.name,
+            digest=dataset.manifest.fingerprint,
+            source_uri=dataset.store.uri,
+        )
+
+    def _train(self, run_id: str) -> None:
+        job = self._job()
+        found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
+        if found is not None and found.step == self._total_steps:
+            deliver_journal(self.tracker, self.folder(), run_id)
+            return
+        from pipelines.steps.train_on_cluster import ClusterTraining
+
+        order = job.order(self._dataset.manifest)
+        ClusterTraining(
+            self.context,
+            job,
+            run_id,
+            total_steps=self._total_steps,
+            num_images=order.rows_before(self._total_steps),
+        ).run()
+
+    def _job(self) -> TrainJob:
+        recipe, dataset = self.context.recipe, self._dataset
+        train = recipe.train
+        if train.sample_log is not None:
+            # Workers have another current directory: a relative path is taken from ours, here.
+            log_uri = open_store(train.sample_log).uri
+            train = train.model_copy(update={"sample_log": log_uri})
+        return TrainJob(
+            run_key=self._run_key,
+            run_uri=self.folder().uri,
+            dataset_uri=dataset.store.uri,
+            dataset_fingerprint=dataset.manifest.fingerprint,
+            num_classes=dataset.manifest.num_classes,
+            network=recipe.model,
+            train=train,
+            checkpoint=recipe.checkpoint,
+            microbatch=recipe.scaling.microbatch,
+        )
+
+    def _end(self, run_id: str, status: RunStatus, reason: str) -> None:
+        if self.was_taken_over:
+            return  # How the run stands is for the process that has it now.
+        try:
+            self.tracker.set_status(run_id, status, reason)
+        except ProjectError as error:
+            self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
+
+    @property
+    def _total_steps(self) -> int:
+        order = self._job().order(self._dataset.manifest)
+        return self.context.recipe.train.epochs * order.steps_per_epoch
+
+    def _last_checkpoint(self) -> CheckpointReceipt:
+        run = self.folder()
+        last = find_sound_checkpoint(run, read_attempts(run))
+        if last is None or last.step != self._total_steps:
+            raise DataError(
+                f"{run.uri}: the checkpoint of the last step, {self._total_steps:,}, is damaged",
+                remedy="run again: training goes on from the one before it",
+            )
+        return last
+
+
+def training_fields(
+    run: ObjectStore, receipt: TrainingReceipt, *, server: str | None = None
+) -> dict[str, Any]:
+    """Describe a finished training as `train --json` does; its run on `server`, if given."""
+    notes = [note for note in read_notes(run) if server in (None, note.server)]
+    return {
+        "run_key": receipt.run_key,
+        "mlflow_run_id": notes[-1].run_id if notes else None,
+        "status": RunStatus.FINISHED.value,
+        "global_step": receipt.step,
+        "checkpoint": run.child(receipt.checkpoint).uri,
+        "attempts": len(read_attempts(run)),
+    }

@@ -1,0 +1,41 @@
+import io
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.errors import RecipeError
+from infra.store import FolderStore
+from infra.tracking.place import place_for
+from pipelines.context import Context
+from pipelines.recipe_yaml import load_recipe
+from pipelines.steps.gate import GateStep, refuse_other_classes
+from pipelines.steps.prepare import Dataset
+
+
+def test_a_champion_of_other_classes_is_no_rival(tiny_training: Any) -> None:
+    dataset = Dataset(tiny_training.store, tiny_training.manifest)
+    classes = tiny_training.manifest.classes
+    refuse_other_classes("models:/alexnet@champion", classes.sha256, dataset)
+    with pytest.raises(RecipeError, match="tells other classes apart") as caught:
+        refuse_other_classes("models:/alexnet@champion", "0" * 64, dataset)
+    assert "register.model_name" in caught.value.remedy
+
+
+def test_an_mlflow_that_never_answers_holds_up_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own retries take minutes; the gate tells when it comes to it."""
+    monkeypatch.setattr("pipelines.steps.gate.ELSEWHERE_S", 0.2)
+    monkeypatch.setattr(
+        GateStep, "_registry", lambda _: pytest.fail("asked a server that does not answer")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        store = FolderStore(tmp_path)
+        context = Context(load_recipe("demo"), store, place_for(store, uri), io.StringIO())
+        prepare: Any = SimpleNamespace(is_done=True)
+        evaluate: Any = None
+        GateStep(context, prepare, evaluate).check_products()

@@ -1,0 +1,94 @@
+"""What happens between two placements; the workers themselves are in the end-to-end tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alexnet.settings import WorkerRange
+from alexnet.train.placement import Placement
+from infra.errors import NoRoomForWorkers
+from infra.progress import no_progress
+from infra.ray_runtime import Node, Resources
+from pipelines.steps import train_on_cluster
+from pipelines.steps.train_on_cluster import ClusterTraining
+
+GIB = float(1 << 30)
+LOST = NoRoomForWorkers("others are gone", remedy="bring them back")
+
+
+@contextmanager
+def quietly(_: str) -> Iterator[Any]:
+    yield no_progress
+
+
+class Cluster:
+    """What the cluster has at each look; the first start of the workers ends for lack of room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Resources) -> None:
+        self.looks = list(looks)
+        self.starts: list[Placement] = []
+        monkeypatch.setattr(train_on_cluster, "cluster_resources", lambda: self.looks.pop(0))
+        monkeypatch.setattr(train_on_cluster, "start_metrics_actor", lambda *_, **__: None)
+        monkeypatch.setattr(train_on_cluster, "finish_metrics", lambda *_: True)
+        monkeypatch.setattr(train_on_cluster, "run_training", self._run)
+        monkeypatch.setattr(train_on_cluster, "LOST_NODE_S", 0.0)
+
+    def _run(self, _job: Any, placement: Placement, _sink: Any, **_: Any) -> None:
+        self.starts.append(placement)
+        if len(self.starts) <= 1:
+            raise LOST
+
+    def train(self, workers: int | WorkerRange, tmp_path: Any) -> None:
+        scaling = SimpleNamespace(workers=workers, max_failures=3)
+        context: Any = SimpleNamespace(
+            cluster=self.looks.pop(0),
+            recipe=SimpleNamespace(scaling=scaling, tracking=SimpleNamespace(experiment="x")),
+            tracking=None,
+            say=lambda _: None,
+            progress=quietly,
+        )
+        job: Any = SimpleNamespace(run_uri=str(tmp_path))
+        ClusterTraining(context, job, "run", total_steps=10, num_images=100).run()
+
+
+def nodes(*each: tuple[float, float]) -> Resources:
+    return Resources(tuple(Node(*node) for node in each), 64 * GIB)
+
+
+def test_a_cluster_that_lost_a_node_is_shared_out_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
+    cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2, 1]
+
+
+def test_where_fewer_workers_will_not_do_the_loss_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
+    with pytest.raises(NoRoomForWorkers, match="others are gone"):
+        cluster.train(2, tmp_path)
+    assert len(cluster.starts) == 1
+
+
+def test_a_training_on_gpus_never_goes_on_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 0), (8, 1)), nodes((8, 0)))
+    with pytest.raises(NoRoomForWorkers):
+        cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert [placement.use_gpu for placement in cluster.starts] == [True]
+
+
+def test_a_cluster_that_is_as_it_was_is_no_reason_to_try_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    same = nodes((8, 1), (8, 1))
+    cluster = Cluster(monkeypatch, same, same, same)
+    with pytest.raises(NoRoomForWorkers):
+        cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert len(cluster.starts) == 1
