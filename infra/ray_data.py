@@ -12,6 +12,10 @@ from infra.errors import DataError, ProjectError, RecipeError, ServiceError
 LOOK_EVERY_S: Final = 0.02
 """The least time between two looks at the tasks; the executor's own is 0.1 s, or none at all."""
 
+RETRIES: Final = 5
+"""Of a task whose process died. Ray Data's own have no end: what kills the process that reads it, a
+file that crashes its decoder say, would be read for ever."""
+
 _KINDS: Final = (DataError, ServiceError, RecipeError)
 
 

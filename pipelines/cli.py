@@ -33,6 +33,7 @@ from pipelines.commands.options import (
     SetOption,
     TrackingOption,
     VerifyOption,
+    ViewOption,
     WorkspaceOption,
 )
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
@@ -153,9 +154,7 @@ def predict(
         str | None,
         typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
     ] = None,
-    ten_crop: Annotated[
-        bool, typer.Option("--ten-crop", help="Average over ten crops: slower, and better.")
-    ] = False,
+    view: ViewOption = "center",
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -168,7 +167,7 @@ def predict(
         found = predict_images(
             model,
             images,
-            view="ten_crop" if ten_crop else "center",
+            view=view,
             output=output,
             workspace=workspace_or_default(workspace),
             tracking_uri=tracking_or_environment(tracking_uri),

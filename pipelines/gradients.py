@@ -1,5 +1,6 @@
 """`alexnet check-gradients`: a network's gradients against finite differences of its loss."""
 
+import math
 from collections.abc import Sequence
 from typing import IO, Any, Final
 
@@ -49,7 +50,7 @@ def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str
                 "name": check.name,
                 "count": check.count,
                 "derivative": check.derivative,
-                "relative_error": check.relative_error,
+                "relative_error": _finite(check.relative_error),
                 "sound": check.is_sound,
             }
             for check in checks
@@ -60,7 +61,7 @@ def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str
 def error_of(fields: dict[str, Any]) -> DataError | None:
     """Return the error that names the layers whose gradients are wrong, if there are any."""
     wrong = [
-        f"{tensor['name']} (relative error {tensor['relative_error']:.3g})"
+        f"{tensor['name']} ({_told(tensor['relative_error'])})"
         for tensor in fields["tensors"]
         if not tensor["sound"]
     ]
@@ -71,6 +72,15 @@ def error_of(fields: dict[str, Any]) -> DataError | None:
         remedy="mend the backward pass of that layer, or of one behind it: an error there reaches"
         " all layers in front of it",
     )
+
+
+def _finite(value: float) -> float | None:
+    """Return what JSON can hold: NaN and infinity are no numbers there."""
+    return value if math.isfinite(value) else None
+
+
+def _told(relative_error: float | None) -> str:
+    return "no number" if relative_error is None else f"relative error {relative_error:.3g}"
 
 
 def _build(name: str) -> Any:  # noqa: ANN401 - any network of the registry
@@ -87,7 +97,8 @@ def _build(name: str) -> Any:  # noqa: ANN401 - any network of the registry
             raise
         raise RecipeError(
             f"there is no network and no recipe {name!r}",
-            remedy=f"name a recipe, or one of {', '.join(list_models())}",
+            remedy="name one of `alexnet recipes`, or one of the networks "
+            + ", ".join(list_models()),
         ) from error
 
 

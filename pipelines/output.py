@@ -80,12 +80,12 @@ def print_similar(fields: dict[str, Any], *, as_json: bool) -> None:
     _print_with_rejects(fields, similar_text, as_json=as_json)
 
 
-def print_runs(runs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """List trainings."""
+def print_runs(runs: Sequence[dict[str, Any]], workspace: str, *, as_json: bool) -> None:
+    """List the trainings of a workspace."""
     if as_json:
         _print_json({"runs": list(runs)})
     else:
-        _print_text(runs_text(runs))
+        _print_text(runs_text(runs, workspace))
 
 
 def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:

@@ -37,7 +37,7 @@ def rejected_text(fields: dict[str, Any]) -> str:
     return "\n".join(["no images:", *columns_text(rows).splitlines()]) if rows else ""
 
 
-def runs_text(runs: Sequence[dict[str, Any]]) -> str:
+def runs_text(runs: Sequence[dict[str, Any]], workspace: str) -> str:
     """Write one line a training, newest first."""
     crops = _crops_of(runs)
     head = ("name", "status", "step", "epochs", "top-1", *crops, "dataset", "MLflow run")
@@ -54,7 +54,7 @@ def runs_text(runs: Sequence[dict[str, Any]]) -> str:
         )
         for run in runs
     ]
-    return columns_text([head, *rows]) if rows else "no trainings in this workspace"
+    return columns_text([head, *rows]) if rows else f"no trainings in {workspace}"
 
 
 def comparison_text(fields: dict[str, Any]) -> str:
@@ -176,7 +176,9 @@ def gradients_text(fields: dict[str, Any]) -> str:
     """Write one line a tensor of weights, and what was asked of all."""
     rows = [("tensor", "weights", "derivative", "relative error")]
     for tensor in fields["tensors"]:
-        error = f"{tensor['relative_error']:.1e}{'' if tensor['sound'] else '  wrong'}"
+        relative = tensor["relative_error"]
+        number = "no number" if relative is None else f"{relative:.1e}"
+        error = number if tensor["sound"] else f"{number}  wrong"
         rows.append((tensor["name"], f"{tensor['count']:,}", f"{tensor['derivative']:.1e}", error))
     size = f"{fields['image_size']} x {fields['image_size']} px, {fields['num_classes']:,} classes"
     limit = f"a relative error of {fields['limit']} or more is wrong"

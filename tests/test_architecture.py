@@ -60,7 +60,7 @@ COMMANDS = {
         "MODEL",
         "IMAGES",
         "--output",
-        "--ten-crop",
+        "--view",
         "--workspace",
         "--tracking-uri",
         "--json",

@@ -122,6 +122,11 @@ def parse_submission(text: bytes, name: str) -> Ints:
     rows = []
     for number, line in enumerate(text.rstrip().split(b"\n"), start=1):
         words = line.split()
+        if len(set(words)) < len(words) == A_LINE:
+            raise DataError(
+                f"{name}: line {number:,} has an id twice, {line[:60].decode(errors='replace')!r}",
+                remedy="write it with `alexnet submission`",
+            )
         if len(words) != A_LINE or not all(map(_ID.fullmatch, words)):
             raise DataError(
                 f"{name}: line {number:,} is {line[:60].decode(errors='replace')!r}, not"

@@ -17,7 +17,7 @@ from alexnet.release.bulk import Answerer, Question
 from alexnet.release.pieces import Piece, cut_pieces
 from alexnet.release.predictor import BATCH_ROWS
 from infra.errors import ProjectError
-from infra.ray_data import configure_ray_data, error_block, raise_error_in
+from infra.ray_data import RETRIES, configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named
 from infra.store import open_store
 
@@ -25,6 +25,9 @@ TASK_ROWS: Final = 8 * BATCH_ROWS
 """Images of a task at most: seconds of work, as the executor looks at tasks ten times a second."""
 _TASKS_A_WORKER: Final = 4
 """At least, where there are few images: so that all end at about the same time."""
+_LOOK_INTO: Final = (
+    "see Ray's logs: memory may be short, or a file crash its decoder; name fewer files to find it"
+)
 _TASKS_A_PROCESS: Final = 100
 """Tasks after which a process on a GPU is replaced."""
 
@@ -55,11 +58,12 @@ def answer_many(
         compute=TaskPoolStrategy(size=pool.workers),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
+        max_retries=RETRIES,
         # Ray ends a process after each task on a GPU, and the network would be loaded anew.
         max_calls=_TASKS_A_PROCESS if pool.gpus else None,
         fn_kwargs={"job": job},
     )
-    with lost_work_named("prediction's processes", remedy="see Ray's logs; memory may be short"):
+    with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
             for reference in bundle.block_refs:
                 table = ray.get(reference)

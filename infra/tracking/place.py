@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from infra.errors import RecipeError, StoreError
+from infra.errors import RecipeError
 from infra.store import ObjectStore
 
 # Up to the last @: a password may hold any of `/@?`. A file's URI (`:///`) has no credentials.
@@ -30,11 +30,11 @@ class TrackingPlace:
 def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace:
     """Choose the tracking URI if there is one, else a database in the workspace's directory.
 
-    A relative sqlite path is taken from the current directory, once: workers have another.
+    Nothing is made there. A relative sqlite path is taken from the current directory, once:
+    workers have another.
 
     Raises:
         RecipeError: no tracking URI, and the workspace is no directory.
-        StoreError: the workspace's directory cannot be made.
     """
     if tracking_uri is not None:
         return _named_place(tracking_uri)
@@ -44,15 +44,7 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
             remedy="name an MLflow server with --tracking-uri (or $MLFLOW_TRACKING_URI where the"
             " recipe takes it), or a database file: sqlite:////home/you/mlflow.db",
         )
-    folder = Path(workspace.uri)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be made: {error.strerror}",
-            remedy="name a workspace in a directory that you may write",
-        ) from error
-    return _file_place(folder / "mlflow.db", registry_id="workspace")
+    return _file_place(Path(workspace.uri) / "mlflow.db", registry_id="workspace")
 
 
 def without_credentials(uri: str) -> str:

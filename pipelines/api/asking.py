@@ -14,7 +14,7 @@ def predict(
     model: str,
     images: str | Sequence[str],
     *,
-    ten_crop: bool = False,
+    view: str = "center",
     output: str | None = None,
     workspace: str | None = None,
     tracking_uri: str | None = None,
@@ -24,7 +24,7 @@ def predict(
     Args:
         model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
         images: files, folders, Parquet files or datasets.
-        ten_crop: average over ten crops, ten times slower and somewhat better.
+        view: center; ten_crop, ten times slower and somewhat better; or nine_crop.
         output: also write a .parquet or .csv file.
         workspace: where the model is looked for; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
@@ -34,6 +34,7 @@ def predict(
         top5_probabilities, reason; `reason` is null unless the file is no image.
 
     Raises:
+        RecipeError: there is no such view.
         InputRejected: a path that is not there, or none is an image.
         ProjectError: any other deliberate failure.
     """
@@ -42,7 +43,7 @@ def predict(
     return predict_images(
         model,
         _listed(images),
-        view="ten_crop" if ten_crop else "center",
+        view=view,
         output=output,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import JsonOption, TrackingOption, WorkspaceOption
+from pipelines.defaults import workspace_or_default
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,7 +24,8 @@ def runs(
     from pipelines.output import print_runs
 
     if context.invoked_subcommand is None:
-        print_runs(api.list_runs(workspace=workspace), as_json=as_json)
+        place = workspace_or_default(workspace)
+        print_runs(api.list_runs(workspace=place), place, as_json=as_json)
 
 
 def compare(

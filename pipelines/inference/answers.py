@@ -78,6 +78,9 @@ def refuse_if_none(count: int, rejected: Sequence[tuple[str, str]]) -> None:
     """
     if count:
         return
+    if len(rejected) == 1:
+        path, reason = rejected[0]
+        raise InputRejected(f"{path} is no image: {reason}", remedy=NAME_IMAGES)
     told = [f"{path} ({reason})" for path, reason in rejected[:_TOLD]]
     more = f" and {len(rejected) - _TOLD:,} more" if len(rejected) > _TOLD else ""
     raise InputRejected(

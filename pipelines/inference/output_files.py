@@ -71,5 +71,9 @@ def table_bytes(table: pa.Table, output: str) -> bytes:
 
 
 def _check_writable(store: ObjectStore) -> None:
+    """Write to a place and undo it; folders that are not there yet are not made for it."""
+    if isinstance(store, FolderStore):
+        folder = Path(store.uri)
+        store = FolderStore(next(one for one in (folder, *folder.parents) if one.exists()))
     with scratch_place(store, ".writable") as place:
         place.write("trial", b"")

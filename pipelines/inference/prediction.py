@@ -8,7 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet.evaluate.rows import View
+from alexnet.evaluate.rows import View, view_called
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.bulk import ANSWERS, WhatItShows
 from alexnet.release.inputs import find_pieces
@@ -78,7 +78,7 @@ def predict_images(
     model: str,
     images: Sequence[str],
     *,
-    view: View,
+    view: str,
     output: str | None,
     workspace: str,
     tracking_uri: str | None,
@@ -89,19 +89,21 @@ def predict_images(
     Args:
         model: as `pipelines.lookup.models.open_model` takes it.
         images: files, folders, Parquet files, datasets (their validation split); paths or URIs.
-        view: the centre alone, or an average over crops.
+        view: a name of `VIEW_NAMES`: the centre alone, or an average over crops.
         output: a .parquet or .csv file to write, a path or a URI.
         workspace: where the model is looked for.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
         stream: gets the progress.
 
     Raises:
-        RecipeError: the output has another suffix, or several runs have the model's name.
+        RecipeError: there is no such view, the output has another suffix, or several runs have the
+            model's name.
         InputRejected: a path that is not there, or none is an image.
         DataError: there is no such model, or it is damaged.
         ServiceError: a place, MLflow or Ray is away.
     """
     refuse_relative_in_a_job("the workspace", workspace)
+    of_view = view_called(view)
     if output is not None:
         check_output_file(output, TABLES)
     pieces = find_pieces(images)
@@ -111,8 +113,8 @@ def predict_images(
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
     ):
         classes = trained.load_classes()
-        answers = _answer(uri, trained, pieces, view, open_store(workspace), stream)
-    predictions = Predictions(uri, trained.step, view, classes, answers, output)
+        answers = _answer(uri, trained, pieces, of_view, open_store(workspace), stream)
+    predictions = Predictions(uri, trained.step, of_view, classes, answers, output)
     rejected = predictions.rejected
     refuse_if_none(len(answers) - len(rejected), rejected)
     if output is not None:

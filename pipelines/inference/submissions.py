@@ -30,7 +30,7 @@ from pipelines.lookup.models import find_dataset
 from pipelines.lookup.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.errors import DevkitMismatch
-from preprocessing.sources.devkit import parse_ground_truth, read_ids
+from preprocessing.sources.devkit import DEVKIT_ARCHIVE, parse_ground_truth, read_ids
 
 SUFFIXES: Final = (".txt",)
 _TRUTH: Final = "name data/ILSVRC2012_validation_ground_truth.txt of the development kit"
@@ -58,7 +58,7 @@ def submit(
         what: with images a model, as `open_model` takes it; without, an evaluation, as
             `find_evaluation` takes it; without `output` a file of answers, to be checked.
         images: files and folders; the lines are in the order of the files' names.
-        devkit: folder or URI with the development kit's archive, which knows the ids.
+        devkit: the development kit's archive or its folder, path or URI; it knows the ids.
         output: a .txt file to write.
         truth: a file of true ids to hold the answers against, one a line.
         view: a name of `VIEW_NAMES`.
@@ -102,9 +102,10 @@ def _ids_of(devkit: str | None) -> dict[str, int]:
     if devkit is None:
         raise RecipeError(
             "which class has which ILSVRC2012_ID is only in the development kit",
-            remedy="give --devkit DIR, the folder of ILSVRC2012_devkit_t12.tar.gz",
+            remedy=f"give --devkit, {DEVKIT_ARCHIVE} or its folder",
         )
-    return read_ids(open_store(devkit))
+    folder, name = open_parent(devkit)
+    return read_ids(folder if name == DEVKIT_ARCHIVE else open_store(devkit))
 
 
 def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
@@ -172,10 +173,9 @@ def _answers(
 
 def _read(uri: str, remedy: str) -> bytes:
     store, name = open_parent(uri)
-    try:
-        return store.read(name)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {uri}", remedy=remedy) from error
+    if not name or store.stat(name) is None:
+        raise DataError(f"there is no file {uri}", remedy=remedy)
+    return store.read(name)
 
 
 def _read_truth(uri: str) -> Ints:

@@ -143,13 +143,16 @@ def find_version(
         TrackingError: MLflow is away.
     """
     from alexnet.release.registry import ModelRegistry
-    from infra.tracking.place import place_for
+    from infra.tracking.place import place_for, sqlite_path
 
     name, version, alias = _parse_model_uri(uri)
+    registry = found = None
     place = place_for(open_store(workspace), tracking_uri)
-    registry = ModelRegistry(place.uri, name)
-    found = registry.by_alias(alias) if alias else registry.by_version(version)
-    if found is None:
+    # Looking must not make a database, nor a workspace of a mistyped name.
+    if (database := sqlite_path(place.uri)) is None or database.exists():
+        registry = ModelRegistry(place.uri, name)
+        found = registry.by_alias(alias) if alias else registry.by_version(version)
+    if registry is None or found is None:
         where = workspace if tracking_uri is None else "that MLflow server"
         raise DataError(
             f"{uri} is not in the registry of {where}",

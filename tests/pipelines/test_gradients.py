@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -87,3 +88,19 @@ def test_a_wrong_layer_ends_with_3_and_is_named(monkeypatch: pytest.MonkeyPatch)
     assert document["error"]["exit_code"] == 3
     assert [t["name"] for t in document["tensors"] if not t["sound"]] == ["local3.bias"]
     assert isinstance(error_of(document), DataError)
+
+
+def test_what_is_no_number_is_null_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = LocallyConnected.forward
+    calls = itertools.count()
+
+    def moody(self: LocallyConnected, x: Tensor) -> Tensor:
+        return forward(self, x) * (float("nan") if next(calls) > 2 else 1.0)
+
+    monkeypatch.setattr(LocallyConnected, "forward", moody)
+    words = ["check-gradients", "cifar-13pct", "--layer", "local3"]
+    result = CliRunner().invoke(app, words)
+    assert "local3.weight (no number)" in result.stderr
+    document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert [t["relative_error"] for t in document["tensors"]] == [None, None]
+    assert "error" in document

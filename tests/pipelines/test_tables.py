@@ -70,18 +70,18 @@ def test_what_was_written_is_not_printed_too() -> None:
 
 
 def test_trainings_stand_in_columns() -> None:
-    lines = runs_text([run("demo-1", top1_ten_crop=0.5), run("a", dataset=None)]).splitlines()
+    lines = runs_text([run("demo-1", top1_ten_crop=0.5), run("a", dataset=None)], "w").splitlines()
     assert lines == [
         "name    status    step    epochs  top-1   ten crops  dataset  MLflow run",
         "demo-1  FINISHED  12,000  20/20   0.9780  0.5000     drawn    r1",
         "a       FINISHED  12,000  20/20   0.9780  -          -        r1",
     ]
-    assert runs_text([]) == "no trainings in this workspace"
+    assert runs_text([], "work") == "no trainings in work"
 
 
 def test_nine_crops_have_a_column_where_a_training_has_them() -> None:
     runs = [run("cifar-1", top1_nine_crop=0.875), run("demo-1", top1_ten_crop=0.5)]
-    head, first, second = runs_text(runs).splitlines()
+    head, first, second = runs_text(runs, "w").splitlines()
     assert "top-1   ten crops  nine crops  dataset" in head
     assert first.split()[4:7] == ["0.9780", "-", "0.8750"]
     assert second.split()[4:7] == ["0.9780", "0.5000", "-"]

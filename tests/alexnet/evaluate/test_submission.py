@@ -87,7 +87,7 @@ def test_a_set_with_holes_or_strangers_is_refused(names: list[str], told: str) -
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.integers(1, 1000), min_size=5, max_size=5), min_size=1))
+@given(st.lists(st.lists(st.integers(1, 1000), min_size=5, max_size=5, unique=True), min_size=1))
 def test_what_is_written_is_read_back(rows: list[list[int]]) -> None:
     ids = np.array(rows, np.int64)
     text = submission_text(ids)
@@ -111,6 +111,11 @@ def test_what_is_written_is_read_back(rows: list[list[int]]) -> None:
 def test_a_line_that_is_not_five_ids_is_named(line: str) -> None:
     with pytest.raises(DataError, match=r"answers\.txt: line 2 is"):
         parse_submission(f"1 2 3 4 5\n{line}\n1 2 3 4 5\n".encode(), "answers.txt")
+
+
+def test_a_line_with_an_id_twice_is_named() -> None:
+    with pytest.raises(DataError, match=r"answers\.txt: line 2 has an id twice, '1 2 3 2 5'"):
+        parse_submission(b"1 2 3 4 5\n1 2 3 2 5\n", "answers.txt")
 
 
 def test_errors_are_counted_at_one_and_at_five() -> None:

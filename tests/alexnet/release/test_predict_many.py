@@ -11,7 +11,7 @@ from alexnet.evaluate.trained import Located
 from alexnet.release.bulk import BulkPredictor, WhatItShows
 from alexnet.release.inputs import find_pieces
 from alexnet.release.predict_many import _from_plan, _to_plan, answer_many, plan_pool
-from infra.errors import DataError
+from infra.errors import DataError, ServiceError
 from infra.ray_runtime import Node, Resources
 from preprocessing.dataset.stored import encode_jpeg
 
@@ -42,6 +42,24 @@ def test_ray_gives_the_answers_of_one_process_in_order(
     damaged = replace(trained, weights=Located(trained.weights.store, lost))
     with pytest.raises(DataError, match="is missing"):
         list(answer_many(damaged, pieces, WhatItShows("ten_crop")))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context")
+def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
+    tiny_training: Any, names: list[str]
+) -> None:
+    class Deadly:
+        num_views = 1
+
+        def answerer(self, trained: Any, *, num_threads: int) -> Any:
+            os._exit(11)
+
+    deadly: Any = Deadly()  # local: it travels by value
+    with pytest.raises(ServiceError, match="prediction's processes kept dying"):
+        list(answer_many(tiny_training.trained, find_pieces(names), deadly))
 
 
 def test_a_plan_keeps_every_piece(names: list[str]) -> None:

@@ -145,7 +145,7 @@ def test_a_wrong_layer_is_named_and_nothing_is_written(workspace: Path) -> None:
     with pytest.raises(RecipeError, match="no layer 'conv9'") as caught:
         figures("r", workspace=workspace, layer="conv9")
     assert "conv2" in caught.value.remedy
-    assert list((workspace.parent / "out").iterdir()) == []
+    assert not (workspace.parent / "out").exists()
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_all_else(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_a_missing_model_or_image_is_named(workspace: Path, pictures: Path) -> N
         figures("other", workspace=workspace)
     with pytest.raises(InputRejected, match="no file or folder gone"):
         figures("r", "gone.jpg", workspace=workspace)
-    with pytest.raises(InputRejected, match=r"none of 1 files is an image: .*note\.txt"):
+    with pytest.raises(InputRejected, match=r"note\.txt is no image: "):
         figures("r", pictures / "note.txt", workspace=workspace)
-    assert list((workspace.parent / "out").iterdir()) == []
+    assert not (workspace.parent / "out").exists()
 
 
 def test_an_interrupt_says_what_is_left(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

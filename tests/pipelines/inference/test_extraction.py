@@ -199,11 +199,11 @@ def test_what_cannot_be_done_is_said_and_leaves_no_file(
         extract(pictures, output=output, workspace=workspace, layer="fc9")
     with pytest.raises(RecipeError, match="no split 'test'"):
         extract(pictures, output=output, workspace=workspace, split="test")
-    with pytest.raises(InputRejected, match="none of 1 files is an image"):
+    with pytest.raises(InputRejected, match=r"note\.txt is no image: "):
         extract(pictures / "note.txt", output=output, workspace=workspace)
-    with pytest.raises(InputRejected, match="none of 1 files is an image"):
+    with pytest.raises(InputRejected, match=r"note\.txt is no image: "):
         similar(pictures / "note.txt", among=dataset, workspace=workspace)
-    with pytest.raises(InputRejected, match="none of 1 files is an image"):
+    with pytest.raises(InputRejected, match=r"note\.txt is no image: "):
         similar(pictures, among=pictures / "note.txt", workspace=workspace)
     empty = tmp_path / "empty.parquet"
     pq.write_table(pa.table({"image": pa.array([], pa.binary())}), empty)

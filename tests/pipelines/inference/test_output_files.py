@@ -25,6 +25,12 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "old.csv").read_text() == "mine"
 
 
+def test_a_folder_that_is_not_there_yet_is_not_made_by_asking(tmp_path: Path) -> None:
+    check_output_file(str(tmp_path / "new" / "deep" / "a.csv"), TABLES)
+    check_output_folder(str(tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_could_not_be_written_in_the_end_is_refused_with_the_options_name(
     tmp_path: Path,
 ) -> None:

@@ -134,7 +134,7 @@ def round_trip(devkit: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     accuracy = evaluated(workspace, devkit)
     output, truth = tmp_path / "answers.txt", truth_of(devkit, tmp_path)
-    place = {"devkit": str(devkit), "workspace": str(workspace)}
+    place = {"devkit": str(devkit / DEVKIT_ARCHIVE), "workspace": str(workspace)}
     evaluation = str(workspace / "evaluations" / "e")
     found = api.submission(evaluation, output=str(output), **place)
     lines = [list(map(int, line.split())) for line in output.read_text().splitlines()]
@@ -263,6 +263,8 @@ def test_a_truth_that_is_none_is_refused(tmp_path: Path) -> None:
             api.submission(str(answers), truth=str(truth))
     with pytest.raises(DataError, match="there is no file"):
         api.submission(str(tmp_path / "none.txt"), truth=str(answers.with_name("gone.txt")))
+    with pytest.raises(DataError, match="there is no file"):
+        api.submission(str(answers), truth=str(tmp_path))
 
 
 def test_the_command_prints_both_errors(tmp_path: Path) -> None:

@@ -247,6 +247,13 @@ def test_a_model_that_is_not_registered(uri: str, mlflow_place: TrackingPlace) -
         inspect_uri(uri, workspace=str(folder), tracking_uri=None)
 
 
+def test_looking_for_a_model_makes_no_workspace_of_a_mistyped_name(tmp_path: Path) -> None:
+    typo = str(tmp_path / "typo")
+    with pytest.raises(DataError, match=re.escape(f"is not in the registry of {typo}")):
+        inspect_uri("models:/alexnet@champion", workspace=typo, tracking_uri=None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_registered_model(mlflow_place: TrackingPlace) -> None:
     from mlflow import MlflowClient
 
