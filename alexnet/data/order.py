@@ -112,7 +112,7 @@ class Order:
     def share(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Ints, int]:
         """Return a rank's part of a batch, shape (n, 2), and its first row's place in the batch.
 
-        n differs by at most one between ranks and may be zero.
+        n differs by at most two between ranks, as pairs stay together, and may be zero.
         """
         start, stop = share_bounds(self.batch_rows(step), rank, world_size)
         return self.batch(epoch, step)[start:stop], start

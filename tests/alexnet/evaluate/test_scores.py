@@ -1,7 +1,10 @@
+import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor, nn
 
 from alexnet.evaluate.scores import score
 
@@ -18,6 +21,23 @@ def test_ten_crops_average_the_probabilities_of_ten_cuts(tiny_training: Any) -> 
                 total += torch.softmax(model(inputs).double(), 1).numpy()
     scores = score(model, augment, torch.from_numpy(images), 40, "ten_crop")
     np.testing.assert_allclose(scores.exp().numpy(), total / 10, rtol=1e-5)
+
+
+class OneSureView(nn.Module):
+    """Sure of the first view it sees, and of no other."""
+
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.tensor([[10.0 if self.calls == 1 else 0.0, 0.0]]).expand(len(images), 2)
+
+
+def test_one_sure_view_among_ten_counts_as_one_probability(tiny_training: Any) -> None:
+    stored = torch.zeros(1, 48, 48, 3, dtype=torch.uint8)
+    scores = score(OneSureView(), tiny_training.trained.load_augment(), stored, 40, "ten_crop")
+    expected = (1 / (1 + math.exp(-10)) + 9 * 0.5) / 10  # 0.55; of the mean logits 0.73
+    assert float(scores.exp()[0, 0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_nine_crops_average_the_probabilities_of_nine_cuts(tiny_training: Any) -> None:

@@ -216,6 +216,8 @@ def test_worked_numbers_of_the_same_map_norm() -> None:
     assert damped[0, 0, 3, 3].item() == pytest.approx(0.931012, abs=1e-6)
     assert damped[0, 0, 0, 0].item() == pytest.approx(0.973823, abs=1e-6)
     assert damped[0, 0, 6, 6].item() == pytest.approx(0.973823, abs=1e-6)
+    alone = same_map_norm(torch.full((1, 1, 1, 1), 1e-3)) / 1e-3
+    assert alone.item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_windows_stop_at_the_border_of_a_tower() -> None:

@@ -1,6 +1,7 @@
 """That the receipt's table tells the truth: every file, name and test in it exists."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_no_effect_is_typed_in(element: Element) -> None:
     assert element.ablation is None or element.unmeasured is None
     if element.published is not None and element.published.top1_points is not None:
         assert element.ablation is not None
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_published_points_follow_from_figures_of_named_images(element: Element) -> None:
+    published = element.published
+    if published is None or published.top1_points is None:
+        return
+    figures = re.findall(r"(\d\d\.\d\d) / \d\d\.\d\d", published.what)
+    if figures:  # "over one point" has none
+        without, with_it = map(float, figures)
+        assert without - with_it == pytest.approx(published.top1_points, abs=0.011)
+        assert re.search("LSVRC-2010|ILSVRC-2012", published.what)
 
 
 @pytest.mark.parametrize("name", sorted(ablations()))

@@ -32,7 +32,14 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.loop import Learner, LoopPlan, Progress, TrainingDiverged, train_loop
+from alexnet.train.loop import (
+    Learner,
+    LoopPlan,
+    Progress,
+    TrainingDiverged,
+    _flips,
+    train_loop,
+)
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
 from alexnet.train.schedule import CosineSchedule
 from alexnet.train.world import World
@@ -372,3 +379,29 @@ def test_the_input_grows_from_epoch_to_epoch(uri: str) -> None:
     training.optimizer = build_optimizer(network, OptimizerSettings())
     training.run()
     assert network.seen == [16] * 3 + [24] * 3 + [CROP_PX] * 3
+
+
+def test_neighbours_that_share_a_crop_share_the_flip_too(uri: str) -> None:
+    plan = replace(PLAN, augment=AugmentSettings(crop_px=CROP_PX, crop_sharing=4))
+    drawn = []
+    for batch in Training(uri, plan).batches(0, 9):
+        flips = _flips(batch, plan, torch.device("cpu"))
+        assert flips is not None
+        drawn += [four.unique().tolist() for four in flips.split(4)]
+    assert all(len(values) == 1 for values in drawn)
+    assert [False] in drawn
+    assert [True] in drawn
+
+
+def test_each_batch_is_averaged_over_its_own_rows(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def note(*_: Any, batch_rows: int, **__: Any) -> Tensor:
+        seen.append(batch_rows)
+        return torch.zeros(())
+
+    monkeypatch.setattr("alexnet.train.loop.train_step", note)
+    Training(uri).run()
+    assert seen == [8, 8, 4] * 3

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from alexnet.model import AlexNet2012
 from alexnet.train.optimizer import (
     MomentumSgd,
     OptimizerSettings,
@@ -258,7 +259,26 @@ def test_settings_refuse_what_makes_no_sense(wrong: dict[str, float]) -> None:
 
 
 def test_settings_are_the_papers() -> None:
-    assert OptimizerSettings() == OptimizerSettings(momentum=0.9, weight_decay=0.0005)
+    assert OptimizerSettings().model_dump() == {
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.0005,
+        "layer_decay": {},
+        "decay_all": False,
+        "lars_trust": None,
+        "clip_norm": None,
+    }
+
+
+def test_all_weights_of_net_145_are_decayed_and_no_bias() -> None:
+    with torch.device("meta"):
+        groups = build_optimizer(AlexNet2012(), OptimizerSettings()).param_groups
+    layers = [*(f"conv{i}" for i in range(1, 6)), "fc6", "fc7", "fc8"]
+    assert {group["name"]: group["weight_decay"] for group in groups} == {
+        f"{layer}/{kind}": decay
+        for layer in layers
+        for kind, decay in (("weight", 0.0005), ("bias", 0.0))
+    }
 
 
 def test_a_layer_can_have_a_decay_of_its_own() -> None:

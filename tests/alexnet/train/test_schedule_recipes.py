@@ -5,7 +5,7 @@ import pytest
 from alexnet.data.order import Layout, Order
 from alexnet.train.schedule import Rates, rates_at
 from pipelines.recipe import Recipe
-from pipelines.recipe_yaml import load_recipe
+from pipelines.recipe_yaml import load_recipe, recipe_text
 
 IMAGENET = 1_281_167
 CONVS, LOCALS = ("conv1", "conv2", "conv3"), ("local3", "local4")
@@ -82,6 +82,29 @@ def test_alexnet_2012_has_the_canonical_settings() -> None:
     assert train.augment.normalise == "mean-image"
     assert train.augment.scale == 1
     assert recipe.evaluate.ten_crop
+    model = recipe.model
+    assert (model.name, model.width, model.dropout, model.init) == ("alexnet-2012", 1.0, 0.5, None)
+    assert (recipe.prepare.quality, load_recipe("alexnet-one-tower-90").prepare.quality) == (85, 95)
+    assert (train.augment.flip, train.augment.statistics) == (True, "dataset")
+    assert train.augment.resized_crop is train.augment.view_px is train.mixing is None
+    assert (train.optimizer.nesterov, train.optimizer.layer_decay) == (False, {})
+    assert train.optimizer.clip_norm is train.optimizer.lars_trust is train.average_decay is None
+    assert (train.label_smoothing, train.precision) == (0, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("alexnet-2012", "40.7 % top-1, 18.2 % top-5 over ten crops"),
+        ("alexnet-one-tower-90", "42.5 % top-1, 19.8 % top-5 for the centre view"),
+        ("alexnet-torchvision", "43.5 % top-1, 20.9 % top-5 for the centre view"),
+    ],
+)
+def test_what_is_expected_names_its_view_and_half_a_point(name: str, figures: str) -> None:
+    text = " ".join(recipe_text(name).replace("#", " ").split())
+    expected = text.partition("Expected:")[2].partition("Status:")[0]
+    assert figures in expected
+    assert "± 0.5" in expected
 
 
 @pytest.mark.parametrize(

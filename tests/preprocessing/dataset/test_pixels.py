@@ -14,8 +14,11 @@ def image_as(format: str) -> bytes:
 
 
 @pytest.mark.parametrize("format", [*FORMATS, "MPO"])
-def test_common_formats_are_decoded(format: str) -> None:
-    assert decode_image(image_as(format)).shape == (6, 8, 3)
+def test_common_formats_are_decoded_red_first(format: str) -> None:
+    pixels = decode_image(image_as(format))
+    assert pixels.shape == (6, 8, 3)
+    assert pixels[..., 0].min() > 200
+    assert pixels[..., 1:].max() < 60
 
 
 @pytest.mark.parametrize("format", ["EPS", "DDS", "ICO", "PDF"])

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageOps
 
 from preprocessing.dataset.pixels import central_square, decode_image, to_short_side, to_square
 from preprocessing.dataset.stored import decode_stored, encode_jpeg, encode_raw, stored_square
@@ -42,6 +42,27 @@ def test_a_larger_buffer_serves_a_smaller_jpeg() -> None:
 def test_chroma_is_what_was_asked_for() -> None:
     for chroma in ("420", "444"):
         assert simplejpeg.decode_jpeg_header(encode_jpeg(PIXELS, 90, chroma))[3] == chroma
+
+
+@pytest.mark.parametrize("quality", [85, 95])
+def test_the_quality_is_what_was_asked_for(quality: int) -> None:
+    sink = io.BytesIO()
+    Image.fromarray(PIXELS).save(sink, "JPEG", quality=quality)
+    ours = Image.open(io.BytesIO(encode_jpeg(PIXELS, quality)))
+    assert ours.quantization == Image.open(io.BytesIO(sink.getvalue())).quantization
+
+
+def test_others_see_the_colours_of_a_stored_jpeg() -> None:
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 0] = 255
+    seen = np.asarray(Image.open(io.BytesIO(encode_jpeg(red, 90))))
+    assert seen[..., 0].min() > 200
+    assert seen[..., 1:].max() < 60
+
+
+def test_squares_are_scaled_by_the_antialiased_bicubic_filter() -> None:
+    expected = ImageOps.fit(Image.fromarray(PIXELS), (12, 12), Image.Resampling.BICUBIC)
+    assert np.array_equal(to_square(PIXELS, 12), np.asarray(expected))
 
 
 @pytest.mark.parametrize(("size", "expected"), [((30, 40), (24, 32)), ((1000, 24), (1000, 24))])
