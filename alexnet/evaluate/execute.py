@@ -2,11 +2,13 @@
 
 import logging
 import math
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import ray
 import torch
@@ -27,7 +29,7 @@ from alexnet.evaluate.tables import (
 )
 from alexnet.evaluate.trained import TrainedNetwork
 from infra.commit import commit_receipt, write_object
-from infra.errors import DataError, RecipeError
+from infra.errors import DataError, RecipeError, ServiceError
 from infra.parquet import parquet_bytes
 from infra.progress import ProgressReport, no_progress
 from infra.ray_runtime import cluster_resources, lost_work_named
@@ -35,6 +37,9 @@ from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
 
 log = logging.getLogger(__name__)
+
+SILENCE_S: Final = 900.0
+"""Of all workers: longer than any block takes, a store that is away for minutes included."""
 
 
 def evaluate(
@@ -158,26 +163,58 @@ def _run(job: _Job, settings: EvaluateSettings, progress: ProgressReport) -> Blo
     blocks = plan_blocks(job.manifest.val)
     with _workers(job, settings, most=len(blocks)) as workers:
         # Contiguous runs: a worker opens each shard once.
-        results = [
-            workers[number * len(workers) // len(blocks)].evaluate.remote(block)
-            for number, block in enumerate(blocks)
-        ]
+        owners = [workers[number * len(workers) // len(blocks)] for number in range(len(blocks))]
+        asked = [owner.evaluate.remote(block) for owner, block in zip(owners, blocks, strict=True)]
+        rows = [block.count for block in blocks]
         with lost_work_named(
             "evaluation workers",
             remedy="see Ray's logs; lower evaluate.parallelism if they ran out of memory",
         ):
-            _wait(results, blocks, progress)
-            return join_results(ray.get(results))
+            return join_results(collect(asked, owners, rows, progress))
 
 
-def _wait(results: list[Any], blocks: tuple[Block, ...], progress: ProgressReport) -> None:
-    rows = {result: block.count for result, block in zip(results, blocks, strict=True)}
-    total, done, pending = sum(rows.values()), 0, results
+def collect(
+    asked: list[Any],
+    owners: list[Any],
+    rows: list[int],
+    progress: ProgressReport,
+    *,
+    silence_s: float = SILENCE_S,
+) -> list[BlockResult]:
+    """Return the results in order, fetched as they come: a node may take its own with it.
+
+    A worker that is through is ended at once. They book all there is, so that one whose node was
+    lost starts again only in the place of another.
+
+    Args:
+        asked: references, one a block.
+        owners: the worker of each.
+        rows: images of each.
+        progress: called with (images done, images in all).
+        silence_s: to wait for any block.
+
+    Raises:
+        ServiceError: none came in that time.
+    """
+    number_of = {reference: number for number, reference in enumerate(asked)}
+    left = Counter(owners)
+    found: dict[int, BlockResult] = {}
+    pending, heard_at = asked, time.monotonic()
     while pending:
         ready, pending = ray.wait(pending, timeout=1.0)
-        ray.get(ready)  # raises at once what a worker raised
-        done += sum(rows[result] for result in ready)
-        progress(done, total)
+        for reference in ready:
+            number, heard_at = number_of[reference], time.monotonic()
+            found[number] = ray.get(reference)  # raises at once what a worker raised
+            left[owners[number]] -= 1
+            if not left[owners[number]]:
+                ray.kill(owners[number])
+        if time.monotonic() - heard_at > silence_s:
+            raise ServiceError(
+                f"no evaluation worker has finished a block for {silence_s:.0f} s",
+                remedy="see `ray status`: what they need may be gone from the cluster",
+            )
+        progress(sum(rows[number] for number in found), sum(rows))
+    return [found[number] for number in range(len(asked))]
 
 
 @contextmanager

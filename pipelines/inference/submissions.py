@@ -30,7 +30,8 @@ from pipelines.lookup.models import find_dataset
 from pipelines.lookup.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.errors import DevkitMismatch
-from preprocessing.sources.devkit import DEVKIT_ARCHIVE, parse_ground_truth, read_ids
+from preprocessing.sources.archives import DEVKIT_ARCHIVE
+from preprocessing.sources.devkit import parse_ground_truth, read_ids
 
 SUFFIXES: Final = (".txt",)
 _TRUTH: Final = "name data/ILSVRC2012_validation_ground_truth.txt of the development kit"

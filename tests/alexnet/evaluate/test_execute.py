@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
@@ -14,12 +15,13 @@ from alexnet.evaluate.evaluation import (
     read_predictions,
     validation_digest,
 )
-from alexnet.evaluate.execute import _share, evaluate
+from alexnet.evaluate.execute import _share, collect, evaluate
 from alexnet.evaluate.rows import join_results
 from alexnet.evaluate.settings import EvaluateSettings
 from infra.commit import read_object
-from infra.errors import DataError, ObjectCorrupt, RecipeError
+from infra.errors import DataError, ObjectCorrupt, RecipeError, ServiceError
 from infra.parquet import read_parquet
+from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.labels import make_classes
 from preprocessing.errors import ShardCorrupt
@@ -226,6 +228,39 @@ def test_an_interrupt_ends_it_and_commits_nothing(
             progress=interrupt,
         )
     assert list(FolderStore(tmp_path).list()) == []
+
+
+class Echo:
+    """A worker that gives back what it is given."""
+
+    def evaluate(self, what: int) -> int:
+        return what
+
+
+def asked_of(workers: list[Any]) -> tuple[list[Any], list[Any], list[int]]:
+    """Two blocks of five images a worker."""
+    owners = [worker for worker in workers for _ in range(2)]
+    asked = [owner.evaluate.remote(number) for number, owner in enumerate(owners)]
+    return asked, owners, [5] * len(owners)
+
+
+def test_a_worker_that_waits_for_a_slot_gets_that_of_one_that_is_through(ray_local: Any) -> None:
+    """As one does whose node was lost: the others hold all slots."""
+    count = 2 * int(ray_local.cpus)
+    workers = [ray.remote(Echo).options(num_cpus=1).remote() for _ in range(count)]
+    told: list[tuple[int, int]] = []
+    found = collect(*asked_of(workers), lambda *numbers: told.append(numbers), silence_s=60)
+    assert found == list(range(2 * count))
+    assert told[-1] == (10 * count, 10 * count)
+
+
+def test_when_no_worker_can_start_it_ends(ray_local: Any) -> None:
+    worker = ray.remote(Echo).options(num_gpus=64).remote()
+    try:
+        with pytest.raises(ServiceError, match="no evaluation worker has finished a block for 2 s"):
+            collect(*asked_of([worker]), no_progress, silence_s=2)
+    finally:
+        ray.kill(worker)
 
 
 def test_no_evaluation_is_an_error_only_when_asked_to_open_one() -> None:
