@@ -57,7 +57,7 @@ class Verdict(Frozen):
     reasons: tuple[str, ...]
     """For a refusal what was missed; otherwise what it was held against."""
     champion: str | None
-    """Version it was compared with."""
+    """Version that was champion: compared with, unless it is this very network."""
     top1: float
     champion_top1: float | None
     mcnemar_p: float | None
@@ -86,12 +86,25 @@ def parse_verdict(body: bytes) -> Verdict:
 
 
 def judge(
-    candidate: Contender, champion: Contender | None, settings: GateSettings, classes: Classes
+    candidate: Contender,
+    champion: Contender | None,
+    settings: GateSettings,
+    classes: Classes,
+    *,
+    itself: str | None = None,
 ) -> Verdict:
     """Decide whether a candidate may take the champion's place, or be the first.
 
     Refused if its top-1 is below `min_top1` or below the champion's plus `min_gain`, or if the
     champion is better by a one-sided exact McNemar test at SIGNIFICANCE.
+
+    Args:
+        candidate: the network in question.
+        champion: whom it must not fall behind; None if there is none, or it is `itself`.
+        settings: the thresholds.
+        classes: of both.
+        itself: the champion's version, if that is this very network: better than itself it need
+            not be.
 
     Raises:
         RecipeError: the champion tells other classes apart.
@@ -104,8 +117,8 @@ def judge(
     p = None if champion is None else mcnemar_p(candidate.correct, champion.correct)
     return Verdict(
         verdict="refused" if misses else "accepted",
-        reasons=misses or (_standing(candidate, champion, settings),),
-        champion=champion.name if champion else None,
+        reasons=misses or (_standing(candidate, champion, settings, itself),),
+        champion=champion.name if champion else itself,
         top1=candidate.evaluation.center.top1,
         champion_top1=champion.evaluation.center.top1 if champion else None,
         mcnemar_p=p,
@@ -180,8 +193,12 @@ def _misses(
     return tuple(misses)
 
 
-def _standing(candidate: Contender, champion: Contender | None, settings: GateSettings) -> str:
+def _standing(
+    candidate: Contender, champion: Contender | None, settings: GateSettings, itself: str | None
+) -> str:
     top1 = f"top-1 {candidate.evaluation.center.top1:.4f} reaches gate.min_top1 {settings.min_top1}"
+    if itself is not None:
+        return f"{top1}; champion {itself} is this very network"
     if champion is None:
         return f"{top1}; there is no champion"
     return (

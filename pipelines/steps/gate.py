@@ -126,26 +126,33 @@ class GateStep(Step[Judged]):
         from preprocessing.dataset.labels import read_classes
 
         dataset, evaluated = self._prepare.product, self._evaluate.product
+        rival, itself = self._champion()
         verdict = judge(
             read_contender(evaluated.store, "candidate"),
-            self._champion(),
+            rival,
             self.context.recipe.gate,
             read_classes(dataset.store, dataset.manifest.classes),
+            itself=itself,
         )
         commit_receipt(self.folder(), f"verdict-{number:04}.json", verdict.to_bytes())
 
-    def _champion(self) -> Contender | None:
-        """Read the champion's evaluation on our images, making it first if there is none."""
+    def _champion(self) -> tuple[Contender | None, str | None]:
+        """Read the champion's evaluation on our images, making it first if there is none.
+
+        If it is this very network, there is no rival, and its version is returned beside.
+        """
         from alexnet.release.contender import read_contender
 
         registry = self._registry()
         champion = registry.champion()
-        if champion is None or self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
-            return None
+        if champion is None:
+            return None, None
+        if self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
+            return None, champion.version
         place = self._kept_evaluation(champion.tags.get("alexnet.evaluation_uri"))
         if place is None:
             place = self._evaluate_champion(registry, champion.version)
-        return read_contender(place, champion.version)
+        return read_contender(place, champion.version), None
 
     def _registry(self) -> "ModelRegistry":
         from alexnet.release.registry import ModelRegistry

@@ -84,6 +84,15 @@ def test_reasons_name_every_threshold_that_was_missed() -> None:
     assert accepted.reasons == ("top-1 0.4000 reaches gate.min_top1 0.0; there is no champion",)
 
 
+def test_what_is_champion_already_is_named_as_who_is_there() -> None:
+    """Register holds that against the registry; `none` would have it judge again for ever."""
+    found = judge(contender(right(4)), None, GateSettings(min_gain=0.05), CLASSES, itself="7")
+    assert (found.verdict, found.champion, found.champion_top1) == ("accepted", "7", None)
+    assert found.reasons == (
+        "top-1 0.4000 reaches gate.min_top1 0.0; champion 7 is this very network",
+    )
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_is_scipys_binomial_test_on_the_discordant_images(
     pairs: list[tuple[bool, bool]],

@@ -39,3 +39,19 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
         prepare: Any = SimpleNamespace(is_done=True)
         evaluate: Any = None
         GateStep(context, prepare, evaluate).check_products()
+
+
+def test_this_very_network_as_champion_is_no_rival_but_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under another key: the same MLflow by another address, or an evaluation made again."""
+    theirs = {"alexnet.evaluation_uri": "s3://elsewhere/evaluations/0123"}
+    champion = SimpleNamespace(version="3", tags=theirs)
+    registry = SimpleNamespace(champion=lambda: champion)
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    store = FolderStore(tmp_path)
+    context = Context(load_recipe("demo"), store, place_for(store, None), io.StringIO())
+    evaluated = SimpleNamespace(store=store.child("evaluations/0123"))
+    prepare: Any = None
+    evaluate: Any = SimpleNamespace(product=evaluated)
+    assert GateStep(context, prepare, evaluate)._champion() == (None, "3")
