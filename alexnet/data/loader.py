@@ -80,7 +80,7 @@ def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
 def _execute(
     spec: ShareSpec, stretches: list[Stretch], resources: LoaderResources
 ) -> Iterator[Rows]:
-    _configure(spec.crop_px)
+    _configure(spec.crop_px, resources)
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     for start in range(0, len(stretches), STRETCHES_PER_EXECUTION):
         part = stretches[start : start + STRETCHES_PER_EXECUTION]
@@ -100,9 +100,9 @@ def _execute(
                 yield _from_table(ray.get(ref), spec.crop_px)
 
 
-def _configure(crop_px: int) -> None:
+def _configure(crop_px: int, resources: LoaderResources) -> None:
     """Set this process's Ray Data: one block a yield, and all of a task's may be unread."""
-    context = configure_ray_data()
+    context = configure_ray_data(resources.num_tasks * resources.cpus_per_task)
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
     context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):

@@ -46,8 +46,8 @@ def answer_many(
         ServiceError: processes kept dying.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    configure_ray_data()
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
+    configure_ray_data(pool.workers * pool.cpus)
     weights = trained.weights.item.sha256
     job = _Job(weights, question, pool.threads, trained)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]

@@ -1,6 +1,13 @@
 import time
 
+import pyarrow as pa
 import pytest
+import ray
+from ray.data import TaskPoolStrategy
+from ray.data._internal.cluster_autoscaler import DefaultAutoscalingCoordinator
+from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import (
+    STANDARD_RESOURCE_TYPES,
+)
 
 from infra import ray_data
 from infra.errors import DataError, ProjectError, RecipeError, ServiceError
@@ -36,4 +43,34 @@ def test_the_executors_loop_is_held_to_a_pace() -> None:
     asked_at = time.monotonic()
     pause.on_execution_step(None)  # a turn that lasted long is not made longer
     assert time.monotonic() - asked_at < ray_data.LOOK_EVERY_S
-    assert ray_data.configure_ray_data().custom_execution_callback_classes == [ray_data._Pause]
+    assert ray_data._Pause in ray_data.configure_ray_data(1.0).custom_execution_callback_classes
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_planned_tasks_run_at_once_however_many_others_read() -> None:
+    """Among that many readers Ray deals out no CPU to any."""
+    others = [DefaultAutoscalingCoordinator(f"reader-{number}") for number in range(8)]
+    for other in others:
+        other.request_resources([], 180, STANDARD_RESOURCE_TYPES)
+
+    def work(rows: pa.Table) -> pa.Table:
+        started_at = time.time()
+        time.sleep(1.0)
+        return pa.table({"start": [started_at], "stop": [time.time()]})
+
+    try:
+        ray_data.configure_ray_data(3 * 0.25)
+        tasks = ray.data.from_items(list(range(6)), override_num_blocks=6).map_batches(
+            work,
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=0.25,
+            compute=TaskPoolStrategy(size=3),
+        )
+        spans = [(row["start"], row["stop"]) for row in tasks.take_all()]
+    finally:
+        for other in others:
+            other.cancel_request()
+    at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
+    assert max(at_once) == 3
