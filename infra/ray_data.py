@@ -6,6 +6,7 @@ from typing import Any, Final
 import pyarrow as pa
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
 
 from infra.errors import DataError, ProjectError, RecipeError, ServiceError
 
@@ -38,16 +39,19 @@ class _Pause(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
         self._turned_at = time.monotonic()
 
 
-class _OwnCpus(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
-    """Lets an execution use the CPUs that were planned for it.
+class _OwnLimits(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
+    """Lets an execution use the CPUs that were planned for it, and lets no task die for ever.
 
     Ray 2.60 divides what is left of each node among all readers of the cluster and rounds down to
     whole CPUs: 56 CPUs among the 64 ranks of eight nodes are none for each, and one task at a time.
-    What a task books is still the raylets' to grant.
+    What a task books is still the raylets' to grant. Retries are no named parameter there any more.
     """
 
     def before_execution_starts(self, executor: Any) -> None:  # noqa: ANN401 - Ray ships no types
-        """Raise what the execution believes to have, if it is less."""
+        """Raise the CPUs that the execution believes to have, if they are fewer; bound retries."""
+        for operator in executor._topology:
+            if isinstance(operator, TaskPoolMapOperator):
+                operator._ray_remote_args = {**operator._ray_remote_args, "max_retries": RETRIES}
         planned = executor._data_context.get_config(_CPUS)
         manager = executor._resource_manager
         dealt_out = manager._get_total_resources
@@ -66,7 +70,7 @@ def configure_ray_data(cpus: float) -> DataContext:
         cpus: what the tasks that are to run at once book together.
     """
     context = DataContext.get_current()
-    context.custom_execution_callback_classes = [_Pause, _OwnCpus]
+    context.custom_execution_callback_classes = [_Pause, _OwnLimits]
     context.set_config(_CPUS, cpus)
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False

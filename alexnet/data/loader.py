@@ -25,7 +25,7 @@ from alexnet.data.reader import (
     plan_stretches,
 )
 from infra.errors import ProjectError
-from infra.ray_data import RETRIES, configure_ray_data, error_block, raise_error_in
+from infra.ray_data import configure_ray_data, error_block, raise_error_in
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
@@ -90,7 +90,6 @@ def _execute(
             batch_size=1,
             zero_copy_batch=True,
             num_cpus=resources.cpus_per_task,
-            max_retries=RETRIES,
             compute=TaskPoolStrategy(size=resources.num_tasks),
             fn_kwargs={"spec": spec},
             label_selector=here if resources.at_home else None,

@@ -17,7 +17,7 @@ from alexnet.release.bulk import Answerer, Question
 from alexnet.release.pieces import Piece, cut_pieces
 from alexnet.release.predictor import BATCH_ROWS
 from infra.errors import ProjectError
-from infra.ray_data import RETRIES, configure_ray_data, error_block, raise_error_in
+from infra.ray_data import configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named
 from infra.store import open_store
 
@@ -58,7 +58,6 @@ def answer_many(
         compute=TaskPoolStrategy(size=pool.workers),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        max_retries=RETRIES,
         # Ray ends a process after each task on a GPU, and the network would be loaded anew.
         max_calls=_TASKS_A_PROCESS if pool.gpus else None,
         fn_kwargs={"job": job},

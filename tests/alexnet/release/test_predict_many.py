@@ -49,8 +49,10 @@ def test_ray_gives_the_answers_of_one_process_in_order(
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context")
 def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
-    tiny_training: Any, names: list[str]
+    tiny_training: Any, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("infra.ray_data.RETRIES", 1)
+
     class Deadly:
         num_views = 1
 
