@@ -1,5 +1,6 @@
 """The metrics sink as a Ray actor beside the driver: workers need no way to the tracker."""
 
+import math
 from typing import Any
 
 from infra.errors import ProjectError
@@ -82,6 +83,6 @@ class MetricsActor:
         """Return the error that a worker left."""
         return self._sink.failure()
 
-    def finish(self, timeout_s: float) -> bool:
+    def finish(self, timeout_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""
-        return self._sink.finish(timeout_s)
+        return self._sink.finish(timeout_s, at_most_s=at_most_s)

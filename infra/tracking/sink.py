@@ -1,6 +1,7 @@
 """The driver's end of a training's metrics: takes points, keeps them, has them sent."""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 
@@ -72,12 +73,12 @@ class MetricsSink:
         """Return the error that a worker left."""
         return self._failure
 
-    def finish(self, timeout_s: float) -> bool:
-        """Flush, wait for the delivery, end; say whether the tracker has everything."""
+    def finish(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
+        """Flush, wait for the delivery as it says, end; tell whether the tracker has everything."""
         self._finished.set()
         try:
             self.flush()
-            return self._delivery.drain(timeout_s)
+            return self._delivery.drain(timeout_s, at_most_s=at_most_s)
         finally:
             self._delivery.close()
 

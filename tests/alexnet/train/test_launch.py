@@ -89,7 +89,7 @@ class _Sink:
     def failure(self) -> None:
         return None
 
-    def finish(self, timeout_s: float) -> bool:
+    def finish(self, timeout_s: float, at_most_s: float) -> bool:
         return True
 
 
