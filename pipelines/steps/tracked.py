@@ -13,6 +13,12 @@ from infra.tracking.journal import Journal, is_delivered
 from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import open_run, read_notes
 
+REACHABLE_S: Final = 15.0
+"""How long MLflow is waited for; with the imports, told within half a minute.
+
+Asked for before calls that could do without it: MLflow's own time-outs add up to eight minutes
+where a server takes connections and never answers, and sending a model needs them.
+"""
 SILENCE_S: Final = 30.0
 """How long no segment of a journal may arrive before the rest is left for later."""
 REST_FOLLOWS: Final = (
@@ -45,6 +51,7 @@ def finished_run(
     Raises:
         TrackingError: the server is away, or refuses.
     """
+    tracker.check_reachable(REACHABLE_S)
     for run_id in reversed(_noted(tracker.server, run)):
         if tracker.status(run_id) is RunStatus.FINISHED:
             return ShownRun(run_id, deliver_journal(tracker, run, run_id))

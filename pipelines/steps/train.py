@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
@@ -20,6 +20,7 @@ from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
 from pipelines.steps.prepare import Dataset, PrepareStep
 from pipelines.steps.tracked import (
+    REACHABLE_S,
     REST_FOLLOWS,
     ShownRun,
     deliver_journal,
@@ -27,9 +28,6 @@ from pipelines.steps.tracked import (
     lacks_points,
 )
 from pipelines.workflow import Step
-
-REACHABLE_S: Final = 15.0
-"""How long a new run waits for MLflow: with the imports, told within half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,7 @@ class TrainStep(Step[Training]):
         """Train from where the run stands to its end."""
         run_id = self._open_run()
         try:
+            self._describe_if_there(run_id)
             is_whole = self._train(run_id)
             last = self._last_checkpoint()
         except KeyboardInterrupt:
@@ -169,12 +168,20 @@ class TrainStep(Step[Training]):
     def _open_run(self) -> str:
         run = self.folder()
         run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
-        run_id = open_run(self.tracker, run, run_key=self._run_key, run_name=self._run_name)
+        return open_run(
+            self.tracker,
+            run,
+            run_key=self._run_key,
+            run_name=self._run_name,
+            timeout_s=REACHABLE_S,
+        )
+
+    def _describe_if_there(self, run_id: str) -> None:
         try:
+            self.tracker.check_reachable(REACHABLE_S)
             self._describe(run_id)
         except ServiceError as error:
             self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
-        return run_id
 
     def _describe(self, run_id: str) -> None:
         recipe, dataset = self.context.recipe, self._dataset
@@ -233,6 +240,7 @@ class TrainStep(Step[Training]):
         if self.was_taken_over:
             return  # How the run stands is for the process that has it now.
         try:
+            self.tracker.check_reachable(REACHABLE_S)
             self.tracker.set_status(run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")

@@ -1,7 +1,10 @@
 """What the step says to MLflow; whole trainings are in tests/end_to_end."""
 
 import io
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +15,13 @@ from infra.store import FolderStore
 from infra.tracking.base import RunStatus
 from infra.tracking.journal import Journal
 from infra.tracking.memory import MemoryTracker
+from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import place_for
 from infra.tracking.points import MetricPoint
+from infra.tracking.run_note import RunNote
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
-from pipelines.steps import tracked
+from pipelines.steps import tracked, train
 from pipelines.steps.train import TrainStep
 
 POINTS = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(1, 4)]
@@ -87,6 +92,60 @@ def test_points_that_did_not_arrive_follow_with_the_next_command(
     train_step(workspace, tracker).catch_up()
     assert tracker.runs[run_id].points == POINTS
     assert tracker.status(run_id) is RunStatus.FINISHED
+
+
+@pytest.fixture
+def silent_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that takes connections and never answers; nobody waits for it for long."""
+    monkeypatch.setattr(tracked, "REACHABLE_S", 0.2)
+    monkeypatch.setattr(train, "REACHABLE_S", 0.2)
+    # What a call costs that is made all the same; a probe's thread lives as long.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    import_mlflow()  # takes seconds of its own
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_never_answers_is_gone_on_without(
+    workspace: FolderStore, silent_uri: str
+) -> None:
+    step = train_step(workspace, uri=silent_uri)
+    note = RunNote(server=silent_uri, run_id="0" * 32)
+    step.folder().write("tracking/0001.json", note.model_dump_json().encode())
+    Journal(step.folder()).append(POINTS)
+    with at_once():
+        assert step._open_run() == note.run_id
+    with at_once():
+        step._describe_if_there(note.run_id)
+    with at_once():
+        step._end(note.run_id, RunStatus.KILLED, "interrupted")
+    with at_once(), pytest.raises(TrackingError, match="no answer"):
+        step.shown_run()
+    with at_once():
+        step.catch_up()
+    assert [line.partition(":")[0] for line in said(step)] == ["train"] * 4
+
+
+def test_ctrl_c_while_the_run_is_described_leaves_it_killed(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tracker = MemoryTracker()
+    monkeypatch.setattr(tracker, "log_params", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_step(workspace, tracker).make()
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is RunStatus.KILLED
 
 
 @pytest.mark.parametrize("arrive", [True, False])
