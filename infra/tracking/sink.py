@@ -42,18 +42,22 @@ class MetricsSink:
             self._buffer += points
             self._position = position
 
-    def flush(self) -> None:
+    def flush(self, points: Sequence[MetricPoint] = ()) -> None:
         """Return when everything recorded so far is in the journal.
+
+        Args:
+            points: must be there too; those that were recorded before are taken once.
 
         Raises:
             StoreError: it cannot be written; it is kept for the next flush.
         """
         with self._flushing:
             with self._buffering:
-                points = list(self._buffer)
-            self._journal.append(points)
+                self._buffer += points
+                buffered = list(self._buffer)
+            self._journal.append(buffered)
             with self._buffering:
-                del self._buffer[: len(points)]
+                del self._buffer[: len(buffered)]
         self._delivery.notify()
 
     def position(self) -> Position | None:
