@@ -57,6 +57,9 @@ class Step(ABC, Generic[Product]):
     def fields(self, product: Product) -> dict[str, Any]:
         """Return what `--json` shows of the product."""
 
+    def catch_up(self) -> None:
+        """Do what an outage left undone of a product that holds. Nothing by default."""
+
     @property
     def was_taken_over(self) -> bool:
         """Tell whether another process does this step's work now."""
@@ -90,14 +93,15 @@ class Step(ABC, Generic[Product]):
         """
         if self.is_done or self.look():
             return "holds"
-        with hold_lease(self.folder(), wait_report=lambda _: self._say_waiting()) as self._lease:
+        with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()) as self._lease:
             if self.look():
                 return "holds"
             before_making()
             self._product = self.make()
         return "ran"
 
-    def _say_waiting(self) -> None:
+    def say_waiting(self) -> None:
+        """Tell whoever watches that another process has the lease."""
         self.context.say(f"{self.name}: another process is at work on it; waiting")
 
 
@@ -123,6 +127,8 @@ def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
             if not step.look():
                 checks.before_waiting()
             entry.state = state = step.ensure(before_making=checks.before_making)
+            if state == "holds":
+                step.catch_up()
         step.context.say(f"{step.name:<9} {state}  {entry.seconds:.1f} s  {step.folder().uri}")
         went.append((step, state, entry.seconds))
     # Described at the end: a later step may have had an earlier one's product renewed.

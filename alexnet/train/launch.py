@@ -1,6 +1,7 @@
 """The driver's side of a training: start the workers through Ray Train, watch, say how it ended."""
 
 import logging
+import math
 import threading
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -83,9 +84,17 @@ def run_training(
         raise _explained(ended.error, max_failures) from ended.error
 
 
-def finish_metrics(sink: "ray.ActorHandle[Any]", timeout_s: float) -> bool:
-    """Have the metrics actor write and send what it holds, and end; False if not all was sent."""
-    return bool(_ask(sink.finish, timeout_s))
+def finish_metrics(
+    sink: "ray.ActorHandle[Any]", timeout_s: float, *, at_most_s: float = math.inf
+) -> bool:
+    """Have the metrics actor write and send what it holds, and end; False if not all was sent.
+
+    Args:
+        sink: the metrics actor.
+        timeout_s: how long nothing may arrive at the tracker.
+        at_most_s: how long to wait for it in all.
+    """
+    return bool(_ask(sink.finish, timeout_s, at_most_s))
 
 
 # A dead metrics actor must neither end the training nor hide how it ended.

@@ -79,6 +79,8 @@ class _Worker:
         self._job = job
         self._placement = placement
         self._sink = sink
+        # Of rank 0. The metrics actor may be killed with what it has not written yet.
+        self._unsaved: list[MetricPoint] = []
         self._run: ObjectStore = open_store(job.run_uri)
         self._dataset: ObjectStore = open_store(job.dataset_uri)
         self._manifest: Manifest = open_dataset(self._dataset)
@@ -227,6 +229,7 @@ class _Worker:
             MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
             for key, value in values.items()
         ]
+        self._unsaved += points
         self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
 
     def _state(self, step: int, losses: LossesSoFar | None = None) -> TrainState:
@@ -251,7 +254,8 @@ class _Worker:
         self._world.wait_for_all()
         if self._world.rank != 0:
             return
-        ray.get(self._sink.flush.remote())
+        ray.get(self._sink.flush.remote(self._unsaved))
+        self._unsaved = []
         write_filters(self._run, step, self._network.state_dict())
         write_checkpoint(
             self._run,

@@ -1,5 +1,7 @@
 """The metrics sink as a Ray actor beside the driver: workers need no way to the tracker."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from infra.errors import ProjectError
@@ -22,9 +24,10 @@ def start_metrics_actor(
 ) -> Any:  # noqa: ANN401 - a Ray handle has the actor's methods, untyped
     """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
 
-    Workers call `handle.record.remote(points, position)` and `ray.get(handle.flush.remote())`;
-    calls of one caller run in order. A killed actor starts again from the journal: what it had
-    recorded and not flushed is lost, and calls it had not answered are made again, a few times.
+    Workers call `handle.record.remote(points, position)` and
+    `ray.get(handle.flush.remote(points))`; calls of one caller run in order. A killed actor starts
+    again from the journal: what it had recorded and not flushed is lost, so a flush is given it
+    again, and calls it had not answered are made again, a few times.
 
     Args:
         store_uri: the training's folder.
@@ -62,9 +65,9 @@ class MetricsActor:
         """Take points and how far the training is."""
         self._sink.record(points, position)
 
-    def flush(self) -> None:
-        """Write everything recorded so far to the journal."""
-        self._sink.flush()
+    def flush(self, points: Sequence[MetricPoint] = ()) -> None:
+        """Write everything recorded so far to the journal, and these if it lacks them."""
+        self._sink.flush(points)
 
     def position(self) -> Position | None:
         """Return the latest (step, images)."""
@@ -82,6 +85,6 @@ class MetricsActor:
         """Return the error that a worker left."""
         return self._sink.failure()
 
-    def finish(self, timeout_s: float) -> bool:
+    def finish(self, timeout_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""
-        return self._sink.finish(timeout_s)
+        return self._sink.finish(timeout_s, at_most_s=at_most_s)

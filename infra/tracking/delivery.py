@@ -1,6 +1,7 @@
 """Delivery: a thread that sends what is in the journal to the tracker, through outages."""
 
 import logging
+import math
 import threading
 import time
 
@@ -48,13 +49,21 @@ class Delivery:
         with self._changed:
             self._changed.notify_all()
 
-    def drain(self, timeout_s: float) -> bool:
-        """Wait until all that is in the journal now was delivered; say whether it was."""
+    def drain(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
+        """Wait until all that is in the journal now was delivered; say whether it was.
+
+        Args:
+            timeout_s: how long nothing may arrive: a slow server is waited for, a silent one not.
+            at_most_s: how long to wait in all.
+        """
         goal = self._journal.num_segments
-        deadline = time.monotonic() + timeout_s
+        last = time.monotonic() + at_most_s
         with self._changed:
+            sent, deadline = self._sent, time.monotonic() + timeout_s
             while not self._has_sent(goal) and self._thread.is_alive():
-                if (left_s := deadline - time.monotonic()) <= 0:
+                if self._sent != sent:
+                    sent, deadline = self._sent, time.monotonic() + timeout_s
+                if (left_s := min(deadline, last) - time.monotonic()) <= 0:
                     break
                 # Every second: someone waits now, so the pauses of an outage are cut short.
                 self._changed.notify_all()

@@ -31,9 +31,7 @@ class Journal:
         self._segments: list[tuple[MetricPoint, ...]] = []
         self._known: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
-        numbered = enumerate(_segments_in(store), start=1)
-        # Up to the first gap: what lies beyond it was written against a rule of ours.
-        keys = [key for _, key in takewhile(lambda n: n[1] == _segment_key(n[0]), numbered)]
+        keys = _segments_in(store)
         # A long training has thousands of them, and in a remote store each is a request.
         with ThreadPoolExecutor(max_workers=16 if is_remote(store) else 1) as threads:
             for key, body in zip(keys, threads.map(store.read, keys), strict=True):
@@ -70,12 +68,7 @@ class Journal:
 
     def delivered(self, server: str, run_id: str) -> int:
         """Return the number of the last segment that this server's run has; 0 for none."""
-        key = _mark_key(server, run_id)
-        body = read_receipt(self._store, key)
-        try:
-            return 0 if body is None else int(body)
-        except ValueError as error:
-            raise unreadable(f"{self._store.uri}/{key}") from error
+        return _delivered(self._store, server, run_id)
 
     def mark_delivered(self, server: str, run_id: str, number: int) -> None:
         """Note that this server's run has every segment up to this one."""
@@ -102,8 +95,25 @@ def first_point(store: ObjectStore) -> MetricPoint | None:
     return points[0] if points else None
 
 
+def is_delivered(store: ObjectStore, server: str, run_id: str) -> bool:
+    """Tell whether this server's run has all of a training's journal, without reading a point."""
+    return _delivered(store, server, run_id) >= len(_segments_in(store))
+
+
+def _delivered(store: ObjectStore, server: str, run_id: str) -> int:
+    key = _mark_key(server, run_id)
+    body = read_receipt(store, key)
+    try:
+        return 0 if body is None else int(body)
+    except ValueError as error:
+        raise unreadable(f"{store.uri}/{key}") from error
+
+
 def _segments_in(store: ObjectStore) -> list[str]:
-    return [info.key for info in store.list(FOLDER) if _SEGMENT.fullmatch(info.key)]
+    found = (info.key for info in store.list(FOLDER) if _SEGMENT.fullmatch(info.key))
+    # Up to the first gap: what lies beyond it was written against a rule of ours.
+    numbered = takewhile(lambda n: n[1] == _segment_key(n[0]), enumerate(found, start=1))
+    return [key for _, key in numbered]
 
 
 def _segment_key(number: int) -> str:

@@ -1,6 +1,7 @@
 """The driver's end of a training's metrics: takes points, keeps them, has them sent."""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 
@@ -41,18 +42,22 @@ class MetricsSink:
             self._buffer += points
             self._position = position
 
-    def flush(self) -> None:
+    def flush(self, points: Sequence[MetricPoint] = ()) -> None:
         """Return when everything recorded so far is in the journal.
+
+        Args:
+            points: must be there too; those that were recorded before are taken once.
 
         Raises:
             StoreError: it cannot be written; it is kept for the next flush.
         """
         with self._flushing:
             with self._buffering:
-                points = list(self._buffer)
-            self._journal.append(points)
+                self._buffer += points
+                buffered = list(self._buffer)
+            self._journal.append(buffered)
             with self._buffering:
-                del self._buffer[: len(points)]
+                del self._buffer[: len(buffered)]
         self._delivery.notify()
 
     def position(self) -> Position | None:
@@ -72,12 +77,12 @@ class MetricsSink:
         """Return the error that a worker left."""
         return self._failure
 
-    def finish(self, timeout_s: float) -> bool:
-        """Flush, wait for the delivery, end; say whether the tracker has everything."""
+    def finish(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
+        """Flush, wait for the delivery as it says, end; tell whether the tracker has everything."""
         self._finished.set()
         try:
             self.flush()
-            return self._delivery.drain(timeout_s)
+            return self._delivery.drain(timeout_s, at_most_s=at_most_s)
         finally:
             self._delivery.close()
 

@@ -12,7 +12,7 @@ from infra.canonical import digest_of
 from infra.store import ObjectStore
 from pipelines.context import Context
 from pipelines.steps.prepare import Dataset, PrepareStep
-from pipelines.steps.tracked import add_results
+from pipelines.steps.tracked import REST_FOLLOWS, add_results
 from pipelines.steps.train import Training, TrainStep
 from pipelines.workflow import Step
 
@@ -106,14 +106,13 @@ class EvaluateStep(Step[Evaluated]):
             values[f"val/top1{view_suffix(view)}"] = accuracy.top1
             values[f"val/top5{view_suffix(view)}"] = accuracy.top5
         sent = add_results(
-            self._train.tracker,
             self._training.store,
-            self._train.run_id,
+            self._train.shown_run,
             step=evaluation.step,
             values=values,
         )
         if not sent:
-            self.context.say("evaluate: MLflow is away; the results follow when it is back")
+            self.context.say(f"evaluate: {REST_FOLLOWS}")
 
 
 def evaluation_key(

@@ -2,83 +2,106 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from infra.errors import ServiceError
 from infra.store import ObjectStore
-from infra.tracking.base import RunStatus
+from infra.tracking.base import RunStatus, Tracker
 from infra.tracking.delivery import Delivery
-from infra.tracking.journal import Journal
-from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.journal import Journal, is_delivered
 from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import open_run, read_notes
 
-DRAIN_S: Final = 30.0
+REACHABLE_S: Final = 15.0
+"""How long MLflow is waited for; with the imports, told within half a minute.
+
+Asked for before calls that could do without it: MLflow's own time-outs add up to eight minutes
+where a server takes connections and never answers, and sending a model needs them.
+"""
+SILENCE_S: Final = 30.0
+"""How long no segment of a journal may arrive before the rest is left for later."""
+REST_FOLLOWS: Final = (
+    "MLflow does not have all points of the curves yet: the next step or command sends the rest"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """A finished training's run on one server."""
+
+    run_id: str
+    is_whole: bool
+    """Whether it has every point of the journal."""
 
 
 def finished_run(
-    tracker: MlflowTracker,
+    tracker: Tracker,
     run: ObjectStore,
     *,
     run_key: str,
     name: str,
     describe: Callable[[str], None],
-) -> str:
-    """Return the id of a finished training's run on this server, made and filled if need be.
+) -> ShownRun:
+    """Return a finished training's run on this server, made and filled if need be.
 
     What the journal holds and the run lacks is sent to it; `describe` is given the id of a run
-    that may lack parameters and inputs.
+    that may lack parameters and inputs. A run becomes FINISHED when it is whole, not before.
 
     Raises:
         TrackingError: the server is away, or refuses.
     """
-    noted = [note.run_id for note in read_notes(run) if note.server == tracker.server]
-    for run_id in reversed(noted):
+    tracker.check_reachable(REACHABLE_S)
+    for run_id in reversed(_noted(tracker.server, run)):
         if tracker.status(run_id) is RunStatus.FINISHED:
-            deliver_journal(tracker, run, run_id)
-            return run_id
+            return ShownRun(run_id, deliver_journal(tracker, run, run_id))
     # There is none, or it was left behind by a kill or an outage: then its points may lack too.
     run_id = open_run(tracker, run, run_key=run_key, run_name=name)
     describe(run_id)
-    deliver_journal(tracker, run, run_id)
-    tracker.set_status(run_id, RunStatus.FINISHED)
-    return run_id
+    is_whole = deliver_journal(tracker, run, run_id)
+    if is_whole:
+        tracker.set_status(run_id, RunStatus.FINISHED)
+    return ShownRun(run_id, is_whole)
+
+
+def lacks_points(server: str, run: ObjectStore) -> bool:
+    """Tell, without asking it, whether a server lacks a training's run or points of its journal."""
+    noted = _noted(server, run)
+    return not noted or not is_delivered(run, server, noted[-1])
 
 
 def add_results(
-    tracker: MlflowTracker,
     run: ObjectStore,
-    run_id: Callable[[], str],
+    shown: Callable[[], ShownRun],
     *,
     step: int,
     values: Mapping[str, float],
-    drain_s: float = DRAIN_S,
 ) -> bool:
     """Journal what was measured of the state after `step` updates and send it; False if not sent.
 
-    Once: a value that the journal holds already is not taken again. `run_id` is asked for the run
-    afterwards, so that what was measured is kept while the server is away.
+    Once: a value that the journal holds already is not taken again. `shown` finds and fills the
+    run, and is asked afterwards, so that what was measured is kept while the server is away.
     """
-    journal = Journal(run)
     now_ms = int(time.time() * 1000)
-    journal.append(
+    Journal(run).append(
         MetricPoint(key=key, step=step, value=value, timestamp_ms=now_ms)
         for key, value in values.items()
     )
     try:
-        return _deliver(tracker, journal, run_id(), drain_s)
+        return shown().is_whole
     except ServiceError:
         return False
 
 
-def deliver_journal(tracker: MlflowTracker, run: ObjectStore, run_id: str) -> bool:
+def deliver_journal(tracker: Tracker, run: ObjectStore, run_id: str) -> bool:
     """Send what a training's journal holds and its run lacks; False if not all was sent."""
-    return _deliver(tracker, Journal(run), run_id, DRAIN_S)
-
-
-def _deliver(tracker: MlflowTracker, journal: Journal, run_id: str, drain_s: float) -> bool:
-    delivery = Delivery(journal, tracker, run_id)
+    delivery = Delivery(Journal(run), tracker, run_id)
     try:
-        return delivery.drain(drain_s)
+        return delivery.drain(SILENCE_S)
     finally:
         delivery.close()
+
+
+def _noted(server: str, run: ObjectStore) -> list[str]:
+    """Return the ids of a training's runs on this server, oldest first."""
+    return [note.run_id for note in read_notes(run) if note.server == server]

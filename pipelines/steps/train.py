@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
@@ -10,6 +10,7 @@ from alexnet.train.job import TrainJob, run_key
 from alexnet.train.placement import place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import DataError, ProjectError, ServiceError
+from infra.lease import hold_lease
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
@@ -18,11 +19,15 @@ from pipelines.context import Context, refuse_relative_in_a_job
 from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
 from pipelines.steps.prepare import Dataset, PrepareStep
-from pipelines.steps.tracked import deliver_journal, finished_run
+from pipelines.steps.tracked import (
+    REACHABLE_S,
+    REST_FOLLOWS,
+    ShownRun,
+    deliver_journal,
+    finished_run,
+    lacks_points,
+)
 from pipelines.workflow import Step
-
-REACHABLE_S: Final = 15.0
-"""How long a new run waits for MLflow: with the imports, told within half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ class TrainStep(Step[Training]):
         """Train from where the run stands to its end."""
         run_id = self._open_run()
         try:
-            self._train(run_id)
+            self._describe_if_there(run_id)
+            is_whole = self._train(run_id)
             last = self._last_checkpoint()
         except KeyboardInterrupt:
             self._end(run_id, RunStatus.KILLED, "interrupted")
@@ -87,18 +93,32 @@ class TrainStep(Step[Training]):
         except BaseException as error:
             self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
-        self._end(run_id, RunStatus.FINISHED, "")
+        if is_whole:  # else it is what sends the rest that ends the run
+            self._end(run_id, RunStatus.FINISHED, "")
         return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
 
     def fields(self, product: Training) -> dict[str, Any]:
         """Return what `--json` shows."""
         return training_fields(product.store, product.receipt, server=self.tracker.server)
 
-    def run_id(self) -> str:
-        """Return the id of the finished training's MLflow run, made on this server if need be.
+    def catch_up(self) -> None:
+        """Send what MLflow lacks of the curves: it was away, or it is another server."""
+        if not lacks_points(self.tracker.server, self.folder()):
+            return
+        try:
+            # Of two processes only one makes the run.
+            with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()):
+                if lacks_points(self.tracker.server, self.folder()):
+                    self.context.say("train: sending MLflow what it lacks of the curves")
+                    self.run_id()
+        except ServiceError as error:
+            self.context.say(f"train: MLflow still lacks points of the curves: {error.problem}")
+
+    def shown_run(self) -> ShownRun:
+        """Return the finished training's MLflow run, made on this server if need be.
 
         Raises:
-            TrackingError: the server is away and knows no such run.
+            TrackingError: the server is away, or refuses.
         """
         return finished_run(
             self.tracker,
@@ -107,6 +127,16 @@ class TrainStep(Step[Training]):
             name=self._run_name,
             describe=self._describe,
         )
+
+    def run_id(self) -> str:
+        """Return the id of that run; say so if it is not whole, which is no reason to stop.
+
+        Raises:
+            TrackingError: as above.
+        """
+        shown = self.shown_run()
+        self._tell_of_rest(shown.is_whole)
+        return shown.run_id
 
     @property
     def _run_name(self) -> str:
@@ -138,12 +168,20 @@ class TrainStep(Step[Training]):
     def _open_run(self) -> str:
         run = self.folder()
         run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
-        run_id = open_run(self.tracker, run, run_key=self._run_key, run_name=self._run_name)
+        return open_run(
+            self.tracker,
+            run,
+            run_key=self._run_key,
+            run_name=self._run_name,
+            timeout_s=REACHABLE_S,
+        )
+
+    def _describe_if_there(self, run_id: str) -> None:
         try:
+            self.tracker.check_reachable(REACHABLE_S)
             self._describe(run_id)
         except ServiceError as error:
             self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
-        return run_id
 
     def _describe(self, run_id: str) -> None:
         recipe, dataset = self.context.recipe, self._dataset
@@ -156,22 +194,28 @@ class TrainStep(Step[Training]):
             source_uri=dataset.store.uri,
         )
 
-    def _train(self, run_id: str) -> None:
+    def _train(self, run_id: str) -> bool:
+        """Train to the end; tell whether MLflow has every point of the curves."""
         job = self._job()
         found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
         if found is not None and found.step == self._total_steps:
-            deliver_journal(self.tracker, self.folder(), run_id)
-            return
+            is_whole = deliver_journal(self.tracker, self.folder(), run_id)
+            self._tell_of_rest(is_whole)
+            return is_whole
         from pipelines.steps.train_on_cluster import ClusterTraining
 
         order = job.order(self._dataset.manifest)
-        ClusterTraining(
+        return ClusterTraining(
             self.context,
             job,
             run_id,
             total_steps=self._total_steps,
             num_images=order.rows_before(self._total_steps),
         ).run()
+
+    def _tell_of_rest(self, is_whole: bool) -> None:
+        if not is_whole:
+            self.context.say(f"train: {REST_FOLLOWS}")
 
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset
@@ -196,6 +240,7 @@ class TrainStep(Step[Training]):
         if self.was_taken_over:
             return  # How the run stands is for the process that has it now.
         try:
+            self.tracker.check_reachable(REACHABLE_S)
             self.tracker.set_status(run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")

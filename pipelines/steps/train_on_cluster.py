@@ -1,5 +1,6 @@
 """A training brought to its end on what the cluster holds, placed anew when that shrinks."""
 
+import math
 import time
 from typing import Any, Final
 
@@ -19,9 +20,12 @@ from infra.ray_runtime import cluster_resources
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
 from pipelines.context import Context
+from pipelines.steps.tracked import REST_FOLLOWS
 
-DRAIN_S: Final = 60.0
+SILENCE_S: Final = 60.0
+"""After the last step: how long nothing may arrive at MLflow before the rest is left for later."""
 DRAIN_AFTER_FAILURE_S: Final = 5.0
+"""After a failure or Ctrl-C: how long in all, for someone waits to see the error."""
 LOST_NODE_S: Final = 60.0
 """How long to wait for Ray to notice that a node is gone."""
 
@@ -38,8 +42,8 @@ class ClusterTraining:
         self._total_steps = total_steps
         self._num_images = num_images
 
-    def run(self) -> None:
-        """Train to the end.
+    def run(self) -> bool:
+        """Train to the end; say whether MLflow has every point of the curves.
 
         Raises:
             NoRoomForWorkers: what is left of the cluster does not hold the workers.
@@ -49,14 +53,12 @@ class ClusterTraining:
         placement = place_workers(self._context.cluster, scaling.workers)
         for _ in range(scaling.max_failures):
             try:
-                self._train_on(placement)
+                return self._train_on(placement)
             except NoRoomForWorkers as error:
                 placement = self._placed_anew(placement, error)
-            else:
-                return
-        self._train_on(placement)
+        return self._train_on(placement)
 
-    def _train_on(self, placement: Placement) -> None:
+    def _train_on(self, placement: Placement) -> bool:
         run, scaling = open_store(self._job.run_uri), self._context.recipe.scaling
         found = find_sound_checkpoint(run, read_attempts(run))
         sink = start_metrics_actor(
@@ -70,7 +72,6 @@ class ClusterTraining:
             f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
         )
         fewer_will_do = isinstance(scaling.workers, WorkerRange)
-        drain_s = DRAIN_AFTER_FAILURE_S
         try:
             with self._context.progress("train") as progress:
                 run_training(
@@ -82,19 +83,27 @@ class ClusterTraining:
                     num_images=self._num_images,
                     progress=progress,
                 )
-            drain_s = DRAIN_S
-        finally:
-            self._finish(sink, drain_s)
+        except BaseException:
+            self._finish(sink, DRAIN_AFTER_FAILURE_S, at_most_s=DRAIN_AFTER_FAILURE_S)
+            raise
+        return self._finish(sink, SILENCE_S)
 
-    def _finish(self, sink: Any, drain_s: float) -> None:  # noqa: ANN401 - a Ray handle
+    def _finish(
+        self,
+        sink: Any,  # noqa: ANN401 - a Ray handle
+        timeout_s: float,
+        *,
+        at_most_s: float = math.inf,
+    ) -> bool:
         try:
-            sent = finish_metrics(sink, drain_s)
+            sent = finish_metrics(sink, timeout_s, at_most_s=at_most_s)
         except ServiceError as error:
             # Said, not raised: an error of the training itself must not be hidden by it.
             self._context.say(f"train: the last points were not kept: {error.problem}")
-        else:
-            if not sent:
-                self._context.say("train: MLflow is away; its curves follow when it is back")
+            return False
+        if not sent:
+            self._context.say(f"train: {REST_FOLLOWS}")
+        return sent
 
     def _placed_anew(self, before: Placement, error: NoRoomForWorkers) -> Placement:
         """Place the workers on what is left of the cluster; the error, where that will not do."""

@@ -32,6 +32,7 @@ class Note(Step[bytes]):
         self.failure: BaseException | None = None
         self.dislikes: Note | None = None
         """It can make nothing of this one's product."""
+        self.caught_up = False
         self.looking = threading.Event()
         """Set when someone has looked for the product."""
 
@@ -54,6 +55,9 @@ class Note(Step[bytes]):
         self.diary.append(f"check {self.name}")
         if self.refusal is not None:
             raise self.refusal
+
+    def catch_up(self) -> None:
+        self.caught_up = True
 
     def check_cluster(self) -> None:
         self.diary.append(f"see the cluster for {self.name}")
@@ -112,6 +116,18 @@ def test_steps_run_once_in_order_and_hold_afterwards(context: Context, diary: li
         "make second",
         "make third",
     ]
+
+
+def test_what_holds_catches_up_and_what_is_only_looked_at_does_not(
+    context: Context, diary: list[str]
+) -> None:
+    run_steps(three_steps(context, diary)[:1])
+    steps = three_steps(context, diary)
+    run_steps(steps)
+    assert [step.caught_up for step in steps] == [True, False, False]
+    steps = three_steps(context, diary)
+    assert states(look_at_steps(steps)) == ["holds"] * 3
+    assert not any(step.caught_up for step in steps)
 
 
 def test_each_step_says_how_it_went_and_where_its_product_lies(

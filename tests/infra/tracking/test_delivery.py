@@ -1,4 +1,6 @@
 import logging
+import time
+from collections.abc import Sequence
 
 import pytest
 from mlflow_window import MlflowWindow
@@ -88,6 +90,38 @@ def test_a_closed_delivery_leaves_the_rest_in_the_journal() -> None:
     delivery = deliver(Journal(store), tracker, run_id)
     delivery.close()
     assert Journal(store).delivered(tracker.server, run_id) == 0
+
+
+class Slow(MemoryTracker):
+    """Takes its time with every segment."""
+
+    def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        time.sleep(0.05)
+        super().log_points(run_id, points)
+
+
+def twenty_segments() -> Journal:
+    journal = Journal(MemoryStore())
+    for start in range(20):
+        journal.append(points(start, start + 1))
+    return journal
+
+
+def test_a_slow_server_is_waited_for_and_a_silent_one_is_not() -> None:
+    tracker = Slow()
+    run_id = tracker.create_run(run_key="k", run_name="n")
+    delivery = deliver(twenty_segments(), tracker, run_id)
+    assert delivery.drain(timeout_s=0.3)
+    delivery.close()
+    assert tracker.runs[run_id].points == points(0, 20)
+
+
+def test_who_has_no_time_waits_no_longer_for_a_slow_server() -> None:
+    tracker = Slow()
+    run_id = tracker.create_run(run_key="k", run_name="n")
+    delivery = deliver(twenty_segments(), tracker, run_id)
+    assert not delivery.drain(timeout_s=0.3, at_most_s=0.3)
+    delivery.close()
 
 
 def test_outages_and_restarts_draw_every_point_once_in_mlflow(mlflow_place: TrackingPlace) -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from infra.errors import ObjectCorrupt
 from infra.store import MemoryStore
-from infra.tracking.journal import Journal, first_point
+from infra.tracking.journal import Journal, first_point, is_delivered
 from infra.tracking.points import MetricPoint
 
 
@@ -36,6 +36,21 @@ def test_the_first_point_is_read_without_the_rest() -> None:
     Journal(store).append([point(3), point(4)])
     store.write("journal/00000002.json", b"cut")
     assert first_point(store) == point(3)
+
+
+def test_what_a_server_lacks_is_told_without_reading_a_point() -> None:
+    store = MemoryStore()
+    assert is_delivered(store, "server", "run")
+    journal = Journal(store)
+    journal.append([point(1)])
+    store.write("journal/00000001.json", b"cut")
+    assert not is_delivered(store, "server", "run")
+    journal.mark_delivered("server", "run", 1)
+    assert is_delivered(store, "server", "run")
+    assert not is_delivered(store, "another", "run")
+    assert not is_delivered(store, "server", "another")
+    store.write("journal/00000002.json", b"cut")
+    assert not is_delivered(store, "server", "run")
 
 
 def test_a_step_trained_again_keeps_its_first_point() -> None:

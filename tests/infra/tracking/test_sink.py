@@ -42,6 +42,23 @@ def test_a_flush_makes_all_that_was_recorded_durable() -> None:
     assert sink.finish(timeout_s=5)
 
 
+def test_a_flush_takes_points_that_were_recorded_already_once() -> None:
+    store, tracker = MemoryStore(), MemoryTracker()
+    sink = make_sink(store, tracker)
+    sink.record([point(1)], (1, 128))
+    sink.flush()
+    sink.record([point(2)], (2, 256))
+    sink.flush([point(1), point(2), point(3)])
+    sink.flush([point(1), point(2), point(3)])
+    journal = Journal(store)
+    assert [journal.segment(n + 1) for n in range(journal.num_segments)] == [
+        (point(1),),
+        (point(2), point(3)),
+    ]
+    assert sink.position() == (2, 256)
+    assert sink.finish(timeout_s=5)
+
+
 def test_the_position_is_the_latest() -> None:
     sink = make_sink(MemoryStore(), MemoryTracker())
     assert sink.position() is None

@@ -1,6 +1,7 @@
 """On a real MLflow: its database file, the test's own."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,16 @@ from mlflow_window import MlflowWindow
 
 from infra.errors import TrackingError
 from infra.store import FolderStore
-from infra.tracking.base import RunStatus
+from infra.tracking.base import RunStatus, Tracker
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
+from infra.tracking.memory import MemoryTracker
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import open_run, read_notes
-from pipelines.steps.tracked import add_results, finished_run
+from pipelines.steps import tracked
+from pipelines.steps.tracked import ShownRun, add_results, finished_run, lacks_points
 
 KEY, NAME = "k" * 64, "demo-kkkkkkkk"
 LOSSES = [(10, 2.25, 1_000_010), (20, 1.5, 1_000_020), (30, 1.25, 1_000_030)]
@@ -62,15 +65,30 @@ def run_id(tracker: MlflowTracker, run: FolderStore) -> str:
     return run_id
 
 
-def finish(tracker: MlflowTracker, run: FolderStore) -> str:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
+
+
+def shown(tracker: Tracker, run: FolderStore) -> ShownRun:
     described: list[str] = []
     return finished_run(tracker, run, run_key=KEY, name=NAME, describe=described.append)
+
+
+def finish(tracker: Tracker, run: FolderStore) -> str:
+    found = shown(tracker, run)
+    assert found.is_whole
+    return found.run_id
+
+
+def add(tracker: Tracker, run: FolderStore, values: Mapping[str, float] = RESULTS) -> bool:
+    return add_results(run, lambda: shown(tracker, run), step=30, values=values)
 
 
 def test_results_are_added_to_the_trainings_run(
     tracker: MlflowTracker, window: MlflowWindow, run: FolderStore, run_id: str
 ) -> None:
-    assert add_results(tracker, run, lambda: run_id, step=30, values=RESULTS)
+    assert add(tracker, run)
     ((step, value, timestamp_ms),) = window.points(run_id, "val/top1")
     assert (step, value) == (30, 0.75)
     assert timestamp_ms > 1_700_000_000_000
@@ -81,12 +99,10 @@ def test_results_are_added_to_the_trainings_run(
 def test_a_rerun_draws_no_second_point(
     tracker: MlflowTracker, window: MlflowWindow, run: FolderStore, run_id: str
 ) -> None:
-    assert add_results(tracker, run, lambda: run_id, step=30, values=RESULTS)
+    assert add(tracker, run)
     before = window.points(run_id, "val/top1")
     # Killed before the evaluation was committed: it is measured and added again.
-    assert add_results(
-        tracker, run, lambda: run_id, step=30, values={**RESULTS, "val/top1_ten_crop": 0.8}
-    )
+    assert add(tracker, run, {**RESULTS, "val/top1_ten_crop": 0.8})
     assert window.points(run_id, "val/top1") == before
     assert len(window.points(run_id, "val/top1_ten_crop")) == 1
     assert window.points(run_id, "train/loss") == LOSSES
@@ -104,7 +120,7 @@ def test_the_noted_run_is_a_finished_trainings_run(
 def test_another_server_gets_everything_once_and_a_finished_run(
     tracker: MlflowTracker, run: FolderStore, run_id: str, other_place: TrackingPlace
 ) -> None:
-    add_results(tracker, run, lambda: run_id, step=30, values=RESULTS)
+    add(tracker, run)
     other, window = MlflowTracker(other_place), MlflowWindow(other_place)
     made = finish(other, run)
     assert other.status(made) is RunStatus.FINISHED
@@ -117,7 +133,7 @@ def test_another_server_gets_everything_once_and_a_finished_run(
     assert window.points(made, "train/loss") == LOSSES
     # Each server keeps its own; what comes later goes to the one that is asked for.
     assert finish(tracker, run) == run_id
-    assert add_results(other, run, lambda: made, step=30, values={"val/loss": 0.5})
+    assert add(other, run, {"val/loss": 0.5})
     assert len(window.points(made, "val/loss")) == 1
 
 
@@ -148,21 +164,65 @@ def test_a_run_left_in_another_state_is_filled_and_finished(
 def test_results_are_kept_while_the_server_is_away_and_follow_when_it_is_back(
     tracker: MlflowTracker, window: MlflowWindow, run: FolderStore, run_id: str
 ) -> None:
-    def away() -> str:
+    def away() -> ShownRun:
         raise TrackingError("no answer", remedy="wait")
 
-    assert not add_results(tracker, run, away, step=30, values=RESULTS)
+    assert not add_results(run, away, step=30, values=RESULTS)
     assert window.points(run_id, "val/top1") == []
     assert finish(tracker, run) == run_id
     assert [(step, value) for step, value, _ in window.points(run_id, "val/top1")] == [(30, 0.75)]
 
 
-def test_a_server_that_refuses_is_not_waited_for_long(
+class Refusing(MemoryTracker):
+    """Takes everything but points."""
+
+    refuses = True
+
+    def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        if self.refuses:
+            raise TrackingError("the disk is full", remedy="make room")
+        super().log_points(run_id, points)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_lacks_points_is_not_finished_and_is_sent_the_rest_later(
+    run: FolderStore, run_id: str
+) -> None:
+    other = Refusing()
+    assert lacks_points(other.server, run)
+    found = shown(other, run)
+    assert not found.is_whole
+    assert other.status(found.run_id) is RunStatus.RUNNING
+    assert lacks_points(other.server, run)
+
+    other.refuses = False
+    assert finish(other, run) == found.run_id
+    assert other.status(found.run_id) is RunStatus.FINISHED
+    assert [(p.step, p.value, p.timestamp_ms) for p in other.runs[found.run_id].points] == LOSSES
+    assert not lacks_points(other.server, run)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_results_that_are_refused_are_kept_and_said_not_to_be_there(
+    run: FolderStore, run_id: str
+) -> None:
+    other = Refusing()
+    assert not add_results(run, lambda: shown(other, run), step=30, values=RESULTS)
+    assert Journal(run).num_segments == len(LOSSES) + 1
+    other.refuses = False
+    assert shown(other, run).is_whole
+    assert len(other.runs["run-1"].points) == len(LOSSES) + len(RESULTS)
+
+
+def test_what_a_server_has_is_known_without_asking_it(
     tracker: MlflowTracker, run: FolderStore, run_id: str
 ) -> None:
-    unknown = "0" * 32
-    assert not add_results(tracker, run, lambda: unknown, step=30, values=RESULTS, drain_s=0.2)
-    assert Journal(run).num_segments == len(LOSSES) + 1
+    assert not lacks_points(tracker.server, run)
+    Journal(run).append([MetricPoint(key="val/loss", step=30, value=0.5, timestamp_ms=1)])
+    assert lacks_points(tracker.server, run)
+    assert finish(tracker, run) == run_id
+    assert not lacks_points(tracker.server, run)
+    assert lacks_points("https://another.example.org", run)
 
 
 def test_a_server_that_is_away_is_said_to_be(run: FolderStore, tmp_path: Path) -> None:

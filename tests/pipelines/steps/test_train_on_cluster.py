@@ -1,5 +1,6 @@
 """What happens between two placements; the workers themselves are in the end-to-end tests."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -30,9 +31,13 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Resources) -> None:
         self.looks = list(looks)
         self.starts: list[Placement] = []
+        self.waits_s: list[tuple[float, float]] = []
+        """How long MLflow was waited for at each end: in silence, in all."""
+        self.sent = True
+        self.said: list[str] = []
         monkeypatch.setattr(train_on_cluster, "cluster_resources", lambda: self.looks.pop(0))
         monkeypatch.setattr(train_on_cluster, "start_metrics_actor", lambda *_, **__: None)
-        monkeypatch.setattr(train_on_cluster, "finish_metrics", lambda *_: True)
+        monkeypatch.setattr(train_on_cluster, "finish_metrics", self._finish)
         monkeypatch.setattr(train_on_cluster, "run_training", self._run)
         monkeypatch.setattr(train_on_cluster, "LOST_NODE_S", 0.0)
 
@@ -41,17 +46,22 @@ class Cluster:
         if len(self.starts) <= 1:
             raise LOST
 
-    def train(self, workers: int | WorkerRange, tmp_path: Any) -> None:
+    def _finish(self, _sink: Any, timeout_s: float, *, at_most_s: float) -> bool:
+        self.waits_s.append((timeout_s, at_most_s))
+        return self.sent
+
+    def train(self, workers: int | WorkerRange, tmp_path: Any) -> bool:
         scaling = SimpleNamespace(workers=workers, max_failures=3)
         context: Any = SimpleNamespace(
             cluster=self.looks.pop(0),
             recipe=SimpleNamespace(scaling=scaling, tracking=SimpleNamespace(experiment="x")),
             tracking=None,
-            say=lambda _: None,
+            say=self.said.append,
             progress=quietly,
         )
         job: Any = SimpleNamespace(run_uri=str(tmp_path))
-        ClusterTraining(context, job, "run", total_steps=10, num_images=100).run()
+        training = ClusterTraining(context, job, "run", total_steps=10, num_images=100)
+        return training.run()
 
 
 def nodes(*each: tuple[float, float]) -> Resources:
@@ -64,6 +74,22 @@ def test_a_cluster_that_lost_a_node_is_shared_out_anew(
     cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
     cluster.train(WorkerRange(min=1, max=2), tmp_path)
     assert [placement.workers for placement in cluster.starts] == [2, 1]
+
+
+def test_mlflow_is_waited_for_while_points_arrive_and_hardly_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
+    assert cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert cluster.waits_s == [(5.0, 5.0), (60.0, math.inf)]
+    assert not any("curves" in line for line in cluster.said)
+
+
+def test_curves_that_are_not_whole_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
+    cluster.sent = False
+    assert not cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert cluster.said[-1].startswith("train: MLflow does not have all points of the curves")
 
 
 def test_where_fewer_workers_will_not_do_the_loss_is_told(

@@ -1,0 +1,163 @@
+"""What the step says to MLflow; whole trainings are in tests/end_to_end."""
+
+import io
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.errors import TrackingError
+from infra.store import FolderStore
+from infra.tracking.base import RunStatus
+from infra.tracking.journal import Journal
+from infra.tracking.memory import MemoryTracker
+from infra.tracking.mlflow_quiet import import_mlflow
+from infra.tracking.place import place_for
+from infra.tracking.points import MetricPoint
+from infra.tracking.run_note import RunNote
+from pipelines.context import Context
+from pipelines.recipe_yaml import load_recipe
+from pipelines.steps import tracked, train
+from pipelines.steps.train import TrainStep
+
+POINTS = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(1, 4)]
+
+
+class Refusing(MemoryTracker):
+    """Takes everything but points."""
+
+    refuses = False
+
+    def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        if self.refuses:
+            raise TrackingError("the disk is full", remedy="make room")
+        super().log_points(run_id, points)
+
+
+def train_step(workspace: FolderStore, tracker: Any = None, uri: str | None = None) -> TrainStep:
+    """The step on a dataset of no images, whose trainings are made up."""
+    manifest = SimpleNamespace(name="tiny", fingerprint="f" * 64)
+    dataset = SimpleNamespace(store=workspace.child("datasets/d"), manifest=manifest)
+    prepare: Any = SimpleNamespace(product=dataset, is_done=True)
+    context = Context(load_recipe("demo"), workspace, place_for(workspace, uri), io.StringIO())
+    step = TrainStep(context, prepare)
+    if tracker is not None:
+        step.tracker = tracker
+    return step
+
+
+def said(step: TrainStep) -> list[str]:
+    assert isinstance(step.context.stream, io.StringIO)
+    return step.context.stream.getvalue().splitlines()
+
+
+def test_another_server_gets_the_curves_of_a_training_that_holds(workspace: FolderStore) -> None:
+    tracker = MemoryTracker()
+    step = train_step(workspace, tracker)
+    Journal(step.folder()).append(POINTS)
+    step.catch_up()
+    (run_id,) = tracker.runs
+    assert tracker.runs[run_id].points == POINTS
+    assert tracker.runs[run_id].params["train.epochs"]
+    assert tracker.status(run_id) is RunStatus.FINISHED
+
+    tracker.away = True  # not even asked
+    again = train_step(workspace, tracker)
+    again.catch_up()
+    assert said(again) == []
+
+
+def test_points_that_did_not_arrive_follow_with_the_next_command(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
+    tracker = Refusing()
+    tracker.refuses = True
+    step = train_step(workspace, tracker)
+    Journal(step.folder()).append(POINTS)
+    run_id = step.run_id()
+    assert tracker.status(run_id) is RunStatus.RUNNING
+    assert said(step) == [f"train: {tracked.REST_FOLLOWS}"]
+
+    tracker.away = True
+    away = train_step(workspace, tracker)
+    away.catch_up()
+    assert said(away)[-1] == "train: MLflow still lacks points of the curves: memory is away"
+
+    tracker.away = tracker.refuses = False
+    train_step(workspace, tracker).catch_up()
+    assert tracker.runs[run_id].points == POINTS
+    assert tracker.status(run_id) is RunStatus.FINISHED
+
+
+@pytest.fixture
+def silent_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that takes connections and never answers; nobody waits for it for long."""
+    monkeypatch.setattr(tracked, "REACHABLE_S", 0.2)
+    monkeypatch.setattr(train, "REACHABLE_S", 0.2)
+    # What a call costs that is made all the same; a probe's thread lives as long.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    import_mlflow()  # takes seconds of its own
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_never_answers_is_gone_on_without(
+    workspace: FolderStore, silent_uri: str
+) -> None:
+    step = train_step(workspace, uri=silent_uri)
+    note = RunNote(server=silent_uri, run_id="0" * 32)
+    step.folder().write("tracking/0001.json", note.model_dump_json().encode())
+    Journal(step.folder()).append(POINTS)
+    with at_once():
+        assert step._open_run() == note.run_id
+    with at_once():
+        step._describe_if_there(note.run_id)
+    with at_once():
+        step._end(note.run_id, RunStatus.KILLED, "interrupted")
+    with at_once(), pytest.raises(TrackingError, match="no answer"):
+        step.shown_run()
+    with at_once():
+        step.catch_up()
+    assert [line.partition(":")[0] for line in said(step)] == ["train"] * 4
+
+
+def test_ctrl_c_while_the_run_is_described_leaves_it_killed(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tracker = MemoryTracker()
+    monkeypatch.setattr(tracker, "log_params", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_step(workspace, tracker).make()
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is RunStatus.KILLED
+
+
+@pytest.mark.parametrize("arrive", [True, False])
+def test_a_training_ends_as_finished_when_its_curves_have_arrived(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, arrive: bool
+) -> None:
+    tracker = MemoryTracker()
+    step = train_step(workspace, tracker)
+    monkeypatch.setattr(step, "_train", lambda _: arrive)
+    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    step.make()
+    (run_id,) = tracker.runs
+    expected = RunStatus.FINISHED if arrive else RunStatus.RUNNING
+    assert tracker.status(run_id) is expected
