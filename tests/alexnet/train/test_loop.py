@@ -78,6 +78,7 @@ class Training:
     world: World = ALONE
     global_batch: int = BATCH
     average: WeightAverage | None = None
+    settings: NetworkSettings = NETWORK
     trained: list[int] = field(default_factory=list)
     reports: list[Progress] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Training:
         statistics = read_statistics(store, open_dataset(store).statistics)
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.seed)
-            self.network = NETWORK.build(NUM_CLASSES, CROP_PX)
+            self.network = self.settings.build(NUM_CLASSES, CROP_PX)
         self.optimizer = build_optimizer(self.network, OptimizerSettings())
         self.augment = Augment(self.plan.augment, InputStatistics.of(statistics))
 
@@ -332,6 +333,15 @@ def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
     assert found.keys() == alone.weights.keys()
     for name, tensor in found.items():
         assert torch.allclose(tensor, alone.weights[name], rtol=1e-5, atol=1e-5), name
+
+
+def test_a_last_batch_of_one_image_trains_with_batch_norm_too(uri: str) -> None:
+    """Of 20 images, 19 and 1; its fully connected layers have a norm each."""
+    plan = replace(TWO_STEPS_AN_EPOCH, mixing=None, microbatch=None)
+    settings = NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05)
+    training = Training(uri, plan, global_batch=19, settings=settings).run()
+    assert [progress.images for progress in training.reports] == [19, 1] * 2
+    assert all(tensor.isfinite().all() for tensor in training.weights.values())
 
 
 def test_the_average_takes_in_every_update(uri: str) -> None:
