@@ -32,16 +32,11 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.loop import (
-    Learner,
-    LoopPlan,
-    Progress,
-    TrainingDiverged,
-    _flips,
-    train_loop,
-)
+from alexnet.train.divergence import TrainingDiverged
+from alexnet.train.epoch_losses import EpochLosses
+from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule import CosineSchedule, PlateauSchedule
 from alexnet.train.world import World
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset
@@ -110,7 +105,10 @@ class Training:
         model: nn.Module = self.network
         if self.world.size > 1:
             model = nn.parallel.DistributedDataParallel(model)
-        learner = Learner(model, self.optimizer, self.augment, torch.device("cpu"), self.average)
+        cpu = torch.device("cpu")
+        looks = isinstance(self.plan.schedule, PlateauSchedule)
+        losses = EpochLosses(self.world, cpu) if looks else None
+        learner = Learner(model, self.optimizer, self.augment, cpu, self.average, losses)
         train_loop(
             learner,
             self.batches(first_step, stop_step or self.plan.total_steps),
@@ -279,17 +277,25 @@ def test_what_is_saved_is_the_state_after_so_many_updates(uri: str) -> None:
     assert_equal(training.states[4][1], velocity_state(shorter.optimizer))
 
 
+PLATEAU = PlateauSchedule(weight_rate=0.01, bias_rate=0.02)
+
+
 @pytest.mark.parametrize(
-    ("changes", "said_at"),
-    [({"log_every_steps": 2}, 2), ({"log_every_steps": 100, "save_every_steps": 3}, 3)],
+    ("changes", "said"),
+    [
+        ({"log_every_steps": 2}, "after step 2"),
+        ({"log_every_steps": 100, "save_every_steps": 3}, "after step 3"),
+        ({"log_every_steps": 3, "schedule": PLATEAU}, "after step 3"),
+        ({"log_every_steps": 100, "schedule": PLATEAU}, "in epoch 1"),
+    ],
 )
 def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
-    uri: str, changes: dict[str, Any], said_at: int
+    uri: str, changes: dict[str, Any], said: str
 ) -> None:
     training = Training(uri, replace(PLAN, **changes))
     with torch.no_grad():
         training.network.get_parameter("fc8.bias")[0] = float("nan")
-    with pytest.raises(TrainingDiverged, match=f"the loss is nan after step {said_at}") as caught:
+    with pytest.raises(TrainingDiverged, match=f"the loss is nan {said}") as caught:
         training.run()
     assert "train.schedule" in caught.value.remedy
     assert caught.value.exit_code == 2
