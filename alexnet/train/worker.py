@@ -33,6 +33,7 @@ from alexnet.train.checkpoint import (
 )
 from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
 from alexnet.train.filters import write_filters
+from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
@@ -64,6 +65,10 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except ProjectError as error:
         ray.get(sink.fail.remote(error))
         raise
+    except torch.OutOfMemoryError as error:
+        told = gpu_too_small(error)
+        ray.get(sink.fail.remote(told))
+        raise told from error
 
 
 class _Worker:

@@ -61,6 +61,24 @@ def test_a_projects_error_goes_before_lost_workers() -> None:
     assert _explained(_group_error(lost, ours), max_failures=3) is ours
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ActorDiedError(), OutOfMemoryError("low"), RayTaskError("run", "t", ActorDiedError())],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lost_controller_is_a_service_error(error: Exception) -> None:
+    """It runs on the driver's node."""
+    explained = _explained(error, max_failures=3)
+    assert isinstance(explained, ServiceError)
+    assert explained.problem.startswith("the controller of the training died: ")
+    assert "last checkpoint" in explained.remedy
+
+
+def test_a_bug_in_the_controller_stays_what_it_is() -> None:
+    error = RayTaskError("run", "a traceback", KeyError("k"))
+    assert _explained(error, max_failures=3) is error
+
+
 def test_workers_that_could_not_be_started_are_a_service_error() -> None:
     error: TrainingFailedError = ControllerError(WorkerGroupStartupTimeoutError(num_workers=8))
     explained = _explained(error, max_failures=3)
