@@ -18,7 +18,7 @@ from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
-from infra.errors import NoRoomForWorkers, ProjectError, ServiceError
+from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
 from infra.progress import ProgressReport
 from infra.ray_runtime import project_error_in
 
@@ -72,10 +72,15 @@ def run_training(
             )
         )
         ended.start()
-        while not ended.wait(POLL_S):
-            position = _ask(sink.position)
-            if position is not None:
-                progress(position[1], num_images)
+        try:
+            while not ended.wait(POLL_S):
+                position = _ask(sink.position)
+                if position is not None:
+                    progress(position[1], num_images)
+        except BaseException:
+            # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
+            sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
+            raise
     failure: ProjectError | None = _ask(sink.failure)
     if failure is not None:
         raise failure
