@@ -40,8 +40,13 @@ def write_object(store: ObjectStore, path: str, body: bytes) -> StoredObject:
     return StoredObject(path=path, size_bytes=len(body), sha256=sha256_hex(body))
 
 
-def read_object(store: ObjectStore, expected: StoredObject) -> bytes:
+def read_object(store: ObjectStore, expected: StoredObject, *, remedy: str | None = None) -> bytes:
     """Read one object that a receipt names, whole, with its digest checked.
+
+    Args:
+        store: the receipt's folder.
+        expected: the object.
+        remedy: what to do about a damaged one, where deleting the folder would not do.
 
     Raises:
         ObjectCorrupt: it is missing or its bytes are others.
@@ -50,9 +55,9 @@ def read_object(store: ObjectStore, expected: StoredObject) -> bytes:
     try:
         body = store.read(expected.path)
     except FileNotFoundError:
-        raise _corrupt(store, expected.path, "is missing") from None
+        raise _corrupt(store, expected.path, "is missing", remedy) from None
     if sha256_hex(body) != expected.sha256:
-        raise _corrupt(store, expected.path, "does not have the bytes its receipt names")
+        raise _corrupt(store, expected.path, "does not have the bytes its receipt names", remedy)
     return body
 
 
@@ -109,8 +114,9 @@ def unreadable(where: str) -> ObjectCorrupt:
     )
 
 
-def _corrupt(store: ObjectStore, path: str, what: str) -> ObjectCorrupt:
+def _corrupt(store: ObjectStore, path: str, what: str, remedy: str | None = None) -> ObjectCorrupt:
     return ObjectCorrupt(
         f"{store.uri}/{path} {what}",
-        remedy=f"restore it from a copy, or delete {store.uri} and run again to make it anew",
+        remedy=remedy
+        or f"restore it from a copy, or delete {store.uri} and run again to make it anew",
     )

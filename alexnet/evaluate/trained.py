@@ -9,7 +9,7 @@ from torch import nn
 from alexnet.data.augment import Augment
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.settings import AugmentSettings, NetworkSettings
-from alexnet.train.checkpoint import open_checkpoint
+from alexnet.train.checkpoint import MADE_AGAIN, open_checkpoint
 from infra.commit import StoredObject, read_object
 from infra.errors import DataError, RecipeError
 from infra.store import ObjectStore
@@ -24,10 +24,12 @@ class Located:
 
     store: ObjectStore
     item: StoredObject
+    remedy: str | None = None
+    """What to do when it is damaged, where deleting its folder would not do."""
 
     def read(self) -> bytes:
         """Read it whole, digest checked (ObjectCorrupt)."""
-        return read_object(self.store, self.item)
+        return read_object(self.store, self.item, remedy=self.remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ def trained_network(
         augment=state.augment,
         step=state.step,
         stored_px=manifest.height_px,
-        weights=Located(checkpoint, receipt.judged),
+        weights=Located(checkpoint, receipt.judged, MADE_AGAIN),
         statistics=Located(dataset, manifest.statistics),
         classes=Located(dataset, manifest.classes),
     )

@@ -20,7 +20,8 @@ class GlobalBatchNorm(nn.Module):
     """Normalise every channel by the mean and variance of the batch, then scale and shift.
 
     Training uses the statistics of all ranks' rows together (float32 sums) and keeps moving
-    averages of them; evaluation uses those. The variance that is kept is the unbiased one.
+    averages of them; evaluation uses those. The variance that is kept is the unbiased one; that
+    of a single value is 0.
 
     Args:
         channels: dimension 1 of the input.
@@ -48,7 +49,10 @@ class GlobalBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised; same shape (batch, channels, ...) and dtype."""
-        if self.training and _world_size() > 1:
+        # torch refuses a single value a channel, which a last batch of one image has in a fully
+        # connected layer: its variance is 0 here, as it is where several ranks have it.
+        is_lone = x.numel() == x.shape[1]
+        if self.training and (is_lone or _world_size() > 1):
             return self._over_all_ranks(x)
         return functional.batch_norm(
             x,
@@ -121,7 +125,8 @@ def _world_size() -> int:
 
 
 def _total(values: Tensor) -> Tensor:
-    torch.distributed.all_reduce(values)
+    if _world_size() > 1:
+        torch.distributed.all_reduce(values)
     return values
 
 

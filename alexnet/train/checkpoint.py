@@ -10,7 +10,7 @@ object. Loading never unpickles.
 import logging
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ValidationError
 from safetensors.torch import load, save
@@ -27,6 +27,11 @@ from infra.store import ObjectStore
 log = logging.getLogger(__name__)
 
 RECEIPT = "receipt.json"
+MADE_AGAIN: Final = (
+    "restore it from a copy; or delete finished.json in its run's folder and run again: training"
+    " goes on from the newest checkpoint that is whole"
+)
+"""What to do about a damaged checkpoint; without it alone a finished run would have no end."""
 _NAME = re.compile(r"^checkpoints/step-(\d{8,})-a(\d{4,})/")
 
 
@@ -166,7 +171,7 @@ def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
     """
     try:
         receipt = CheckpointReceipt.model_validate_json(store.read(RECEIPT))
-        state = TrainState.model_validate_json(read_object(store, receipt.state))
+        state = TrainState.model_validate_json(read_object(store, receipt.state, remedy=MADE_AGAIN))
     except (FileNotFoundError, ValidationError) as error:
         raise DataError(
             f"{store.uri} holds no complete checkpoint that this version reads: {error}",
@@ -177,7 +182,7 @@ def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
 
 def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, Tensor]:
     """Read `model`, `optimizer` or `average` of a checkpoint's receipt, digest checked."""
-    return load(read_object(store, item))
+    return load(read_object(store, item, remedy=MADE_AGAIN))
 
 
 def prune_checkpoints(run: ObjectStore, attempts: list[Attempt], *, keep_last: int) -> None:

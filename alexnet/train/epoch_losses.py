@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from alexnet.train.divergence import check_finite
 from alexnet.train.world import World
 from infra.commit import Frozen
 
@@ -46,16 +47,26 @@ class EpochLosses:
         self._rows += batch_rows
 
     def finish_epoch(self) -> None:
-        """Note the mean of the epoch that ends here."""
+        """Note the mean of the epoch that ends here.
+
+        Raises:
+            TrainingDiverged: a loss of this epoch was no finite number.
+        """
         now = self.gather()
         mean = now.partial_sum / now.partial_rows
         self._so_far = LossesSoFar(finished=(*now.finished, mean))
 
     def gather(self) -> LossesSoFar:
-        """Add up what all ranks have, and return it."""
+        """Add up what all ranks have, and return it.
+
+        Raises:
+            TrainingDiverged: a loss of this epoch was no finite number.
+        """
+        finished = self._so_far.finished
+        total = check_finite(self._world.total(self._own), f"in epoch {len(finished) + 1}")
         self._so_far = LossesSoFar(
-            finished=self._so_far.finished,
-            partial_sum=self._so_far.partial_sum + self._world.total(self._own),
+            finished=finished,
+            partial_sum=self._so_far.partial_sum + total,
             partial_rows=self._so_far.partial_rows + self._rows,
         )
         self._own.zero_()

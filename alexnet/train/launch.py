@@ -19,7 +19,7 @@ from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
-from infra.errors import NoRoomForWorkers, ProjectError, ServiceError
+from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
 from infra.progress import ProgressReport
 from infra.ray_runtime import project_error_in
 
@@ -58,7 +58,7 @@ def run_training(
     Raises:
         ProjectError: the one a worker met.
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
-        ServiceError: workers died more than max_failures times.
+        ServiceError: workers died more than max_failures times, or Ray Train's controller did.
     """
     # The controller may write a last note while it is removed.
     with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as notes:
@@ -73,10 +73,15 @@ def run_training(
             )
         )
         ended.start()
-        while not ended.wait(POLL_S):
-            position = _ask(sink.position)
-            if position is not None:
-                progress(position[1], num_images)
+        try:
+            while not ended.wait(POLL_S):
+                position = _ask(sink.position)
+                if position is not None:
+                    progress(position[1], num_images)
+        except BaseException:
+            # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
+            sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
+            raise
     failure: ProjectError | None = _ask(sink.failure)
     if failure is not None:
         raise failure
@@ -172,17 +177,23 @@ def _explained(error: Exception, max_failures: int) -> Exception:
         )
     # Its peers fail with it, of a broken connection: one lost worker explains them all.
     failures = getattr(error, "worker_failures", {}).values()
-    lost = next((failure for failure in failures if _is_lost_worker(failure)), None)
+    lost = next((failure for failure in failures if _is_lost(failure)), None)
     if lost is not None:
         return ServiceError(
             f"workers died more than {max_failures} times: {lost}",
             remedy="look for lack of memory or lost nodes, then run again: it goes on from the"
             " last checkpoint",
         )
+    if _is_lost(error):
+        return ServiceError(
+            f"the controller of the training died: {error}",
+            remedy="look for lack of memory on this node, then run again: it goes on from the"
+            " last checkpoint",
+        )
     return error
 
 
-def _is_lost_worker(failure: BaseException) -> bool:
+def _is_lost(failure: BaseException) -> bool:
     if isinstance(failure, WorkerHealthCheckFailedError):
         failure = failure.health_check_failure
     # What a task raised is a fault in its code, unless that in turn met a lost process.

@@ -4,7 +4,6 @@ Knows nothing of Ray, MLflow or files: batches come from an iterator, and what i
 reported goes to callables. It runs as it is in one plain process.
 """
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,17 +21,13 @@ from alexnet.data.batches import Batch
 from alexnet.data.crops import draw_flips, draw_shared_flips
 from alexnet.settings import AugmentSettings, MixingSettings, ProgressiveSize
 from alexnet.train.average import WeightAverage
+from alexnet.train.divergence import check_finite
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.mixing import blend_images, blend_labels, draw_blend
 from alexnet.train.optimizer import MomentumSgd, set_rates
 from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
 from alexnet.train.step import train_step
 from alexnet.train.world import World
-from infra.errors import RecipeError
-
-
-class TrainingDiverged(RecipeError):
-    """The loss is no longer a finite number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +118,8 @@ def train_loop(
         save: called with the number of updates made when the plan says so, on every rank.
 
     Raises:
-        TrainingDiverged: the loss is not finite (looked at when reporting and before saving).
+        TrainingDiverged: the loss is not finite (looked at when reporting and before saving, and
+            at the end of an epoch where the schedule looks too).
     """
     learner.model.train()
     clock = _Clock()
@@ -133,16 +129,16 @@ def train_loop(
         loss_sum = _step(learner, batch, plan, world, rates)
         if learner.average is not None:
             learner.average.update(batch.step + 1)
-        if learner.losses is not None:
-            _note_loss(learner.losses, loss_sum, batch, plan)
         clock.images += batch.batch_rows
         trained(batch)
         done = batch.step + 1
         saves, reports = plan.saves_after(done), done % plan.log_every_steps == 0
         if saves or reports:
-            loss = _finite(world.total(loss_sum) / batch.batch_rows, done)
+            loss = check_finite(world.total(loss_sum) / batch.batch_rows, f"after step {done}")
             if reports:
                 report(clock.lap(done, loss, rates.weight_rate))
+        if learner.losses is not None:
+            _note_loss(learner.losses, loss_sum, batch, plan)
         if saves:
             save(done)
 
@@ -231,15 +227,6 @@ def _flips(batch: Batch, plan: LoopPlan, device: torch.device) -> Tensor | None:
     else:
         flips = draw_flips(seed=plan.seed, epoch=batch.epoch, sample_ids=batch.rows.sample_ids)
     return torch.from_numpy(np.ascontiguousarray(flips)).to(device)
-
-
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
-        raise TrainingDiverged(
-            f"the loss is {loss} after step {step}",
-            remedy="lower the rates of train.schedule, or look for broken images or labels",
-        )
-    return loss
 
 
 class _Clock:

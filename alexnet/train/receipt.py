@@ -1,6 +1,6 @@
 """The receipt of a training: which checkpoint is its end."""
 
-from alexnet.train.checkpoint import CheckpointReceipt, open_checkpoint
+from alexnet.train.checkpoint import MADE_AGAIN, CheckpointReceipt, open_checkpoint
 from infra.canonical import canonical_json
 from infra.commit import (
     Frozen,
@@ -10,6 +10,7 @@ from infra.commit import (
     parse_receipt,
     read_receipt,
 )
+from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore
 
 FINISHED = "finished.json"
@@ -42,14 +43,18 @@ def read_training(run: ObjectStore) -> TrainingReceipt | None:
     """Read the receipt of a finished training whose last checkpoint is whole; None otherwise.
 
     Raises:
-        ObjectCorrupt: it is cut, or the checkpoint lacks an object or has one of another size.
+        ObjectCorrupt: it is cut, or the checkpoint is gone, lacks an object or has one of another
+            size.
     """
     receipt = read_finished(run)
     if receipt is None:
         return None
     store = run.child(receipt.checkpoint)
-    checkpoint, _ = open_checkpoint(store)
-    check_listing(store, checkpoint.objects)
+    try:
+        checkpoint, _ = open_checkpoint(store)
+        check_listing(store, checkpoint.objects)
+    except DataError as error:
+        raise ObjectCorrupt(error.problem, remedy=MADE_AGAIN) from error
     return receipt
 
 

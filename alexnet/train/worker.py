@@ -7,6 +7,7 @@ the curves are durable before its receipt is.
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from ray.exceptions import RayError
 from torch import nn
 
 from alexnet.data.augment import Augment
@@ -33,14 +35,16 @@ from alexnet.train.checkpoint import (
 )
 from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
 from alexnet.train.filters import write_filters
+from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
 from alexnet.train.schedule import PlateauSchedule
+from alexnet.train.stop import ending_when
 from alexnet.train.world import World
-from infra.errors import NoRoomForWorkers, ProjectError
+from infra.errors import Interrupted, NoRoomForWorkers, ProjectError
 from infra.ray_runtime import this_nodes_cpus
 from infra.store import ObjectStore, open_store
 from infra.tracking.points import MetricPoint
@@ -59,11 +63,23 @@ def train_on_worker(config: dict[str, Any]) -> None:
     if ray.get(sink.failure.remote()) is not None:
         return  # The last attempt failed for a reason that another one would meet again.
     try:
-        job = TrainJob.model_validate_json(config["job"])
-        _Worker(job, placement, sink).run()
+        with ending_when(partial(_is_stopped, sink)):
+            job = TrainJob.model_validate_json(config["job"])
+            _Worker(job, placement, sink).run()
     except ProjectError as error:
         ray.get(sink.fail.remote(error))
         raise
+    except torch.OutOfMemoryError as error:
+        told = gpu_too_small(error)
+        ray.get(sink.fail.remote(told))
+        raise told from error
+
+
+def _is_stopped(sink: "ray.ActorHandle[Any]") -> bool:
+    try:
+        return isinstance(ray.get(sink.failure.remote()), Interrupted)
+    except RayError:  # it is being started again
+        return False
 
 
 class _Worker:

@@ -1,5 +1,6 @@
 """Killed anywhere, the same command ends as if nothing had happened."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ def test_kills_in_every_stage_change_nothing(
 
     again = cli.run_well("run", "demo", settings=logged)
     assert set(states(again).values()) == {"holds"}
+
+
+def test_a_finished_training_whose_end_is_damaged_goes_on_as_its_remedy_says(
+    reference: Reference, tmp_path: Path
+) -> None:
+    cli = reference.cli.copy_all(tmp_path / "workspace")
+    (finished,) = cli.workspace.glob("runs/*/finished.json")
+    checkpoint = finished.parent / json.loads(finished.read_text())["checkpoint"]
+    (checkpoint / "model.safetensors").write_bytes(b"cut")
+    refused = cli.run("train", "demo")
+    assert refused.code == 3
+    assert "delete finished.json" in refused.document["error"]["remedy"]
+
+    finished.unlink()
+    document = cli.run_well("train", "demo")
+    assert document["attempts"] == 2
+    assert [start["start_step"] > 0 for start in attempts_of(cli)] == [False, True]
+    assert weights_of(cli) == reference.weights()
+
+
+def attempts_of(cli: Cli) -> list[dict[str, Any]]:
+    return [
+        json.loads(path.read_text()) for path in sorted(cli.workspace.glob("runs/*/attempts/*"))
+    ]
 
 
 def test_two_workers_before_the_kill_and_one_after(reference: Reference, tmp_path: Path) -> None:

@@ -34,6 +34,22 @@ def test_one_process_normalises_as_torch_does_and_keeps_moving_averages() -> Non
     assert torch.equal(norm(x), reference(x))
 
 
+@pytest.mark.parametrize("rest", [(), (1, 1)], ids=["row", "one-pixel"])
+def test_a_single_value_a_channel_gives_the_shift(rest: tuple[int, ...]) -> None:
+    """A last batch of one image, in a fully connected layer; its variance is none, so 0."""
+    norm = _norm()
+    x = torch.randn(1, 3, *rest, requires_grad=True)
+    y = norm.train()(x)
+    assert torch.equal(y, norm.bias.view_as(x))
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.zeros_like(x))
+    assert torch.equal(norm.weight.grad, torch.zeros(3))
+    assert torch.equal(norm.bias.grad, torch.ones(3))
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.detach().flatten())
+    torch.testing.assert_close(norm.running_var, torch.full((3,), 0.9))
+
+
 def _start(rank: int, meeting: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
@@ -102,12 +118,19 @@ def test_ranks_with_unequal_shares_normalise_as_one_process(in_ranks: Any) -> No
 
 def _take_a_step(rank: int, meeting: str, folder: str) -> None:
     _start(rank, meeting)
-    torch.save(_after_a_step(rank), f"{folder}/{rank}.pt")
+    torch.save(_after_steps(rank, [SHARES[rank]]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def _after_a_step(rank: int | None) -> dict[str, Tensor]:
-    """The network after one step of DDP's, or of one process where there is no rank."""
+def _end_with_one_image(rank: int, meeting: str, folder: str) -> None:
+    _start(rank, meeting)
+    shares = [SHARES[rank], (0, 1) if rank == 0 else (1, 1)]
+    torch.save(_after_steps(rank, shares), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _after_steps(rank: int | None, shares: list[tuple[int, int]]) -> dict[str, Tensor]:
+    """The network after steps of DDP's, or of one process where there is no rank."""
     from alexnet.settings import OptimizerSettings
     from alexnet.train.optimizer import build_optimizer, set_rates
     from alexnet.train.schedule import Rates
@@ -118,21 +141,26 @@ def _after_a_step(rank: int | None) -> dict[str, Tensor]:
     optimizer = build_optimizer(network, OptimizerSettings(nesterov=True))
     set_rates(optimizer, Rates(weight_rate=0.01, bias_rate=0.01))
     images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
-    start, stop = (0, 8) if rank is None else SHARES[rank]
     model = network if rank is None else nn.parallel.DistributedDataParallel(network)
-    train_step(
-        model.train(),
-        optimizer,
-        images[start:stop],
-        labels[start:stop],
-        torch.arange(start, stop),
-        world_size=1 if rank is None else len(SHARES),
-        batch_rows=8,
-    )
+    for (start, stop), batch_rows in zip(shares, (8, 1), strict=False):
+        train_step(
+            model.train(),
+            optimizer,
+            images[start:stop],
+            labels[start:stop],
+            torch.arange(start, stop),
+            world_size=1 if rank is None else len(SHARES),
+            batch_rows=batch_rows,
+        )
     return {name: tensor.detach() for name, tensor in network.state_dict().items()}
 
 
-def test_a_step_of_ranks_one_without_rows_is_the_step_of_one_process(in_ranks: Any) -> None:
-    expected = _after_a_step(None)
-    for found in in_ranks(_take_a_step):
+@pytest.mark.parametrize(
+    ("worker", "batches"), [(_take_a_step, [8]), (_end_with_one_image, [8, 1])]
+)
+def test_steps_of_ranks_some_without_rows_are_those_of_one_process(
+    in_ranks: Any, worker: Any, batches: list[int]
+) -> None:
+    expected = _after_steps(None, [(0, rows) for rows in batches])
+    for found in in_ranks(worker):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

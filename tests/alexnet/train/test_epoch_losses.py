@@ -1,6 +1,9 @@
+import math
+
 import pytest
 import torch
 
+from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
 from alexnet.train.world import World
 
@@ -52,3 +55,12 @@ def test_all_ranks_sums_count_and_once() -> None:
     assert record.gather().partial_sum == record.gather().partial_sum == 38.0
     record.finish_epoch()
     assert record.finished == (pytest.approx(3.8),)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_told_with_its_epoch(wrong: float) -> None:
+    for end in (EpochLosses.gather, EpochLosses.finish_epoch):
+        record = losses(LossesSoFar(finished=(2.5,)))
+        add(record, [*STEPS[:2], (wrong, 2)])
+        with pytest.raises(TrainingDiverged, match=f"the loss is {wrong} in epoch 2"):
+            end(record)

@@ -61,6 +61,24 @@ def test_a_projects_error_goes_before_lost_workers() -> None:
     assert _explained(_group_error(lost, ours), max_failures=3) is ours
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ActorDiedError(), OutOfMemoryError("low"), RayTaskError("run", "t", ActorDiedError())],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lost_controller_is_a_service_error(error: Exception) -> None:
+    """It runs on the driver's node."""
+    explained = _explained(error, max_failures=3)
+    assert isinstance(explained, ServiceError)
+    assert explained.problem.startswith("the controller of the training died: ")
+    assert "last checkpoint" in explained.remedy
+
+
+def test_a_bug_in_the_controller_stays_what_it_is() -> None:
+    error = RayTaskError("run", "a traceback", KeyError("k"))
+    assert _explained(error, max_failures=3) is error
+
+
 def test_workers_that_could_not_be_started_are_a_service_error() -> None:
     error: TrainingFailedError = ControllerError(WorkerGroupStartupTimeoutError(num_workers=8))
     explained = _explained(error, max_failures=3)
@@ -127,6 +145,66 @@ def test_a_dead_metrics_actor_hides_no_error(
 
     with pytest.raises(ObjectCorrupt, match="shard 3"):
         _run(monkeypatch, dead_sink, fit)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, of its settings
+def test_an_interrupted_training_gives_its_cpus_back(
+    ray_local: Any, tiny_training: Any, tmp_path: Any, mlflow_place: Any
+) -> None:
+    """In a Ray that goes on, as in a notebook."""
+    from alexnet.settings import AugmentSettings, NetworkSettings
+    from alexnet.train.job import TrainJob
+    from alexnet.train.placement import place_workers
+    from alexnet.train.schedule import CosineSchedule
+    from alexnet.train.settings import CheckpointSettings, TrainSettings
+    from infra.ray_runtime import cluster_resources
+    from infra.tracking.actor import start_metrics_actor
+
+    job = TrainJob(
+        run_key="0" * 64,
+        run_uri=str(tmp_path / "run"),
+        dataset_uri=tiny_training.store.uri,
+        dataset_fingerprint=tiny_training.manifest.fingerprint,
+        num_classes=tiny_training.manifest.num_classes,
+        network=NetworkSettings(width=0.05, init="fan-in"),
+        train=TrainSettings(
+            epochs=100_000,
+            global_batch=8,
+            log_every_steps=1,
+            augment=AugmentSettings(crop_px=40),
+            schedule=CosineSchedule(weight_rate=0.01, bias_rate=0.01),
+        ),
+        checkpoint=CheckpointSettings(every_epochs=100_000),
+    )
+    before = ray.available_resources()["CPU"]
+    left = before
+
+    def interrupt(done: int, total: int) -> None:
+        nonlocal left
+        left = ray.available_resources().get("CPU", 0.0)
+        raise KeyboardInterrupt
+
+    sink = start_metrics_actor(job.run_uri, mlflow_place, "no-run")
+    with pytest.raises(KeyboardInterrupt):
+        run_training(
+            job,
+            place_workers(cluster_resources(), 1),
+            sink,
+            max_failures=8,
+            num_images=1,
+            progress=interrupt,
+        )
+    assert left < before
+    finish_metrics(sink, 0.1)
+    deadline = time.monotonic() + 120
+    while ray.available_resources().get("CPU", 0.0) < before:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    # Nor do the workers come again.
+    time.sleep(3)
+    assert ray.available_resources()["CPU"] == before
 
 
 @pytest.mark.ray

@@ -32,16 +32,11 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.loop import (
-    Learner,
-    LoopPlan,
-    Progress,
-    TrainingDiverged,
-    _flips,
-    train_loop,
-)
+from alexnet.train.divergence import TrainingDiverged
+from alexnet.train.epoch_losses import EpochLosses
+from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
 from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule import CosineSchedule, PlateauSchedule
 from alexnet.train.world import World
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset
@@ -78,6 +73,7 @@ class Training:
     world: World = ALONE
     global_batch: int = BATCH
     average: WeightAverage | None = None
+    settings: NetworkSettings = NETWORK
     trained: list[int] = field(default_factory=list)
     reports: list[Progress] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
@@ -88,7 +84,7 @@ class Training:
         statistics = read_statistics(store, open_dataset(store).statistics)
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.seed)
-            self.network = NETWORK.build(NUM_CLASSES, CROP_PX)
+            self.network = self.settings.build(NUM_CLASSES, CROP_PX)
         self.optimizer = build_optimizer(self.network, OptimizerSettings())
         self.augment = Augment(self.plan.augment, InputStatistics.of(statistics))
 
@@ -109,7 +105,10 @@ class Training:
         model: nn.Module = self.network
         if self.world.size > 1:
             model = nn.parallel.DistributedDataParallel(model)
-        learner = Learner(model, self.optimizer, self.augment, torch.device("cpu"), self.average)
+        cpu = torch.device("cpu")
+        looks = isinstance(self.plan.schedule, PlateauSchedule)
+        losses = EpochLosses(self.world, cpu) if looks else None
+        learner = Learner(model, self.optimizer, self.augment, cpu, self.average, losses)
         train_loop(
             learner,
             self.batches(first_step, stop_step or self.plan.total_steps),
@@ -278,17 +277,25 @@ def test_what_is_saved_is_the_state_after_so_many_updates(uri: str) -> None:
     assert_equal(training.states[4][1], velocity_state(shorter.optimizer))
 
 
+PLATEAU = PlateauSchedule(weight_rate=0.01, bias_rate=0.02)
+
+
 @pytest.mark.parametrize(
-    ("changes", "said_at"),
-    [({"log_every_steps": 2}, 2), ({"log_every_steps": 100, "save_every_steps": 3}, 3)],
+    ("changes", "said"),
+    [
+        ({"log_every_steps": 2}, "after step 2"),
+        ({"log_every_steps": 100, "save_every_steps": 3}, "after step 3"),
+        ({"log_every_steps": 3, "schedule": PLATEAU}, "after step 3"),
+        ({"log_every_steps": 100, "schedule": PLATEAU}, "in epoch 1"),
+    ],
 )
 def test_a_loss_that_is_no_number_stops_before_anything_is_saved(
-    uri: str, changes: dict[str, Any], said_at: int
+    uri: str, changes: dict[str, Any], said: str
 ) -> None:
     training = Training(uri, replace(PLAN, **changes))
     with torch.no_grad():
         training.network.get_parameter("fc8.bias")[0] = float("nan")
-    with pytest.raises(TrainingDiverged, match=f"the loss is nan after step {said_at}") as caught:
+    with pytest.raises(TrainingDiverged, match=f"the loss is nan {said}") as caught:
         training.run()
     assert "train.schedule" in caught.value.remedy
     assert caught.value.exit_code == 2
@@ -332,6 +339,15 @@ def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
     assert found.keys() == alone.weights.keys()
     for name, tensor in found.items():
         assert torch.allclose(tensor, alone.weights[name], rtol=1e-5, atol=1e-5), name
+
+
+def test_a_last_batch_of_one_image_trains_with_batch_norm_too(uri: str) -> None:
+    """Of 20 images, 19 and 1; its fully connected layers have a norm each."""
+    plan = replace(TWO_STEPS_AN_EPOCH, mixing=None, microbatch=None)
+    settings = NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05)
+    training = Training(uri, plan, global_batch=19, settings=settings).run()
+    assert [progress.images for progress in training.reports] == [19, 1] * 2
+    assert all(tensor.isfinite().all() for tensor in training.weights.values())
 
 
 def test_the_average_takes_in_every_update(uri: str) -> None:

@@ -1,20 +1,30 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from alexnet.evaluate.trained import Located
 from alexnet.settings import AugmentSettings, NetworkSettings
-from alexnet.train.checkpoint import CheckpointReceipt, TrainState, write_checkpoint
+from alexnet.train.attempts import claim_attempt, read_attempts
+from alexnet.train.checkpoint import (
+    MADE_AGAIN,
+    CheckpointReceipt,
+    TrainState,
+    find_sound_checkpoint,
+    read_tensors,
+    write_checkpoint,
+)
 from alexnet.train.receipt import commit_training, read_training
-from infra.errors import DataError, ObjectCorrupt
+from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore, ObjectStore
 
 RUN_KEY = "0" * 64
 
 
-def write_last(run: ObjectStore, attempt: int = 1) -> CheckpointReceipt:
+def write_last(run: ObjectStore, attempt: int = 1, step: int = 30) -> CheckpointReceipt:
     state = TrainState(
-        step=30,
+        step=step,
         epoch=3,
         attempt=attempt,
         run_key=RUN_KEY,
@@ -67,12 +77,52 @@ def test_a_finished_training_that_lost_an_object_is_corrupt(name: str) -> None:
         read_training(run)
 
 
-def test_a_finished_training_without_its_checkpoint_is_wrong_data() -> None:
+Damage = Callable[[ObjectStore], None]
+
+
+def _cut(checkpoint: ObjectStore) -> None:
+    checkpoint.write("model.safetensors", b"short")
+
+
+def _delete_all(checkpoint: ObjectStore) -> None:
+    for info in checkpoint.list():
+        checkpoint.delete(info.key)
+
+
+@pytest.mark.parametrize("damage", [_cut, lambda store: store.delete("receipt.json"), _delete_all])
+def test_a_finished_training_without_its_end_goes_on_from_the_checkpoint_before(
+    damage: Damage,
+) -> None:
     run = MemoryStore()
+    claim_attempt(run, start_step=0, world_size=1)
+    before = write_last(run, step=20)
     receipt = commit_training(run, RUN_KEY, write_last(run))
-    run.delete(f"{receipt.checkpoint}/receipt.json")
-    with pytest.raises(DataError, match="holds no complete checkpoint"):
+    damage(run.child(receipt.checkpoint))
+    with pytest.raises(ObjectCorrupt) as caught:
         read_training(run)
+    assert "delete finished.json in its run's folder" in caught.value.remedy
+
+    run.delete("finished.json")
+    assert read_training(run) is None
+    assert find_sound_checkpoint(run, read_attempts(run)) == before
+    claim_attempt(run, start_step=20, world_size=1)
+    again = commit_training(run, RUN_KEY, write_last(run, attempt=2))
+    assert read_training(run) == again
+    assert again.checkpoint == "checkpoints/step-00000030-a0002"
+
+
+def test_weights_with_other_bytes_are_told_with_the_same_remedy() -> None:
+    run = MemoryStore()
+    last = write_last(run)
+    store = run.child(f"checkpoints/{last.name}")
+    store.write(last.model.path, b"x" * last.model.size_bytes)
+    for read in (
+        lambda: read_tensors(store, last.model),
+        Located(store, last.judged, MADE_AGAIN).read,
+    ):
+        with pytest.raises(ObjectCorrupt) as caught:
+            read()
+        assert caught.value.remedy == MADE_AGAIN
 
 
 def test_a_receipt_that_was_cut_is_named() -> None:

@@ -1,0 +1,61 @@
+"""What a worker tells the driver; training itself is in test_loop and the end-to-end tests."""
+
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from alexnet.train import worker
+from alexnet.train.worker import train_on_worker
+from infra.errors import ProjectError, RecipeError
+
+FULL = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of"
+    " which 1.06 GiB is free. Including non-PyTorch memory, this process has 78.04 GiB memory in"
+    " use. If reserved but unallocated memory is large try setting this and that."
+)
+
+
+@ray.remote(num_cpus=0)
+class Sink:
+    """What a worker asks of the metrics actor."""
+
+    def __init__(self) -> None:
+        self._failure: ProjectError | None = None
+
+    def fail(self, error: ProjectError) -> None:
+        self._failure = error
+
+    def failure(self) -> ProjectError | None:
+        return self._failure
+
+
+@pytest.mark.ray
+def test_a_gpu_that_is_too_small_is_told_and_not_tried_again(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = []
+
+    class Worker:
+        def __init__(self, *_: Any) -> None:
+            starts.append(self)
+
+        def run(self) -> None:
+            raise torch.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(worker, "_Worker", Worker)
+    monkeypatch.setattr(worker.TrainJob, "model_validate_json", lambda _: None)
+    sink = Sink.remote()
+    config = {"sink": sink, "placement": None, "job": "{}"}
+    with pytest.raises(RecipeError):
+        train_on_worker(config)
+    told = ray.get(sink.failure.remote())
+    assert isinstance(told, RecipeError)
+    assert told.problem.endswith(
+        "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11"
+        " GiB of which 1.06 GiB is free"
+    )
+    assert "scaling.microbatch" in told.remedy
+    train_on_worker(config)
+    assert len(starts) == 1
