@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from infra.canonical import canonical_json
 from infra.commit import read_receipt
+from infra.errors import LeaseLost
 from infra.lease import FOLDER as LEASES
 from infra.progress import NotedReport
 from infra.ray_runtime import cluster_resources, lost_work_named
@@ -21,6 +22,7 @@ from preprocessing.building.commit import check_rejects
 from preprocessing.building.digests import damage_of
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.dataset.manifest import MANIFEST
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -48,6 +50,7 @@ def render_shards(
 
     Raises:
         TooManyRejects: as soon as more than max_rejects are known.
+        LeaseLost: another process committed this dataset, with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
         ServiceError: a task kept dying.
     """
@@ -160,10 +163,22 @@ def _checked(target: ObjectStore, receipt: ShardReceipt) -> tuple[str, str | Non
 
 
 def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
-    """Delete what other library versions, or other archives, have half built."""
+    """Delete what other library versions, or other archives, have half built.
+
+    Raises:
+        LeaseLost: it is committed by now.
+    """
     found = read_receipt(target, ENVIRONMENT)
     if found == environment:
         return
+    # The leases stay, ours is among them.
+    there = [info.key for info in target.list() if not info.key.startswith(LEASES)]
+    if MANIFEST in there:
+        # We looked for it under the lease: this process stood still, and was taken over.
+        raise LeaseLost(
+            f"{target.uri}: another process committed this dataset meanwhile",
+            remedy="run the same command again to use it",
+        )
     if found is not None:
         log.warning(
             "half_built_dataset_started_anew uri=%s was=%s now=%s",
@@ -171,10 +186,9 @@ def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
             found.decode(errors="replace"),
             environment.decode(),
         )
-        # The leases stay, ours is among them. The environment goes last: a kill on the way must not
-        # leave shards that the next run takes for its own.
-        half_built = [info.key for info in target.list() if not info.key.startswith(LEASES)]
-        for key in sorted(half_built, key=lambda key: key == ENVIRONMENT):
+        # The environment goes last: a kill on the way must not leave shards that the next run takes
+        # for its own.
+        for key in sorted(there, key=lambda key: key == ENVIRONMENT):
             target.delete(key)
     target.write(ENVIRONMENT, environment)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from jpeg_archives import make_jpeg
 
-from infra.errors import ServiceError
+from infra.errors import LeaseLost, ServiceError
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute
@@ -16,6 +16,7 @@ from preprocessing.building.execute import ENVIRONMENT, finished_shards, render_
 from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
+from preprocessing.dataset.manifest import MANIFEST
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members
 
@@ -86,6 +87,22 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
         render(job, plan, "new")
     assert reused.todo == [planned.path for planned in plan]
     assert store.read(LEASE) == b"mine"
+
+
+@pytest.mark.parametrize("environment", [b"another", None])
+def test_what_another_process_committed_meanwhile_is_not_deleted(environment: bytes | None) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    store.write(MANIFEST, b"its")
+    if environment is not None:
+        store.write(ENVIRONMENT, environment)
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(LeaseLost, match="another process committed this dataset") as caught:
+        render(job, plan, "new")
+    assert "run the same command again" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
 
 
 class Tasks:
