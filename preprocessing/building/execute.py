@@ -5,6 +5,7 @@ and how many tasks run at a time never changes a byte.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from infra.canonical import canonical_json
 from infra.commit import read_receipt
-from infra.errors import LeaseLost
+from infra.errors import LeaseLost, ServiceError
 from infra.lease import FOLDER as LEASES
 from infra.progress import NotedReport
 from infra.ray_runtime import cluster_resources, lost_work_named
@@ -29,6 +30,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ENVIRONMENT: Final = "_build/environment.json"
+ROOM_S: Final = 300.0
+"""How long tasks wait for a node that can hold one; a lost node is back, or replaced, by then."""
+LOOK_S: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ def render_shards(
         TooManyRejects: as soon as more than max_rejects are known.
         LeaseLost: another process committed this dataset, with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
-        ServiceError: a task kept dying.
+        ServiceError: a task kept dying, or no node can hold one.
     """
     environment = {"versions": encoder_versions(), "source": source_digest}
     _start_anew_unless(job.target, canonical_json(environment))
@@ -113,24 +117,40 @@ def run_tasks(
 
     Raises:
         ProjectError: whatever deliberate error a task ended with.
-        ServiceError: a task kept dying.
+        ServiceError: a task kept dying, or no node has been able to hold one for ROOM_S.
     """
     import ray
 
     cpus = max(1, int(cluster_resources().cpus))
     limit = parallelism or cpus
-    task = ray.remote(num_cpus=1 if limit <= cpus else 0.5)(work)
+    num_cpus = 1 if limit <= cpus else 0.5
+    task = ray.remote(num_cpus=num_cpus)(work)
     at_hand = ray.put(shared)
     waiting = deque(items)
     running: list[Any] = []
+    had_room_at = time.monotonic()
     # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
     # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
     # It writes whole objects that the next run takes up, or ends with this process.
     while waiting or running:
         while waiting and len(running) < limit:
             running.append(task.remote(at_hand, waiting.popleft()))
-        finished, running = ray.wait(running, num_returns=1)
-        yield _result(finished[0], what)
+        finished, running = ray.wait(running, num_returns=1, timeout=LOOK_S)
+        if finished:
+            yield _result(finished[0], what)
+        elif not _has_room(num_cpus):
+            # Ray would wait for ever: nodes may come back, and it says nothing.
+            if time.monotonic() - had_room_at > ROOM_S:
+                raise ServiceError(
+                    f"no node of the cluster has the {num_cpus:g} CPU that {what} needs",
+                    remedy="bring nodes back (see `ray status`), then run again: it goes on",
+                )
+            continue
+        had_room_at = time.monotonic()
+
+
+def _has_room(num_cpus: float) -> bool:
+    return any(node.cpus >= num_cpus for node in cluster_resources().nodes)
 
 
 def _result(reference: Any, what: str) -> Any:  # noqa: ANN401 - Ray ships no types
