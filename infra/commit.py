@@ -37,6 +37,11 @@ class StoredObject(Frozen):
 def write_object(store: ObjectStore, path: str, body: bytes) -> StoredObject:
     """Write one object and describe it."""
     store.write(path, body)
+    return describe_object(path, body)
+
+
+def describe_object(path: str, body: bytes) -> StoredObject:
+    """Describe an object as it is, or would be, stored."""
     return StoredObject(path=path, size_bytes=len(body), sha256=sha256_hex(body))
 
 

@@ -8,6 +8,7 @@ lease must be the same whoever writes it; the lease saves doing the work twice.
 """
 
 import logging
+import re
 import secrets
 import signal
 import threading
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = "lease/"
 _KEPT_CLAIMS: Final = 4
+_KEY: Final = re.compile(rf"{FOLDER}(?P<number>[0-9]{{4,}})\.(?P<kind>json|beat)")
 
 
 class Claim(Frozen):
@@ -169,23 +171,24 @@ def _create(store: ObjectStore, claim: Claim) -> bool:
 
 
 def _delete_old(store: ObjectStore, number: int) -> None:
-    for info in list(store.list(FOLDER)):
-        if _number_of(info.key) <= number - _KEPT_CLAIMS:
-            store.delete(info.key)
+    for match in _listed(store):
+        if int(match["number"]) <= number - _KEPT_CLAIMS:
+            store.delete(match.string)
 
 
 def _newest_number(store: ObjectStore) -> int:
-    claims = [info.key for info in store.list(FOLDER) if info.key.endswith(".json")]
-    return max(map(_number_of, claims), default=0)
+    claims = [int(match["number"]) for match in _listed(store) if match["kind"] == "json"]
+    return max(claims, default=0)
+
+
+def _listed(store: ObjectStore) -> list[re.Match[str]]:
+    """List claims and beats; not what a file manager or NFS leaves beside them."""
+    return [match for info in store.list(FOLDER) if (match := _KEY.fullmatch(info.key))]
 
 
 def _is_released(store: ObjectStore, number: int, beat: bytes | None) -> bool:
     where = f"{store.uri}/{_beat_key(number)}"
     return beat is not None and parse_receipt(Beat, beat, where).released
-
-
-def _number_of(key: str) -> int:
-    return int(key.removeprefix(FOLDER).partition(".")[0])
 
 
 def _claim_key(number: int) -> str:

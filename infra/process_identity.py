@@ -35,8 +35,11 @@ def is_known_dead(process: ProcessIdentity) -> bool:
     if not process.started:
         return not _answers(process.pid)
     state, started = _state_and_start(process.pid)
+    if not state:
+        # Gone, or another user's where /proc is mounted with hidepid.
+        return not _answers(process.pid)
     # A zombie works no more; it stays until its parent looks, which may be never.
-    return state in ("", "Z", "X") or started != process.started
+    return state in ("Z", "X") or started != process.started
 
 
 def _boot() -> str:

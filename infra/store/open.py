@@ -1,7 +1,7 @@
 """From what a user writes (a directory or a URI) to the store behind it."""
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from infra.errors import RecipeError
 from infra.store.base import ObjectStore
@@ -12,14 +12,15 @@ def open_store(uri: str) -> ObjectStore:
     """Open the store at a directory, relative or not, at `file://…` or at `s3://bucket/prefix`.
 
     Raises:
-        RecipeError: another scheme, no bucket, or the home of a user there is not.
+        RecipeError: another scheme, no bucket, another machine's file, or the home of a user there
+            is not.
 
     """
-    scheme, separator, _ = uri.partition("://")
+    scheme, separator, rest = uri.partition("://")
     if not separator:
         return FolderStore(_expanded(uri))
     if scheme == "file":
-        return FolderStore(Path(unquote(urlsplit(uri).path)))
+        return FolderStore(_path_of_file_uri(rest))
     if scheme == "s3":
         from infra.store.s3 import parse_s3_uri
 
@@ -43,6 +44,17 @@ def open_parent(uri: str) -> tuple[ObjectStore, str]:
         return FolderStore(path.parent), "" if path.name == ".." else path.name
     folder, _, name = store.uri.rpartition("/")
     return (store, "") if folder.endswith("/") else (open_store(folder), name)
+
+
+def _path_of_file_uri(rest: str) -> Path:
+    # Not by urlsplit: it takes # and ? for the end of a name.
+    host, _, path = rest.partition("/")
+    if host not in ("", "localhost"):
+        raise RecipeError(
+            f"file://{rest} names the host {host!r}",
+            remedy=f"write file:///{rest} if /{rest} is meant, else the path alone",
+        )
+    return Path("/" + unquote(path).lstrip("/"))
 
 
 def _expanded(path: str) -> Path:

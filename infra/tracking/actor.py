@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from infra.errors import ProjectError
+from infra.ray_runtime import lost_work_named
 from infra.store import open_store
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
@@ -35,6 +37,10 @@ def start_metrics_actor(
         run_id: the training's run there.
         experiment: the run's experiment.
         flush_every_s: seconds between writes to the journal that nobody asked for.
+
+    Raises:
+        ObjectCorrupt: the run's journal cannot be read.
+        ServiceError: the store is away, or the actor kept dying.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -43,7 +49,10 @@ def start_metrics_actor(
     actor = ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3)(
         MetricsActor
     )
-    return actor.remote(store_uri, place, run_id, experiment, flush_every_s)
+    handle = actor.remote(store_uri, place, run_id, experiment, flush_every_s)
+    with lost_work_named("the metrics actor", remedy="see Ray's logs, then run again"):
+        ray.get(handle.problem.remote())
+    return handle
 
 
 class MetricsActor:
@@ -57,9 +66,16 @@ class MetricsActor:
         experiment: str,
         flush_every_s: float,
     ) -> None:
-        journal = Journal(open_store(store_uri))
-        delivery = Delivery(journal, MlflowTracker(place, experiment=experiment), run_id)
-        self._sink = MetricsSink(journal, delivery, flush_every_s=flush_every_s)
+        self._store_uri, self._place, self._run_id = store_uri, place, run_id
+        self._experiment, self._flush_every_s = experiment, flush_every_s
+
+    # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
+    @cached_property
+    def _sink(self) -> MetricsSink:
+        journal = Journal(open_store(self._store_uri))
+        tracker = MlflowTracker(self._place, experiment=self._experiment)
+        delivery = Delivery(journal, tracker, self._run_id)
+        return MetricsSink(journal, delivery, flush_every_s=self._flush_every_s)
 
     def record(self, points: list[MetricPoint], position: Position) -> None:
         """Take points and how far the training is."""

@@ -3,14 +3,14 @@
 Objects first, then the manifest that names them, by create-if-absent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.commit import StoredObject, commit_receipt, read_object, write_object
+from infra.commit import commit_receipt, describe_object, read_object, read_receipt
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
@@ -74,6 +74,12 @@ def commit_dataset(
     if not any(shard.num_rows for shard in shards["train"]):
         raise ManifestError("not one training image is left", remedy="see the rejects' reasons")
     sums, members = _gather(job, by_split)
+    lists = {
+        CLASSES: job.classes.to_bytes(),
+        STATISTICS: finish(sums).to_bytes(),
+        MEMBERS: parquet_bytes(members),
+        REJECTS: parquet_bytes(rejects_table(rejects)),
+    }
     manifest = Manifest(
         name=name,
         key=key,
@@ -85,14 +91,14 @@ def commit_dataset(
         rows_per_group=job.options.rows_per_group,
         train=Split(shards=shards["train"]),
         val=Split(shards=shards["val"]),
-        classes=write_object(job.target, CLASSES, job.classes.to_bytes()),
-        statistics=write_object(job.target, STATISTICS, finish(sums).to_bytes()),
-        members=_write_table(job.target, MEMBERS, members),
-        rejects=_write_table(job.target, REJECTS, rejects_table(rejects)),
+        classes=describe_object(CLASSES, lists[CLASSES]),
+        statistics=describe_object(STATISTICS, lists[STATISTICS]),
+        members=describe_object(MEMBERS, lists[MEMBERS]),
+        rejects=describe_object(REJECTS, lists[REJECTS]),
         num_rejects=len(rejects),
         made_with=encoder_versions(),
     )
-    return _publish(job.target, manifest)
+    return _publish(job.target, manifest, lists)
 
 
 def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
@@ -150,12 +156,13 @@ def _members_table(members: Members, start: int, digests: npt.NDArray[np.uint8])
     )
 
 
-def _write_table(store: ObjectStore, path: str, table: pa.Table) -> StoredObject:
-    return write_object(store, path, parquet_bytes(table))
-
-
-def _publish(store: ObjectStore, manifest: Manifest) -> Manifest:
-    commit_receipt(store, MANIFEST, manifest.to_bytes())
+def _publish(store: ObjectStore, manifest: Manifest, lists: Mapping[str, bytes]) -> Manifest:
+    # Who was taken over comes late: with another pyarrow its lists are not those of the manifest
+    # that is there, and must not take their place.
+    if read_receipt(store, MANIFEST) is None:
+        for path, body in lists.items():
+            store.write(path, body)
+        commit_receipt(store, MANIFEST, manifest.to_bytes())
     holding = read_manifest(store)
     if holding is None or holding.fingerprint != manifest.fingerprint:
         raise ManifestError(

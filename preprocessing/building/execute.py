@@ -5,6 +5,7 @@ and how many tasks run at a time never changes a byte.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from infra.canonical import canonical_json
 from infra.commit import read_receipt
+from infra.errors import LeaseLost, ServiceError
 from infra.lease import FOLDER as LEASES
 from infra.progress import NotedReport
 from infra.ray_runtime import cluster_resources, lost_work_named
@@ -21,12 +23,16 @@ from preprocessing.building.commit import check_rejects
 from preprocessing.building.digests import damage_of
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.dataset.manifest import MANIFEST
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ENVIRONMENT: Final = "_build/environment.json"
+ROOM_S: Final = 300.0
+"""How long tasks wait for a node that can hold one; a lost node is back, or replaced, by then."""
+LOOK_S: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +54,9 @@ def render_shards(
 
     Raises:
         TooManyRejects: as soon as more than max_rejects are known.
+        LeaseLost: another process committed this dataset, with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
-        ServiceError: a task kept dying.
+        ServiceError: a task kept dying, or no node can hold one.
     """
     environment = {"versions": encoder_versions(), "source": source_digest}
     _start_anew_unless(job.target, canonical_json(environment))
@@ -110,24 +117,40 @@ def run_tasks(
 
     Raises:
         ProjectError: whatever deliberate error a task ended with.
-        ServiceError: a task kept dying.
+        ServiceError: a task kept dying, or no node has been able to hold one for ROOM_S.
     """
     import ray
 
     cpus = max(1, int(cluster_resources().cpus))
     limit = parallelism or cpus
-    task = ray.remote(num_cpus=1 if limit <= cpus else 0.5)(work)
+    num_cpus = 1 if limit <= cpus else 0.5
+    task = ray.remote(num_cpus=num_cpus)(work)
     at_hand = ray.put(shared)
     waiting = deque(items)
     running: list[Any] = []
+    had_room_at = time.monotonic()
     # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
     # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
     # It writes whole objects that the next run takes up, or ends with this process.
     while waiting or running:
         while waiting and len(running) < limit:
             running.append(task.remote(at_hand, waiting.popleft()))
-        finished, running = ray.wait(running, num_returns=1)
-        yield _result(finished[0], what)
+        finished, running = ray.wait(running, num_returns=1, timeout=LOOK_S)
+        if finished:
+            yield _result(finished[0], what)
+        elif not _has_room(num_cpus):
+            # Ray would wait for ever: nodes may come back, and it says nothing.
+            if time.monotonic() - had_room_at > ROOM_S:
+                raise ServiceError(
+                    f"no node of the cluster has the {num_cpus:g} CPU that {what} needs",
+                    remedy="bring nodes back (see `ray status`), then run again: it goes on",
+                )
+            continue
+        had_room_at = time.monotonic()
+
+
+def _has_room(num_cpus: float) -> bool:
+    return any(node.cpus >= num_cpus for node in cluster_resources().nodes)
 
 
 def _result(reference: Any, what: str) -> Any:  # noqa: ANN401 - Ray ships no types
@@ -160,10 +183,22 @@ def _checked(target: ObjectStore, receipt: ShardReceipt) -> tuple[str, str | Non
 
 
 def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
-    """Delete what other library versions, or other archives, have half built."""
+    """Delete what other library versions, or other archives, have half built.
+
+    Raises:
+        LeaseLost: it is committed by now.
+    """
     found = read_receipt(target, ENVIRONMENT)
     if found == environment:
         return
+    # The leases stay, ours is among them.
+    there = [info.key for info in target.list() if not info.key.startswith(LEASES)]
+    if MANIFEST in there:
+        # We looked for it under the lease: this process stood still, and was taken over.
+        raise LeaseLost(
+            f"{target.uri}: another process committed this dataset meanwhile",
+            remedy="run the same command again to use it",
+        )
     if found is not None:
         log.warning(
             "half_built_dataset_started_anew uri=%s was=%s now=%s",
@@ -171,10 +206,9 @@ def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
             found.decode(errors="replace"),
             environment.decode(),
         )
-        # The leases stay, ours is among them. The environment goes last: a kill on the way must not
-        # leave shards that the next run takes for its own.
-        half_built = [info.key for info in target.list() if not info.key.startswith(LEASES)]
-        for key in sorted(half_built, key=lambda key: key == ENVIRONMENT):
+        # The environment goes last: a kill on the way must not leave shards that the next run takes
+        # for its own.
+        for key in sorted(there, key=lambda key: key == ENVIRONMENT):
             target.delete(key)
     target.write(ENVIRONMENT, environment)
 

@@ -149,7 +149,8 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
     except ValidationError as error:
         raise ManifestError(
             f"{store.uri}/{MANIFEST} is not a manifest this version reads: {error}",
-            remedy="prepare the dataset again with this version",
+            remedy="restore it from a copy, or delete it and run `alexnet prepare`: finished shards"
+            " are not rendered again",
         ) from error
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.errors import StoreError
 from infra.store import ObjectStore, RangeFile, is_remote
 from preprocessing.dataset.manifest import Shard
 from preprocessing.errors import ShardCorrupt
@@ -73,6 +74,7 @@ class ShardReader:
 
     Raises:
         ShardCorrupt: it is missing or damaged, or has not the rows and columns it should have.
+        StoreError: the system cannot read it.
     """
 
     def __init__(self, store: ObjectStore, shard: Shard, *, sizes: bool = False) -> None:
@@ -95,6 +97,7 @@ class ShardReader:
 
         Raises:
             ShardCorrupt: the bytes are damaged.
+            StoreError: the system cannot read them.
         """
         with _corruption_named(self._where), self._fetched(groups):
             return self._file.read_row_groups(
@@ -168,7 +171,7 @@ _ARROW_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
 
 
 class _corruption_named:
-    """Say which shard a decoding error of Arrow's comes from."""
+    """Say which shard an error of Arrow's comes from, and whether its bytes or its place is bad."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -179,6 +182,12 @@ class _corruption_named:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             problem = f"{self._where} is missing"
+        elif isinstance(error, OSError) and error.errno is not None:
+            # Arrow gives a number to what the system said, and none to what it found in the bytes.
+            raise StoreError(
+                f"{self._where} cannot be read: {error}",
+                remedy="check the disk or the network behind it, and run again",
+            ) from error
         elif isinstance(error, _ARROW_ERRORS):
             problem = f"{self._where} is damaged: {error}"
         else:

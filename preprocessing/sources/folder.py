@@ -3,15 +3,18 @@
     FOLDER/train/<class>/…  and  FOLDER/val/<class>/…     as they are
     FOLDER/train/<class>/…  or   FOLDER/<class>/…         a keyed share of each class becomes val
 
-Names that begin with a dot are passed over.
+Names that begin with a dot are passed over. A folder that is a link is refused: a walk that follows
+them may never end, and one that does not would leave its class out without a word.
 """
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pyarrow as pa
 
 from infra.errors import DataError
-from infra.store import ObjectInfo, ObjectStore
+from infra.store import FolderStore, ObjectInfo, ObjectStore
 from preprocessing.errors import ArchiveMissing
 from preprocessing.sources.archives import SourceFile, problem_of_folder
 from preprocessing.sources.members import Member, Members, SplitName
@@ -28,9 +31,12 @@ def index_folder(
 
     Raises:
         ArchiveMissing: there is no such folder, or it holds no files.
-        DataError: a file is in no class's folder, or val has a class that train has not.
+        DataError: a file is in no class's folder, or val has a class that train has not; a folder
+            cannot be read or is a link, or a link leads nowhere.
     """
     infos = {info.key: info for info in store.list() if not _hidden(info.key)}
+    if isinstance(store, FolderStore):
+        _refuse_what_no_listing_shows(Path(store.uri))
     if not infos:
         raise ArchiveMissing(
             f"{store.uri} {problem_of_folder(store) or 'holds no files'}", remedy=_LAYOUT
@@ -43,6 +49,36 @@ def index_folder(
         for key in sorted(member.archive for member in members)
     )
     return Members(pa.table(columns, schema=Members.schema())), sources
+
+
+def _refuse_what_no_listing_shows(root: Path) -> None:
+    """Refuse what a store passes over; the folder itself, and files, may be links."""
+    shown = _entries(str(root))
+    if any(entry.name == "train" for entry in shown):
+        shown = [entry for entry in shown if entry.name in ("train", "val")]
+    while shown:
+        entry = shown.pop()
+        if entry.is_dir(follow_symlinks=False):
+            shown += _entries(entry.path)
+        elif entry.is_symlink() and not Path(entry.path).is_file():
+            raise DataError(
+                f"{entry.path} is a link that is not followed",
+                remedy="put the folder itself there, or link its files",
+            )
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            # Of a disk's own lost+found nobody expects images, and few may read it.
+            return [e for e in entries if not e.name.startswith(".") and e.name != "lost+found"]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}",
+            remedy="give this user the right to read it, or take it out",
+        ) from error
 
 
 def _members(

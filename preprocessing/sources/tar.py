@@ -2,7 +2,8 @@
 
 Not the standard library's tarfile: it reads names and pax records of any claimed size into memory,
 follows chains of them by recursion, and passes over a cut header or garbage after a member in
-silence. Here a header costs bounded memory, and what is no plain file is refused by name.
+silence. Here a header costs bounded memory, and what is no plain file is refused by name; so is
+what follows the end: a hole over a header looks like one.
 
 Source: POSIX.1-2017, pax (ustar and pax interchange formats); GNU tar manual, "Basic Tar Format".
 """
@@ -23,6 +24,9 @@ _ZEROS: Final = bytes(BLOCK)
 _MAX_NAME_BYTES: Final = 64 << 10
 """Of a GNU long name; no file system's paths have more than some thousand."""
 _MAX_PAX_BYTES: Final = 1 << 20
+_MAX_PADDING_BYTES: Final = 16 << 20
+"""Behind the end: a tar is written in whole records, of 10 KiB, for tapes of a megabyte or so."""
+_PIECE_BYTES: Final = 1 << 20
 _NO_SIZE: Final = -1
 _WITHOUT_DATA: Final = (b"1", b"2", b"3", b"4", b"5", b"6")
 """Links, devices, folders, pipes: a size in their headers means nothing."""
@@ -76,8 +80,8 @@ def walk_tar(
         read_ahead_bytes: as RangeFile's.
 
     Raises:
-        ArchiveCorrupt: it is no tar, is cut off, or holds a member that is no plain file, whose
-            name leaves the archive, or whose size is none.
+        ArchiveCorrupt: it is no tar, is cut off, goes on behind its end, or holds a member that is
+            no plain file, whose name leaves the archive, or whose size is none.
     """
     where = f"{store.uri}/{key}" + (f": {inner}" if inner else "")
     file = RangeFile(store, key, start, stop, read_ahead_bytes=read_ahead_bytes)
@@ -137,6 +141,20 @@ class _Walk:
                     yield TarMember(name.removeprefix("./"), offset, size_bytes)
                 offset += _padded(size_bytes)
             said = _Said()
+        self._check_rest(offset)
+
+    def _check_rest(self, end: int) -> None:
+        """Check that nothing but zeros follows the end-of-archive block at a byte."""
+        offset = end + BLOCK
+        goes_on = self._size_bytes - offset > _MAX_PADDING_BYTES
+        while not goes_on and (piece := self._read(offset, _PIECE_BYTES)):
+            goes_on = bool(piece.strip(b"\0"))
+            offset += len(piece)
+        if goes_on:
+            raise ArchiveCorrupt(
+                f"{self._where} goes on behind its end-of-archive block at byte {end:,}",
+                remedy=f"{_AGAIN}; join several tars with `tar --concatenate`",
+            )
 
     def _header_at(self, offset: int) -> _Header | None:
         """Read one header; None at the end-of-archive block, which has to be there."""

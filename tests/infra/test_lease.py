@@ -289,3 +289,16 @@ def test_a_claim_or_beat_that_was_cut_is_named(name: str) -> None:
     store.write(f"lease/{name}", b"")
     with pytest.raises(ObjectCorrupt, match=f"lease/{name}"), hold_lease(store, timings=QUICK):
         pass
+
+
+def test_what_others_leave_beside_the_claims_is_passed_over() -> None:
+    store = MemoryStore()
+    strangers = {".DS_Store", ".nfs000012.json", "7.json", "note", "0009.json.swp", "x.beat"}
+    for name in strangers:
+        store.write(f"lease/{name}", b"")
+    for number in range(1, 7):
+        with hold_lease(store, timings=QUICK) as lease:
+            assert lease.number == number
+    left = {info.key.removeprefix("lease/") for info in store.list("lease/")}
+    assert strangers < left
+    assert len(left - strangers) <= 8

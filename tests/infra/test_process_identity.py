@@ -1,6 +1,9 @@
 import subprocess
 import sys
 
+import pytest
+
+from infra import process_identity
 from infra.process_identity import is_known_dead, this_process
 
 
@@ -25,3 +28,15 @@ def test_a_system_that_tells_no_start_time_is_asked_for_the_pid() -> None:
     unknown = {"started": ""}
     assert not is_known_dead(this_process().model_copy(update=unknown))
     assert is_known_dead(this_process().model_copy(update=unknown | {"pid": process.pid}))
+
+
+def test_a_process_that_proc_hides_is_asked_whether_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    here = this_process()  # before: hidepid hides only what others run
+    monkeypatch.setattr(process_identity, "_state_and_start", lambda _: ("", ""))
+    assert not is_known_dead(here)
+    assert is_known_dead(here.model_copy(update={"pid": process.pid}))
+    assert is_known_dead(here.model_copy(update={"pid": 2**22 + 1}))

@@ -54,3 +54,14 @@ def test_a_workers_failure_reaches_the_driver_with_its_remedy(
     assert type(failure) is ObjectCorrupt
     assert (failure.problem, failure.remedy) == ("shard 3 is cut", "restore it")
     assert ray.get(actor.problem.remote()) is None
+
+
+@pytest.mark.ray
+def test_a_journal_that_cannot_be_read_is_named_when_the_actor_starts(
+    ray_local: Any, tmp_path: Path, mlflow_place: TrackingPlace
+) -> None:
+    store = FolderStore(tmp_path / "run")
+    store.write("journal/00000001.json", b"x")
+    with pytest.raises(ObjectCorrupt, match=r"journal/00000001\.json cannot be read") as caught:
+        start_metrics_actor(store.uri, mlflow_place, "no-run")
+    assert "restore it from a copy" in caught.value.remedy

@@ -1,7 +1,13 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from preprocessing.building.commit import check_rejects, rejects_table
-from preprocessing.dataset.manifest import Reject
+from infra.store import MemoryStore
+from preprocessing.building import commit
+from preprocessing.building.commit import check_rejects, commit_dataset, rejects_table
+from preprocessing.building.render import render_shard
+from preprocessing.dataset.manifest import Reject, open_dataset
 from preprocessing.errors import TooManyRejects
 
 
@@ -40,3 +46,16 @@ def test_at_most_ten_are_named() -> None:
 
 def test_a_table_without_rejects_has_columns() -> None:
     assert rejects_table([]).column_names == list(Reject.model_fields)
+
+
+def test_who_comes_late_with_another_pyarrow_leaves_the_lists_as_they_are(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(store := MemoryStore(), MemoryStore())
+    before = {info.key: store.read(info.key) for info in store.list()}
+    receipts = [render_shard(built.job, planned) for planned in built.plan]
+    parquet_bytes = commit.parquet_bytes
+    monkeypatch.setattr(commit, "parquet_bytes", lambda table: parquet_bytes(table) + b"other")
+    late = commit_dataset(built.job, built.plan, receipts, name="tiny", key="0" * 64, max_rejects=0)
+    assert late == built.manifest == open_dataset(store)
+    assert {info.key: store.read(info.key) for info in store.list()} == before

@@ -1,21 +1,25 @@
 """Rendering over Ray when things go wrong: kills on the way, and tasks that die."""
 
 import os
+import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from jpeg_archives import make_jpeg
 
-from infra.errors import ServiceError
+from infra.errors import LeaseLost, ServiceError
 from infra.progress import no_progress
+from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute
-from preprocessing.building.execute import ENVIRONMENT, finished_shards, render_shards
+from preprocessing.building.execute import ENVIRONMENT, finished_shards, render_shards, run_tasks
 from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
+from preprocessing.dataset.manifest import MANIFEST
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members
 
@@ -88,6 +92,22 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     assert store.read(LEASE) == b"mine"
 
 
+@pytest.mark.parametrize("environment", [b"another", None])
+def test_what_another_process_committed_meanwhile_is_not_deleted(environment: bytes | None) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    store.write(MANIFEST, b"its")
+    if environment is not None:
+        store.write(ENVIRONMENT, environment)
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(LeaseLost, match="another process committed this dataset") as caught:
+        render(job, plan, "new")
+    assert "run the same command again" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
 class Tasks:
     """In place of Ray: finds what is finished sound, notes what is left to render, and dies."""
 
@@ -132,6 +152,34 @@ class TestTasks:
         again = {planned.path for planned in plan if after[planned.path] != before[planned.path]}
         assert again == {plan[0].path, plan[2].path}
         assert caplog.text.count("finished_shard_damaged") == 2
+
+    @pytest.mark.parametrize("cpus", [0.0, 1.0])
+    def test_only_where_no_node_can_hold_one_they_are_not_waited_for(
+        self, cpus: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def wait_for(gate: Path, number: int) -> int:
+            while not gate.exists():
+                time.sleep(0.05)
+            return number
+
+        looks = iter(range(6))
+
+        def cluster() -> Resources:
+            if next(looks, None) is None:
+                (tmp_path / "gate").touch()
+            return Resources((Node(0.0, 0.0), Node(cpus, 0.0)), 0.0)
+
+        monkeypatch.setattr(execute, "cluster_resources", cluster)
+        monkeypatch.setattr(execute, "ROOM_S", 0.1)
+        monkeypatch.setattr(execute, "LOOK_S", 0.1)
+        tasks = run_tasks(wait_for, tmp_path / "gate", [7], what="a check", parallelism=None)
+        if cpus:
+            assert list(tasks) == [7]
+            return
+        with pytest.raises(ServiceError, match="has the 1 CPU that a check needs") as caught:
+            list(tasks)
+        assert "ray status" in caught.value.remedy
+        (tmp_path / "gate").touch()
 
     def test_a_bug_in_one_is_raised_as_it_is(
         self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from jpeg_archives import NO_IMAGE, make_jpeg
 from PIL import Image, ImageOps
 
+from infra.errors import StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import (
@@ -187,6 +190,30 @@ def test_a_flipped_byte_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(body)
     with pytest.raises(ShardCorrupt, match=receipt.shard.path):
         ShardReader(store, receipt.shard).read_groups([0, 1])
+
+
+class Failing(io.BytesIO):
+    """A file whose disk goes away."""
+
+    is_away = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.is_away:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+def test_a_disk_that_fails_is_no_damaged_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    _, receipt = render([make_jpeg(i) for i in range(8)], store)
+    file = Failing(store.read(receipt.shard.path))
+    monkeypatch.setattr(store, "open_input", lambda _: pa.PythonFile(file, mode="r"))
+    reader = ShardReader(store, receipt.shard)
+    file.is_away = True
+    with pytest.raises(StoreError, match=f"{receipt.shard.path} cannot be read: .*Input/output"):
+        reader.read_groups([0, 1])
+    with pytest.raises(StoreError, match="Input/output"):
+        ShardReader(store, receipt.shard)
 
 
 def test_a_shard_with_other_rows_or_columns_is_noticed_when_it_is_opened() -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -75,3 +76,80 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jpg")).write_bytes(b"image")
     with pytest.raises(DataError, match=r"'train/cat/.*\.jpg' has a name that is not UTF-8"):
         index_folder(FolderStore(tmp_path), seed=0, val_fraction=0.1)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two classes beside others that are elsewhere."""
+    for name in ("images/cat", "images/dog", "data/bird"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            (folder / f"{i}.png").write_bytes(b"image")
+    return tmp_path / "images"
+
+
+def indexed(root: Path) -> Members:
+    return index_folder(FolderStore(root), seed=0, val_fraction=0.25)[0]
+
+
+@pytest.mark.parametrize("place", ["bird", "cat/more"])
+def test_a_linked_folder_is_refused_by_name(pictures: Path, place: str) -> None:
+    (pictures / place).symlink_to(pictures.parent / "data" / "bird")
+    with pytest.raises(DataError, match=f"images/{place} is a link that is not followed") as caught:
+        indexed(pictures)
+    assert "link its files" in caught.value.remedy
+
+
+def test_a_folder_of_nothing_but_linked_folders_is_not_called_empty(
+    pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "cat").symlink_to(pictures / "cat")
+    with pytest.raises(DataError, match="links/cat is a link that is not followed"):
+        indexed(tmp_path / "links")
+
+
+def test_a_link_that_leads_nowhere_is_refused(pictures: Path) -> None:
+    (pictures / "cat" / "9.png").symlink_to(pictures / "gone.png")
+    with pytest.raises(DataError, match=r"cat/9\.png is a link that is not followed"):
+        indexed(pictures)
+
+
+def test_links_to_files_and_a_link_to_the_whole_are_followed(
+    pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "cat" / "9.png").symlink_to(tmp_path / "data" / "bird" / "0.png")
+    (pictures / ".cache").symlink_to(tmp_path / "data")
+    (tmp_path / "linked").symlink_to(pictures)
+    assert [m.name for m in indexed(tmp_path / "linked")] == [m.name for m in indexed(pictures)]
+    assert len(indexed(pictures)) == 9
+
+
+def test_what_stands_beside_train_is_not_looked_at(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "other").symlink_to(tmp_path / "data")
+    pictures.rename(tmp_path / "all" / "train")
+    assert len(indexed(tmp_path / "all")) == 8
+    (tmp_path / "all" / "train").rename(pictures)
+    (tmp_path / "all" / "train").symlink_to(pictures)
+    with pytest.raises(DataError, match="all/train is a link that is not followed"):
+        indexed(tmp_path / "all")
+
+
+def test_a_folder_that_may_not_be_read_is_refused_by_name(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith(("/dog", "/lost+found")):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # who runs the tests may be root
+    (pictures / "lost+found").mkdir()
+    with pytest.raises(DataError, match="images/dog cannot be read: Permission denied"):
+        indexed(pictures)
+    (pictures / "dog").rename(pictures.parent / "dogs")
+    assert len(indexed(pictures)) == 4

@@ -68,6 +68,32 @@ def test_garbage_after_a_member_is_not_the_end() -> None:
         walk(body[: 512 * 6] + b"garbage!" * 1000)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_hole_over_a_header_is_not_the_end(nested: bool, blocks: int) -> None:
+    body = bytearray(make_tar([*FILES, ("d.JPEG", b"d" * 4000)]))
+    body[512 * 3 : 512 * (3 + blocks)] = bytes(512 * blocks)  # from the header of b.JPEG on
+    whole, start = bytes(body), 0
+    if nested:
+        whole, start = make_tar([("n1.tar", whole)]), BLOCK
+    store = MemoryStore()
+    store.write("x.tar", whole)
+    stop = start + len(body)
+    with pytest.raises(ArchiveCorrupt, match=r"goes on behind .* at byte 1,536") as caught:
+        list(walk_tar(store, "x.tar", start, stop, inner="n1.tar" if nested else None))
+    assert "download the archive again" in caught.value.remedy
+
+
+def test_zeros_behind_the_end_are_read_in_pieces_and_only_as_many_as_can_be_padding() -> None:
+    file = Holes({0: header("a")})
+    assert [m.name for m in walk_open_tar(file, "x", 0, 16 << 20)] == ["a"]
+    assert file.most == 1 << 20
+    file = Holes({0: header("a")})
+    with pytest.raises(ArchiveCorrupt, match="goes on behind its end-of-archive block"):
+        list(walk_open_tar(file, "x", 0, 100 << 30))
+    assert file.most == BLOCK
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>not found</html>" * 100, b"x" * 511])
 def test_what_is_no_tar_is_called_so(body: bytes) -> None:
     with pytest.raises(ArchiveCorrupt, match="is no tar"):
