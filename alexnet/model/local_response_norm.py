@@ -1,8 +1,8 @@
 """The release's two response norms, across maps and within a map: one formula, two windows.
 
-Written in closed form, gradient included: the window sum is a handful of shifted additions, two to
-three times the speed of torch's own norm on two busy CPU cores, five to six on one thread, where
-images are taken a few at a time (`benchmarks/local_response_norm.py`).
+Written in closed form, gradient included: the window sum is a handful of shifted additions. On CPUs
+images are taken a few at a time, which is five to six times the speed of torch's own norm on one
+thread and on two (`benchmarks/local_response_norm.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from alexnet.model.errors import ModelError
 
 PART: Final = 2**18
-"""Activations at a time on a single CPU thread: a megabyte of float32, which stays in its cache."""
+"""Activations at a time for each CPU thread: a megabyte of float32, which stays in its cache."""
 
 
 def local_response_norm(
@@ -225,16 +225,15 @@ class _Normalise(torch.autograd.Function):
 
 
 def _by_parts(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Apply what treats images apart to a few at a time, on one CPU thread: same bits, less memory.
+    """Apply what treats images apart to a few at a time, on a CPU: same bits, less memory.
 
-    Not with several threads: they would wait for each other after each of many short steps, and
-    beside other processes that takes longer than is won. Compilers and GPUs want the whole.
+    Compilers and GPUs want the whole.
     """
     images = len(tensors[0])
     in_parts = tensors[0].device.type == "cpu" and not torch.compiler.is_compiling()
-    if not in_parts or torch.get_num_threads() > 1 or images == 0:
+    if not in_parts or images == 0:
         return function(*tensors)
-    rows = max(1, PART // max(1, tensors[0][0].numel()))
+    rows = max(1, PART * torch.get_num_threads() // max(1, tensors[0][0].numel()))
     if rows >= images:
         return function(*tensors)
     whole: tuple[Tensor, ...] = ()
