@@ -9,6 +9,8 @@ _SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A bar a file, where tqdm happens to be installed.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Points wait in the journal and are sent again: no call needs four minutes of its own.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     # A server hands out URLs of its S3 as it sees that itself; a client may have no way there, and

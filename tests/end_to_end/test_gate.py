@@ -50,6 +50,7 @@ def test_champions_change_only_for_the_better(reference: Reference, tmp_path: Pa
     refused = cli.run("run", "demo", settings=worse)
     assert refused.code == 5, refused.err
     assert refused.document["verdict"] == "refused"
+    assert "Downloading" not in refused.err  # MLflow's bars
     check_report(cli, refused.document)
     assert refused.document["aliases"] == ["challenger"]
     assert champion(cli) == first["version"]
