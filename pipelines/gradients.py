@@ -49,7 +49,7 @@ def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str
             {
                 "name": check.name,
                 "count": check.count,
-                "derivative": check.derivative,
+                "derivative": _finite(check.derivative),
                 "relative_error": _finite(check.relative_error),
                 "sound": check.is_sound,
             }

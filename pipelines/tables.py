@@ -176,10 +176,11 @@ def gradients_text(fields: dict[str, Any]) -> str:
     """Write one line a tensor of weights, and what was asked of all."""
     rows = [("tensor", "weights", "derivative", "relative error")]
     for tensor in fields["tensors"]:
-        relative = tensor["relative_error"]
-        number = "no number" if relative is None else f"{relative:.1e}"
-        error = number if tensor["sound"] else f"{number}  wrong"
-        rows.append((tensor["name"], f"{tensor['count']:,}", f"{tensor['derivative']:.1e}", error))
+        derivative, error = (
+            _number(tensor[key], ".1e") for key in ("derivative", "relative_error")
+        )
+        told = error if tensor["sound"] else f"{error}  wrong"
+        rows.append((tensor["name"], f"{tensor['count']:,}", derivative, told))
     size = f"{fields['image_size']} x {fields['image_size']} px, {fields['num_classes']:,} classes"
     limit = f"a relative error of {fields['limit']} or more is wrong"
     return f"{columns_text(rows)}\n{fields['network']}, {size}; {limit}"

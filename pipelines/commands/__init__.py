@@ -1,1 +1,1 @@
-"""Commands that stand beside the workflow, one module each; `pipelines.cli` adds them."""
+"""Commands beside the workflow, one module each; `options` and `interruptible` serve all."""
