@@ -18,13 +18,13 @@ from alexnet.data.batches import Batch, Rows
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
-from alexnet.train.allocator import keep_memory
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
 from alexnet.train.schedule import Phase, PhasesSchedule
 from alexnet.train.world import World
 from benchmarks.bench import Bench, train_worker
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
+from infra.allocator import keep_memory
 from infra.store import FolderStore
 from preprocessing.dataset.statistics import read_statistics
 

@@ -22,13 +22,13 @@ from alexnet.counter_rng import keys_of, stream_key
 from alexnet.counter_rng_torch import keys_to_tensor
 from alexnet.model.alexnet_2012 import AlexNet2012
 from alexnet.settings import OptimizerSettings
-from alexnet.train.allocator import keep_memory
 from alexnet.train.optimizer import build_optimizer, set_rates
 from alexnet.train.schedule import Rates
 from alexnet.train.step import train_step
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
 from benchmarks.plain_network import plain_twin
 from benchmarks.settings import Settings
+from infra.allocator import keep_memory
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench  # Ray, which the processes below have no use for

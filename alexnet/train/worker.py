@@ -22,7 +22,6 @@ from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import LoaderResources, load_batches
-from alexnet.train.allocator import keep_memory
 from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.average import WeightAverage
 from alexnet.train.checkpoint import (
@@ -44,6 +43,7 @@ from alexnet.train.sample_log import SampleLog
 from alexnet.train.schedule import PlateauSchedule
 from alexnet.train.stop import ending_when
 from alexnet.train.world import World
+from infra.allocator import keep_memory
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError
 from infra.ray_runtime import this_nodes_cpus
 from infra.store import ObjectStore, open_store

@@ -20,7 +20,7 @@ from infra.commit import Frozen
 from preprocessing.dataset.manifest import read_manifest
 
 LOOK_S: Final = 0.05
-RENDERS: Final = "ray::render_shard"
+RENDERS: Final = "ray::render_in_task"
 """How Ray titles a process while it renders."""
 
 

@@ -21,7 +21,8 @@ from PIL import Image
 from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.sources import Source
 from infra.store import FolderStore
-from preprocessing.building.render import RenderJob, render_shard
+from preprocessing.building.execute import render_in_task
+from preprocessing.building.render import RenderJob
 from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.stored import encode_jpeg
 from preprocessing.errors import ImageRejected
@@ -147,6 +148,6 @@ def _whole(work: LoopWork, rank: int, processes: int) -> Callable[[], int]:
                 classes=index.classes,
                 options=work.source.options,
             )
-            return sum(render_shard(job, planned).shard.num_rows for planned in plan)
+            return sum(render_in_task(job, planned).shard.num_rows for planned in plan)
 
     return run

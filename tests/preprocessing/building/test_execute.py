@@ -15,7 +15,13 @@ from infra.progress import no_progress
 from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute
-from preprocessing.building.execute import ENVIRONMENT, finished_shards, render_shards, run_tasks
+from preprocessing.building.execute import (
+    ENVIRONMENT,
+    finished_shards,
+    render_in_task,
+    render_shards,
+    run_tasks,
+)
 from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
@@ -114,7 +120,7 @@ class Tasks:
     todo: list[str]
 
     def __call__(self, work: Any, shared: Any, items: Any, **_: Any) -> Any:
-        if work is not render_shard:
+        if work is not render_in_task:
             return ((receipt.shard.path, None) for receipt in items)
         self.todo = [planned.path for planned in items]
         raise Killed
@@ -129,7 +135,7 @@ class TestTasks:
         def die(job: RenderJob, planned: PlannedShard) -> None:
             os._exit(1)
 
-        monkeypatch.setattr(execute, "render_shard", die)
+        monkeypatch.setattr(execute, "render_in_task", die)
         job, plan = job_of(workspace.child("to"), workspace.child("from"))
         with pytest.raises(ServiceError, match="kept dying") as caught:
             render(job, plan, "source")
@@ -187,7 +193,7 @@ class TestTasks:
         def fail(job: RenderJob, planned: PlannedShard) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(execute, "render_shard", fail)
+        monkeypatch.setattr(execute, "render_in_task", fail)
         job, plan = job_of(workspace.child("to"), workspace.child("from"))
         with pytest.raises(ZeroDivisionError):
             render(job, plan, "source")

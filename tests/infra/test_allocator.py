@@ -5,7 +5,7 @@ import threading
 import pytest
 import ray
 
-from alexnet.train.allocator import keep_memory
+from infra.allocator import keep_memory
 from infra.ray_runtime import Resources
 
 MEBIBYTES = 100
