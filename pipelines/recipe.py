@@ -159,6 +159,11 @@ def check_network(recipe: Recipe) -> None:
     except ModelError as error:
         raise RecipeError(f"model: {error.problem}", remedy=error.remedy) from error
     _check_input_sizes(recipe, network)
+    if recipe.scaling.compile and recipe.train.progressive is not None:
+        _refuse(
+            "scaling.compile and train.progressive are set: every size would be compiled anew",
+            "set scaling.compile to false, or train.progressive to null",
+        )
     if recipe.scaling.microbatch is not None and _has_batch_norm(network):
         _refuse(
             f"scaling.microbatch is set, but {recipe.model.name} has batch norm, whose statistics"

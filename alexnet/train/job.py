@@ -24,6 +24,7 @@ class TrainJob(Frozen):
     train: TrainSettings
     checkpoint: CheckpointSettings
     microbatch: int | None = None
+    compile: bool = False
 
     def order(self, manifest: Manifest) -> Order:
         """Return the order of this training."""

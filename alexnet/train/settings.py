@@ -60,12 +60,14 @@ class CheckpointSettings(Frozen):
 
 
 class ScalingSettings(Frozen):
-    """How many workers train; in no key, for it changes no result but rounding."""
+    """How many workers train, and how; in no key, for it changes no result but rounding."""
 
     workers: Annotated[int, Field(ge=1)] | WorkerRange = 1
     """Ray Train workers: one a GPU, else shares of the CPUs; or `{min, max}`."""
     microbatch: Annotated[int, Field(ge=1)] | None = None
     """Most images that a worker puts through the network at once; none: its whole share.
     Gradients add up over the pieces, so only memory and rounding change."""
+    compile: bool = False
+    """Let torch.compile make the network faster; checked at every start, which takes a minute."""
     max_failures: Annotated[int, Field(ge=0)] = 8
     """How often the group of workers is started again before the run fails."""

@@ -53,7 +53,7 @@ def train_step(
     total = torch.zeros((), device=images.device)
     for piece, is_last in _pieces(len(labels), microbatch):
         # Ranks wait for each other once, in the last piece, though they may have more or fewer.
-        with nullcontext() if is_last else _unsynchronised(model):
+        with nullcontext() if is_last else _unsynchronised(model), _called(piece):
             with torch.autocast(
                 images.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None
             ):
@@ -94,6 +94,14 @@ def _pieces(rows: int, microbatch: int | None) -> Iterator[tuple[slice, bool]]:
     starts = range(0, max(rows, 1), size)
     for start in starts:
         yield slice(start, min(start + size, rows)), start == starts[-1]
+
+
+def _called(piece: slice) -> AbstractContextManager[None]:
+    if piece.start == piece.stop:
+        # torch 2.13 cannot compile a convolution of no images.
+        as_it_is: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+        return as_it_is
+    return nullcontext()
 
 
 def _unsynchronised(model: nn.Module) -> AbstractContextManager[None]:

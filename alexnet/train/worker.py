@@ -32,6 +32,7 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
+from alexnet.train.compiled import compile_network
 from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
@@ -41,6 +42,7 @@ from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_sta
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
 from alexnet.train.schedule import PlateauSchedule
+from alexnet.train.settings import TrainSettings
 from alexnet.train.stop import ending_when
 from alexnet.train.world import World
 from infra.allocator import keep_memory
@@ -80,6 +82,11 @@ def _is_stopped(sink: "ray.ActorHandle[Any]") -> bool:
         return isinstance(ray.get(sink.failure.remote()), Interrupted)
     except RayError:  # it is being started again
         return False
+
+
+def autocast_dtype_of(train: TrainSettings) -> torch.dtype | None:
+    """Return the type that the network runs in, where it is not float32."""
+    return torch.bfloat16 if train.precision == "bf16" else None
 
 
 class _Worker:
@@ -152,7 +159,10 @@ class _Worker:
         torch.manual_seed(self._job.train.seed)
         crop_px = self._job.train.augment.crop_px
         network = self._job.network.build(self._job.num_classes, crop_px)
-        return network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
+        network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
+        if self._job.compile:
+            compile_network(network, crop_px, autocast_dtype=autocast_dtype_of(self._job.train))
+        return network
 
     def _start_average(self, network: nn.Module) -> WeightAverage | None:
         decay = self._job.train.average_decay
@@ -200,7 +210,7 @@ class _Worker:
             progressive=train.progressive,
             label_smoothing=train.label_smoothing,
             microbatch=self._job.microbatch,
-            autocast_dtype=torch.bfloat16 if train.precision == "bf16" else None,
+            autocast_dtype=autocast_dtype_of(train),
         )
 
     def _batches(self) -> Iterator[Batch]:

@@ -234,6 +234,7 @@ class TrainStep(Step[Training]):
             train=train,
             checkpoint=recipe.checkpoint,
             microbatch=recipe.scaling.microbatch,
+            compile=recipe.scaling.compile,
         )
 
     def _end(self, run_id: str, status: RunStatus, reason: str) -> None:

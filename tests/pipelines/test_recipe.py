@@ -129,6 +129,11 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
             ["alexnet-2012, built for 64 px, does not take 32", "alexnet-torchvision"],
         ),
         (
+            "alexnet-torchvision",
+            ["scaling.compile=true", "train.progressive={first_px: 64}"],
+            ["every size would be compiled anew", "scaling.compile to false"],
+        ),
+        (
             "imagenette-cpu",
             ["scaling.microbatch=16"],
             ["scaling.microbatch", "alexnet-bn has batch norm", "null"],
@@ -149,6 +154,7 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
     [
         ("alexnet-torchvision", "train.progressive={first_px: 64}"),
         ("alexnet-torchvision", "scaling.microbatch=64"),
+        ("alexnet-modern", "scaling.compile=true"),
         ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),
     ],
 )

@@ -1,0 +1,108 @@
+"""torch.compile of a network, held against the network itself before anything is trained.
+
+A compiler can be wrong in silence: torch 2.13's gave convolutions gradients of exactly zero where
+it chose the memory format itself (docs/experiments.md). Here it does not choose, and the gradients
+of a few drawn images decide.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from infra.errors import RecipeError
+
+IMAGES: Final = 4
+TOLERANCES: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}
+"""Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
+NEGLIGIBLE: Final = 1e-3
+"""Of the whole gradient: a bias before a batch norm has none but rounding."""
+_OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": False}
+
+
+def compile_network(
+    network: nn.Module, image_px: int, *, autocast_dtype: torch.dtype | None = None
+) -> None:
+    """Compile a network in place, and check its gradients; parameters and buffers stay.
+
+    The second size of a batch is compiled as any size. Without images it has to be called under
+    `torch.compiler.set_stance("force_eager")`, as `train_step` does.
+
+    Args:
+        network: on its device, in its memory format; called as `network(images, sample_keys)`.
+        image_px: side of the square images.
+        autocast_dtype: as in `train_step`.
+
+    Raises:
+        RecipeError: it cannot be compiled here, or the compiled network is another function.
+    """
+    was_training = network.training
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()
+    try:
+        own = _gradients(network, image_px, autocast_dtype)
+        _restore(network, buffers)
+        network.compile(options=_OPTIONS)
+        compiled = _compiled_gradients(network, image_px, autocast_dtype)
+    finally:
+        _restore(network, buffers)
+        network.zero_grad(set_to_none=True)
+        network.train(was_training)
+    _refuse_others(own, compiled, TOLERANCES[autocast_dtype or torch.float32])
+
+
+def _compiled_gradients(
+    network: nn.Module, image_px: int, autocast_dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return _gradients(network, image_px, autocast_dtype)
+    except (TorchDynamoException, RuntimeError) as error:
+        # What is missing (a C++ compiler, Triton) stands in the first line, torch's advice below.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RecipeError(
+            f"torch.compile failed: {reason}",
+            remedy="install a C++ compiler on every node (g++), or set scaling.compile to false",
+        ) from error
+
+
+def _gradients(
+    network: nn.Module, image_px: int, autocast_dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """Return every parameter's gradient on drawn images, always the same."""
+    device = next(network.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(IMAGES, 3, image_px, image_px, generator=draw).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    keys = torch.arange(IMAGES, device=device)
+    network.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+        logits: Tensor = network(images, keys)
+    logits = logits.float()
+    weights = torch.randn(logits.shape, generator=draw).to(device)
+    (torch.log_softmax(logits, dim=1) * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in network.named_parameters()
+    }
+
+
+def _restore(network: nn.Module, buffers: dict[str, Tensor]) -> None:
+    for name, buffer in network.named_buffers():
+        buffer.copy_(buffers[name])
+
+
+def _refuse_others(own: dict[str, Tensor], compiled: dict[str, Tensor], tolerance: float) -> None:
+    least = NEGLIGIBLE * torch.stack([gradient.norm() for gradient in own.values()]).norm()
+    off = {
+        name: float((compiled[name] - gradient).norm() / torch.maximum(gradient.norm(), least))
+        for name, gradient in own.items()
+    }
+    name = max(off, key=lambda name: off[name])
+    if not off[name] <= tolerance:
+        raise RecipeError(
+            f"compiled by torch {torch.__version__}, the network is another one: the gradient of"
+            f" {name} differs by {off[name]:.0%}",
+            remedy="set scaling.compile to false",
+        )
