@@ -116,9 +116,19 @@ class EvaluateStep(Step[Evaluated]):
 
 
 def evaluation_key(
-    *, model_sha256: str, dataset: Dataset, augment: AugmentSettings, settings: EvaluateSettings
+    *,
+    model_sha256: str,
+    dataset: Dataset,
+    augment: AugmentSettings,
+    settings: EvaluateSettings,
+    stored_px: int | None = None,
 ) -> str:
-    """Hex SHA-256 of what decides an evaluation: weights, images, views."""
+    """Hex SHA-256 of what decides an evaluation: weights, images, views.
+
+    Args:
+        stored_px: side of the stored images that the network was trained on, if not the dataset's.
+    """
+    is_scaled = stored_px not in (None, dataset.manifest.height_px)
     views = augment.model_dump(mode="json", include={"crop_px", "view_px", "normalise"})
     return digest_of(
         {
@@ -128,8 +138,9 @@ def evaluation_key(
             "dataset": dataset.manifest.fingerprint,
             "views": views,
             "ten_crop": settings.ten_crop,
-            # Only where it is asked for: keys of before there was such a setting stay.
+            # Only where it is so: keys of before there was such a thing stay.
             **({"nine_crop": True} if settings.nine_crop else {}),
+            **({"stored_px": stored_px} if is_scaled else {}),
         }
     )
 

@@ -208,6 +208,7 @@ class GateStep(Step[Judged]):
             dataset=dataset,
             augment=trained.augment,
             settings=settings,
+            stored_px=trained.stored_px,
         )
         place = evaluation_folder(self.context.workspace, key)
         if read_evaluation(place) is None:
