@@ -129,6 +129,14 @@ class ModelRegistry:
             )
         return Path(root) / "artifacts"
 
+    def has_file(self, version: str, name: str) -> bool:
+        """Tell whether a version has a file of `write_package`; not if another program made it."""
+        with translated(self.tracking_uri), global_tracking(self.tracking_uri):
+            found = import_mlflow().artifacts.list_artifacts(
+                artifact_uri=f"models:/{self.name}/{version}/artifacts"
+            )
+        return any(info.path.rpartition("/")[2] == name for info in found)
+
     def _ensure_model(self) -> None:
         try:
             self._client.create_registered_model(
