@@ -1,11 +1,12 @@
 """The gate's rival: the champion, evaluated on our images; who cannot be compared is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from alexnet.evaluate.evaluation import read_evaluation, validation_digest
-from infra.errors import RecipeError, StoreError
+from infra.errors import DataError, RecipeError, StoreError
 from infra.store import FolderStore, ObjectStore, open_store
 from pipelines.context import Context
 from pipelines.steps.evaluate import evaluation_folder, evaluation_key
@@ -57,8 +58,7 @@ class Rival:
         """
         from alexnet.release.contender import read_contender
 
-        place = self._kept() or self._evaluated()
-        return read_contender(place, self._champion.version)
+        return self._kept() or read_contender(self._evaluated(), self._champion.version)
 
     @property
     def _name(self) -> str:
@@ -84,28 +84,31 @@ class Rival:
             remedy=f"{_OWN_NAME}, or point the alias champion to another version",
         )
 
-    def _kept(self) -> ObjectStore | None:
-        """Find the evaluation that was made when it was registered, if it is of these images."""
+    def _kept(self) -> "Contender | None":
+        """Read the evaluation that was made when it was registered, if it is of these images."""
         uri = self._champion.tags.get("alexnet.evaluation_uri")
         if uri is None:
             return None
         # By its name in this workspace: the workspace may have been copied since.
-        here = self._context.workspace.child(f"evaluations/{Path(uri).name}")
-        if self._is_on_our_images(here):
-            return here
-        elsewhere = open_store(uri).with_deadline(ELSEWHERE_S)
-        return elsewhere if self._is_on_our_images(elsewhere) else None
+        here = f"evaluations/{Path(uri).name}"
+        return self._read(lambda: self._context.workspace.child(here)) or self._read(
+            lambda: open_store(uri).with_deadline(ELSEWHERE_S)
+        )
 
-    def _is_on_our_images(self, place: ObjectStore) -> bool:
-        try:
-            found = read_evaluation(place)
-        except StoreError as error:
-            # Another workspace's bucket or disk: gone, or not ours to read.
-            problem = error.problem
-            self._context.say(f"gate: the champion's evaluation cannot be read: {problem}")
-            return False
+    def _read(self, place: Callable[[], ObjectStore]) -> "Contender | None":
+        from alexnet.release.contender import read_contender
+
         ours = validation_digest(self._dataset.manifest)
-        return found is not None and found.validation_digest == ours
+        try:
+            store = place()
+            found = read_evaluation(store)
+            if found is None or found.validation_digest != ours:
+                return None
+            return read_contender(store, self._champion.version)
+        except (RecipeError, DataError, StoreError) as error:
+            # Another workspace's: gone, not ours to read, copied in part, or another version's.
+            self._context.say(f"gate: the champion's evaluation cannot be used: {error.problem}")
+            return None
 
     def _evaluated(self) -> ObjectStore:
         from alexnet.evaluate.execute import evaluate

@@ -86,6 +86,27 @@ def test_a_package_with_a_part_missing_is_not_copied(tiny_training: Any, tmp_pat
     assert not [info for info in places.list() if info.key.endswith("model.json")]
 
 
+@pytest.mark.parametrize("damage", ["another version's", "copied in part", "no place of ours"])
+def test_an_evaluation_of_the_champion_that_cannot_be_used_counts_as_none(
+    rival_of: Any, finished_run: Any, said: io.StringIO, damage: str
+) -> None:
+    """Deleting it, which the errors advise, is not for us: it is the champion's."""
+    place = finished_run.evaluated
+    ours = Dataset(finished_run.dataset, finished_run.manifest)
+    files = Path(finished_run.workspace.uri)
+    found = rival_of(files, dataset=ours, evaluation=place.uri).contender()
+    assert found.evaluation == finished_run.evaluation
+    if damage == "another version's":
+        place.write("evaluation.json", b'{"schema_version": 9}')
+    elif damage == "copied in part":
+        (Path(place.uri) / "predictions.parquet").unlink()
+    uri = "s3:/odd" if damage == "no place of ours" else place.uri
+    rival = rival_of(files, dataset=ours, evaluation=uri)
+    with pytest.raises(RecipeError, match="is no network to compare with"):
+        rival.contender()  # so it went on to the model's files
+    assert (damage == "no place of ours") or "cannot be used" in said.getvalue()
+
+
 @pytest.mark.ray
 def test_a_champion_is_evaluated_at_the_size_that_it_was_trained_on(
     ray_local: Any, rival_of: Any, tiny_training: Any, write_tiny_dataset: Any, tmp_path: Path
