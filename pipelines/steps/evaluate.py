@@ -69,13 +69,29 @@ class EvaluateStep(Step[Evaluated]):
     def _training(self) -> Training:
         return self._train.product
 
+    def is_of_this_network(self, name: str) -> bool:
+        """Tell whether an evaluation is of this network on these images.
+
+        Whichever views were scored beside the centre. Not where that is of another size: answers
+        differ then, though the weights may be the same.
+
+        Args:
+            name: the evaluation's key, or its folder's name.
+        """
+        whether = (True, False)
+        settings = [EvaluateSettings(ten_crop=t, nine_crop=n) for t in whether for n in whether]
+        return name[:16] in {self._key_with(views)[:16] for views in settings}
+
     @cached_property
     def _key(self) -> str:
+        return self._key_with(self.context.recipe.evaluate)
+
+    def _key_with(self, settings: EvaluateSettings) -> str:
         return evaluation_key(
             model_sha256=self._training.receipt.model_sha256,
             dataset=self._dataset,
             augment=self.context.recipe.train.augment,
-            settings=self.context.recipe.evaluate,
+            settings=settings,
         )
 
     @property

@@ -140,17 +140,17 @@ class GateStep(Step[Judged]):
         champion = registry.champion()
         if champion is None:
             return None, None
-        if self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
+        # It need not be better than itself.
+        uri = champion.tags.get("alexnet.evaluation_uri")
+        if uri is not None and self._evaluate.is_of_this_network(Path(uri).name):
             return None, champion.version
-        rival = Rival(self.context, registry, champion, self._prepare.product)
-        return rival.contender(), None
+        rival = Rival(self.context, registry, champion, self._prepare.product).contender()
+        if self._evaluate.is_of_this_network(rival.evaluation.key):
+            return None, champion.version
+        return rival, None
 
     def _registry(self) -> "ModelRegistry":
         from alexnet.release.registry import ModelRegistry
 
         recipe = self.context.recipe
         return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
-
-    def _is_ours(self, uri: str | None) -> bool:
-        """Tell whether the champion is this very network: it need not be better than itself."""
-        return uri is not None and Path(uri).name == Path(self._evaluate.product.store.uri).name
