@@ -63,7 +63,8 @@ class GateStep(Step[Judged]):
         self._rival_checked = True
         try:
             # MLflow's own retries can take minutes, and a noted training goes on without it.
-            MlflowTracker(self.context.tracking).check_reachable(ELSEWHERE_S)
+            experiment = self.context.recipe.tracking.experiment
+            MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ELSEWHERE_S)
             registry = self._registry()
             champion = registry.champion()
             if champion is not None:

@@ -8,7 +8,8 @@ import pytest
 
 from alexnet.evaluate.settings import EvaluateSettings
 from infra.store import FolderStore
-from infra.tracking.place import place_for
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.place import TrackingPlace, place_for
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.steps.champion import Rival
@@ -75,3 +76,18 @@ def test_this_very_network_as_champion_is_no_rival_but_is_named(
     rival.evaluation.key = champions_key(gate, views, view_px=60)
     champion.tags = {}
     assert gate._champion() == (rival, None)
+
+
+def test_a_deleted_experiment_that_is_not_the_recipes_is_nobodys_affair(
+    gate: GateStep, mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = MlflowTracker(mlflow_place)
+    default.create_run(run_key="other", run_name="other")
+    default._client().delete_experiment(default._find_experiment())
+    gate.context.tracking = mlflow_place
+    gate.context.recipe = load_recipe("demo", ["tracking.experiment=e"])
+    asked: list[str] = []
+    registry = SimpleNamespace(champion=lambda: asked.append("for the champion"))
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    gate.check_products()
+    assert asked == ["for the champion"]
