@@ -21,7 +21,7 @@ from infra.tracking.base import (
     RUN_KEY_TAG,
     RunStatus,
 )
-from infra.tracking.mlflow_client import open_mlflow_client
+from infra.tracking.mlflow_client import is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import TrackingPlace, sqlite_path, without_credentials
 from infra.tracking.points import MetricPoint
@@ -249,12 +249,11 @@ class MlflowTracker:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        # requests' errors are OSErrors.
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
+            if not is_mlflows(error):
+                raise
             first_line = str(error).partition("\n")[0]
             raise self._error(f"cannot {what}: {without_credentials(first_line)}") from error
 
