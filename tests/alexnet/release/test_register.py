@@ -22,7 +22,7 @@ from alexnet.release.receipt import Registration, parse_registration
 from alexnet.release.register import Candidate, register
 from alexnet.release.registry import ModelRegistry
 from alexnet.release.settings import GateSettings
-from alexnet.release.trial import check_answers, try_model
+from alexnet.release.trial import STDERR_CHARACTERS, _run_fresh, check_answers, try_model
 from infra.errors import TrackingError
 from infra.store import FolderStore
 
@@ -217,6 +217,22 @@ def test_a_model_that_cannot_be_loaded_is_not_registered(
                 candidate.evaluation, open_evaluation(candidate.evaluation)
             ),
         )
+
+
+def test_what_a_fresh_process_says_of_a_server_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the text is cut may be within the URI."""
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"printf '%s %{STDERR_CHARACTERS - 20}s' \"$MLFLOW_TRACKING_URI\" 'is away' >&2; exit 1\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ModelNotServable, match=r"127\.0\.0\.1:9 +is away") as raised:
+        _run_fresh("models:/m-0", "http://me:very-secret@127.0.0.1:9", tmp_path)
+    assert "secret" not in raised.value.problem
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(
