@@ -11,6 +11,8 @@ _SETTINGS: Final = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # A bar a file, where tqdm happens to be installed.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # uv.lock and pyproject.toml of the folder that a command runs in are no part of a model.
+    "MLFLOW_UV_AUTO_DETECT": "false",
     # Points wait in the journal and are sent again: no call needs four minutes of its own.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     # A server hands out URLs of its S3 as it sees that itself; a client may have no way there, and

@@ -77,8 +77,19 @@ def verdict(candidate: Candidate) -> Verdict:
 
 
 @pytest.fixture(scope="module")
-def first(registry: ModelRegistry, candidate: Candidate, verdict: Verdict) -> Registration:
-    return register(registry, candidate, verdict, key="one", expected_champion=None)
+def first(
+    registry: ModelRegistry,
+    candidate: Candidate,
+    verdict: Verdict,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Registration:
+    """Registered from the folder of someone's project."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "uv.lock").write_text("version = 1\n")
+    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "1"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        return register(registry, candidate, verdict, key="one", expected_champion=None)
 
 
 def test_the_first_version_becomes_challenger_and_champion(
@@ -105,6 +116,7 @@ def test_logging_the_model_leaves_the_run_finished_and_pickles_nothing(
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert {"MLmodel", "weights.safetensors", "model.json", "pyfunc_model.py"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pyc"))]
+    assert not files & {"uv.lock", "pyproject.toml"}
 
 
 def test_registering_again_makes_no_second_version(
