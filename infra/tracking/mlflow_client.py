@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.tracking.mlflow_quiet import import_mlflow
-from infra.tracking.place import sqlite_path
+from infra.tracking.place import sqlite_path, without_credentials
 
 _MIGRATION_S: Final = 300.0
+_SOURCE: Final = "mlflow.source.name"
+_COMMIT: Final = "mlflow.source.git.commit"
 _DRIVERS: Final = frozenset(
     {"azure", "boto3", "botocore", "google", "paramiko", "pysftp", "requests", "urllib3"}
 )
@@ -41,6 +43,19 @@ def is_mlflows(error: Exception) -> bool:
     own = (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError, ImportError)
     modules = (kind.__module__.partition(".")[0] for kind in type(error).__mro__)
     return isinstance(error, own) or not _DRIVERS.isdisjoint(modules)
+
+
+def context_tags() -> dict[str, str]:
+    """Say who makes a run, with which program and of which commit, as MLflow's own API does.
+
+    The program by its name: its path is of this machine, and may be a URI with credentials.
+    """
+    mlflow = import_mlflow()
+    tags: dict[str, str] = mlflow.tracking.context.registry.resolve_tags()
+    tags[_SOURCE] = Path(without_credentials(tags.get(_SOURCE, ""))).name
+    # The program usually lies in an ignored folder of the checkout that it runs.
+    commit = mlflow.utils.git_utils.get_git_commit(str(Path(__file__).parent))
+    return tags if commit is None else {_COMMIT: commit, **tags}
 
 
 def _lock_of(uri: str) -> AbstractContextManager[Any]:

@@ -19,8 +19,15 @@ _SETTINGS: Final = {
     # then tries for minutes. Through the server every file can be had.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
-_LOUD_LOGGERS: Final = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
-"""Each attempt of a retry is a warning there; we report the outage once."""
+_LOUD_LOGGERS: Final = (
+    "alembic",
+    # Each attempt of a retry is a warning there; we report the outage once.
+    "mlflow.store.db.utils",
+    "urllib3.connectionpool",
+    # Where there is no git, or no name for the user, a run is noted without.
+    "mlflow.tracking.context.registry",
+    "mlflow.utils.git_utils",
+)
 
 _IMPORTING: Final = threading.Lock()
 
