@@ -1,6 +1,7 @@
 """The gate's rival: the champion, evaluated on our images; who cannot be compared is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ from infra.store import FolderStore, ObjectStore, open_store
 from pipelines.context import Context
 from pipelines.steps.evaluate import evaluation_folder, evaluation_key
 from pipelines.steps.prepare import Dataset
+from pipelines.steps.seen import seen_in_training
 
 if TYPE_CHECKING:
     from alexnet.release.gate import Contender
@@ -51,6 +53,8 @@ class Rival:
     def contender(self) -> "Contender":
         """Return what it made of the images, evaluating it first if nobody has.
 
+        And which of them it was trained on, as far as its dataset can be found.
+
         Raises:
             RecipeError: as `check`.
             DataError: its files are damaged.
@@ -58,7 +62,18 @@ class Rival:
         """
         from alexnet.release.contender import read_contender
 
-        return self._kept() or read_contender(self._evaluated(), self._champion.version)
+        version = self._champion.version
+        contender = self._kept() or read_contender(self._evaluated(), version)
+        fingerprint = self._champion.tags.get("alexnet.dataset_fingerprint")
+        seen = seen_in_training(self._dataset, fingerprint, self._places(), version)
+        return replace(contender, seen_ids=seen.sample_ids, note=seen.note)
+
+    def _places(self) -> Iterator[ObjectStore]:
+        """Give the workspaces where its dataset may lie: ours, and the one it was made in."""
+        yield self._context.workspace
+        evaluation = self._champion.tags.get("alexnet.evaluation_uri", "")
+        if evaluation.count("/") >= 2:
+            yield open_store(evaluation.rsplit("/", 2)[0]).with_deadline(ELSEWHERE_S)
 
     @property
     def _name(self) -> str:

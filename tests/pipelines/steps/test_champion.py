@@ -122,3 +122,4 @@ def test_a_champion_is_evaluated_at_the_size_that_it_was_trained_on(
     assert contender.name == rival._champion.version
     assert contender.evaluation.dataset_fingerprint == small.manifest.fingerprint
     assert len(contender.correct) == 150
+    assert contender.note.endswith("was trained on is not known")
