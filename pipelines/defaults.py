@@ -13,7 +13,7 @@ def workspace_or_default(given: str | None) -> str:
 
 def tracking_or_environment(given: str | None) -> str | None:
     """Return the MLflow server: as given, else $MLFLOW_TRACKING_URI, else None."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def folder_overrides(folder: str | None) -> list[str]:

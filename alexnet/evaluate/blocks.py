@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest, Split
+from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 from preprocessing.dataset.stored import ShapeName, stored_square
 
@@ -49,13 +50,19 @@ class StoredRows:
     shape: ShapeName
     side_px: int
 
-    def decode(self) -> npt.NDArray[np.uint8]:
+    def decode(self, side_px: int | None = None) -> npt.NDArray[np.uint8]:
         """Return the images' central squares, (n, side_px, side_px, 3).
+
+        Args:
+            side_px: where it is not the dataset's: for a network that was trained on images stored
+                at another size. They are scaled as prediction scales a file.
 
         Raises:
             ImageRejected: the bytes are damaged.
         """
-        return np.stack([stored_square(jpeg, self.shape, self.side_px) for jpeg in self.jpegs])
+        if side_px is None or side_px == self.side_px:
+            return np.stack([stored_square(jpeg, self.shape, self.side_px) for jpeg in self.jpegs])
+        return np.stack([decode_square(bytes(jpeg), side_px) for jpeg in self.jpegs])
 
 
 def plan_blocks(split: Split) -> tuple[Block, ...]:

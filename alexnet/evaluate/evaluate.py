@@ -24,6 +24,7 @@ class BlockEvaluator:
         augment: normalises as in the model's training, on the device.
         crop_px: side of a view.
         views: which ones to score.
+        stored_px: side of the squares that views are cut from, where it is not the dataset's.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class BlockEvaluator:
         *,
         crop_px: int,
         views: Sequence[View],
+        stored_px: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._reader = reader
@@ -41,6 +43,7 @@ class BlockEvaluator:
         self._augment = augment
         self._crop_px = crop_px
         self._views = tuple(views)
+        self._stored_px = stored_px
         self._device = device
 
     def evaluate(self, block: Block) -> BlockResult:
@@ -51,7 +54,7 @@ class BlockEvaluator:
             DataError: the network gives no numbers.
         """
         rows = self._reader.read(block)
-        images = torch.from_numpy(rows.decode()).to(self._device)
+        images = torch.from_numpy(rows.decode(self._stored_px)).to(self._device)
         labels = torch.from_numpy(rows.labels.copy()).to(self._device)
         views = {
             view: judge_rows(score(self._model, self._augment, images, self._crop_px, view), labels)

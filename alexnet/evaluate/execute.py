@@ -56,7 +56,8 @@ def evaluate(
 
     Args:
         trained: the network; it brings the statistics it was trained with.
-        dataset: where the images lie; any dataset with the same classes.
+        dataset: where the images lie; any dataset with the same classes, stored at any size:
+            each image is brought to the size that the network was trained on.
         manifest: that dataset's.
         settings: views and workers.
         place: the evaluation's folder.
@@ -155,6 +156,7 @@ class _Worker:
             trained.load_augment(device),
             crop_px=trained.augment.crop_px,
             views=self._job.views,
+            stored_px=trained.stored_px,
             device=device,
         )
 

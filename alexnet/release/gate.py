@@ -6,7 +6,7 @@ unless asked, and what `val/top1` shows during training.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final, Literal
 
@@ -36,6 +36,33 @@ class Contender:
     sample_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     correct: Flags
+    seen_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Images that it was trained on: against a rival they count for neither."""
+    note: str = ""
+    """What else there is to say of the comparison."""
+
+    @property
+    def top1(self) -> Fraction:
+        """Exact fraction of the images that it gets right."""
+        return Fraction(int(self.correct.sum()), len(self.correct))
+
+    def without(self, sample_ids: npt.NDArray[np.int64]) -> "Contender":
+        """Leave images out; the evaluation stays that of all."""
+        rest = ~np.isin(self.sample_ids, sample_ids)
+        return replace(
+            self,
+            sample_ids=self.sample_ids[rest],
+            labels=self.labels[rest],
+            correct=self.correct[rest],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Both on the images that the champion was not trained on."""
+
+    candidate: Contender
+    champion: Contender
 
 
 class Regression(Frozen):
@@ -96,7 +123,8 @@ def judge(
     """Decide whether a candidate may take the champion's place, or be the first.
 
     Refused if its top-1 is below `min_top1` or below the champion's plus `min_gain`, or if the
-    champion is better by a one-sided exact McNemar test at SIGNIFICANCE.
+    champion is better by a one-sided exact McNemar test at SIGNIFICANCE. Images that the champion
+    was trained on are left out of what is compared with it; if none remains it stays champion.
 
     Args:
         candidate: the network in question.
@@ -110,19 +138,23 @@ def judge(
         RecipeError: the champion tells other classes apart.
         DataError: it was evaluated on other images: evaluate it on the candidate's first.
     """
+    pair = None
     if champion is not None:
         _check_comparable(candidate, champion)
-    top1 = Fraction(candidate.evaluation.center.correct1, candidate.evaluation.count)
-    misses = _misses(top1, candidate, champion, settings)
-    p = None if champion is None else mcnemar_p(candidate.correct, champion.correct)
+        pair = _Pair(candidate.without(champion.seen_ids), champion.without(champion.seen_ids))
+    misses = _misses(candidate.top1, pair, settings)
+    reasons = misses or (_standing(candidate.top1, pair, settings, itself),)
+    note = champion.note if champion else ""
     return Verdict(
         verdict="refused" if misses else "accepted",
-        reasons=misses or (_standing(candidate, champion, settings, itself),),
+        reasons=(*reasons, note) if note else reasons,
         champion=champion.name if champion else itself,
         top1=candidate.evaluation.center.top1,
         champion_top1=champion.evaluation.center.top1 if champion else None,
-        mcnemar_p=p,
-        per_class_regressions=find_regressions(candidate, champion, classes) if champion else (),
+        mcnemar_p=mcnemar_p(pair.candidate.correct, pair.champion.correct) if pair else None,
+        per_class_regressions=find_regressions(pair.candidate, pair.champion, classes)
+        if pair
+        else (),
     )
 
 
@@ -171,38 +203,38 @@ def find_regressions(
     return tuple(found)
 
 
-def _misses(
-    top1: Fraction, candidate: Contender, champion: Contender | None, settings: GateSettings
-) -> tuple[str, ...]:
+def _misses(top1: Fraction, pair: _Pair | None, settings: GateSettings) -> tuple[str, ...]:
     misses = []
     if top1 < _decimal(settings.min_top1):
+        misses.append(f"top-1 {float(top1):.4f} is below gate.min_top1 {settings.min_top1}")
+    if pair is None:
+        return tuple(misses)
+    mine, theirs = pair.candidate, pair.champion
+    if not len(theirs.correct):
+        return (*misses, f"champion {theirs.name} was trained on all of these images")
+    if mine.top1 < theirs.top1 + _decimal(settings.min_gain):
         misses.append(
-            f"top-1 {candidate.evaluation.center.top1:.4f} is below gate.min_top1 "
-            f"{settings.min_top1}"
+            f"top-1 {float(mine.top1):.4f} is below champion {theirs.name}'s "
+            f"{float(theirs.top1):.4f} plus gate.min_gain {settings.min_gain}"
         )
-    if champion is not None:
-        theirs = Fraction(champion.evaluation.center.correct1, champion.evaluation.count)
-        if top1 < theirs + _decimal(settings.min_gain):
-            misses.append(
-                f"top-1 {candidate.evaluation.center.top1:.4f} is below champion {champion.name}'s "
-                f"{champion.evaluation.center.top1:.4f} plus gate.min_gain {settings.min_gain}"
-            )
-        p = mcnemar_p(candidate.correct, champion.correct)
-        if p < SIGNIFICANCE:
-            misses.append(f"champion {champion.name} is better, McNemar's exact p = {p:.2g}")
+    p = mcnemar_p(mine.correct, theirs.correct)
+    if p < SIGNIFICANCE:
+        misses.append(f"champion {theirs.name} is better, McNemar's exact p = {p:.2g}")
     return tuple(misses)
 
 
 def _standing(
-    candidate: Contender, champion: Contender | None, settings: GateSettings, itself: str | None
+    top1: Fraction, pair: _Pair | None, settings: GateSettings, itself: str | None
 ) -> str:
-    top1 = f"top-1 {candidate.evaluation.center.top1:.4f} reaches gate.min_top1 {settings.min_top1}"
+    said = f"top-1 {float(top1):.4f} reaches gate.min_top1 {settings.min_top1}"
     if itself is not None:
-        return f"{top1}; champion {itself} is this very network"
-    if champion is None:
-        return f"{top1}; there is no champion"
+        return f"{said}; champion {itself} is this very network"
+    if pair is None:
+        return f"{said}; there is no champion"
+    mine, theirs = pair.candidate, pair.champion
+    own = "" if mine.top1 == top1 else f"{float(mine.top1):.4f} reaches "
     return (
-        f"{top1}, and champion {champion.name}'s {champion.evaluation.center.top1:.4f} plus "
+        f"{said}, and {own}champion {theirs.name}'s {float(theirs.top1):.4f} plus "
         f"gate.min_gain {settings.min_gain}"
     )
 

@@ -53,11 +53,17 @@ def write_package(trained: TrainedNetwork, folder: Path) -> None:
 
 
 def copy_package(source: ObjectStore, places: ObjectStore) -> ObjectStore:
-    """Copy what `write_package` wrote to a folder named by its content; return that folder."""
+    """Copy what `write_package` wrote to a folder named by its content; return that folder.
+
+    Raises:
+        DataError: there is no such thing.
+        ObjectCorrupt: a file is missing or damaged.
+    """
+    trained = open_package(source)
     model = source.read(MODEL)
     target = places.child(sha256_hex(model)[:16])
-    for name in (WEIGHTS, STATISTICS, CLASSES):
-        target.write(name, source.read(name))
+    for located in (trained.weights, trained.statistics, trained.classes):
+        target.write(located.item.path, located.read())
     target.write(MODEL, model)
     return target
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from infra.errors import TrackingError
-from infra.tracking.mlflow_client import open_mlflow_client
+from infra.tracking.mlflow_client import is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import without_credentials
 
@@ -129,6 +127,14 @@ class ModelRegistry:
             )
         return Path(root) / "artifacts"
 
+    def has_file(self, version: str, name: str) -> bool:
+        """Tell whether a version has a file of `write_package`; not if another program made it."""
+        with translated(self.tracking_uri), global_tracking(self.tracking_uri):
+            found = import_mlflow().artifacts.list_artifacts(
+                artifact_uri=f"models:/{self.name}/{version}/artifacts"
+            )
+        return any(info.path.rpartition("/")[2] == name for info in found)
+
     def _ensure_model(self) -> None:
         try:
             self._client.create_registered_model(
@@ -144,10 +150,13 @@ def translated(tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow raises into TrackingError; the URI is named without its credentials."""
     try:
         yield
-    except (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+    except Exception as error:
+        if not is_mlflows(error):
+            raise
         raise TrackingError(
             without_credentials(f"MLflow at {tracking_uri} failed: {error}"),
-            remedy="check that the server runs and takes your credentials, then run again",
+            remedy="check that the server runs and takes your credentials, and that its artifact"
+            " store can be had from here, then run again",
         ) from error
 
 

@@ -13,7 +13,11 @@ class GateSettings(Frozen):
     min_top1: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Least accuracy of the centre view on the validation split, as a fraction."""
     min_gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    """Least gain in that accuracy over the champion, as a fraction."""
+    """Least gain in that accuracy over the champion, as a fraction.
+
+    At 0 and above it decides alone: who gets as many images right cannot be worse by the exact
+    McNemar test. Below 0 that test refuses what is worse beyond chance, whatever is allowed.
+    """
 
 
 class RegisterSettings(Frozen):

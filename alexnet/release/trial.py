@@ -17,12 +17,15 @@ from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows, pl
 from alexnet.evaluate.rows import VIEW_NAMES, View
 from alexnet.release.errors import ModelNotServable
 from infra.store import ObjectStore
+from infra.tracking.place import without_credentials
 from preprocessing.dataset.manifest import Manifest
 
 NUM_IMAGES: Final = 16
 TOLERANCE: Final = 0.01
 """Of a probability: float16 in the predictions, and other hardware, stay well below it."""
 TIMEOUT_S: Final = 600.0
+STDERR_CHARACTERS: Final = 2000
+"""Of what the fresh process says last, so many are told."""
 
 Answers = dict[str, dict[str, list[Any]]]
 
@@ -123,7 +126,10 @@ def _run_fresh(model_uri: str, tracking_uri: str, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise _failed(model_uri, f"gave no answer within {TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        raise _failed(model_uri, f"failed:\n{done.stderr[-2000:]}")
+        # Before it is cut: of half a URI nobody knows what is its password.
+        raise _failed(
+            model_uri, f"failed:\n{without_credentials(done.stderr)[-STDERR_CHARACTERS:]}"
+        )
 
 
 def _failed(model_uri: str, what: str) -> ModelNotServable:

@@ -3,6 +3,8 @@
 import logging
 import math
 import threading
+import time
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -26,6 +28,8 @@ from infra.ray_runtime import project_error_in
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
+TROUBLE_S: Final = 10.0
+"""How long nothing must have reached the tracker before it is said: one lost call is no trouble."""
 
 START_RETRIES: Final = 5
 """Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
@@ -43,6 +47,7 @@ def run_training(
     start_retries: int = START_RETRIES,
     num_images: int,
     progress: ProgressReport,
+    say: Callable[[str], None],
 ) -> None:
     """Train from where the run stands to its end, restarting the workers when one dies.
 
@@ -54,6 +59,7 @@ def run_training(
         start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
         progress: called twice a second or so.
+        say: told once when the tracker takes no points any more, and once when it does again.
 
     Raises:
         ProjectError: the one a worker met.
@@ -73,11 +79,13 @@ def run_training(
             )
         )
         ended.start()
+        trouble = _Trouble(say)
         try:
             while not ended.wait(POLL_S):
                 position = _ask(sink.position)
-                if position is not None:
+                if position is not None:  # nor is it while the actor is dead
                     progress(position[1], num_images)
+                    trouble.look(_ask(sink.problem))
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
@@ -110,6 +118,27 @@ def _ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's m
     except RayActorError as error:
         log.warning("metrics_actor_away problem=%s", error)
         return None
+
+
+class _Trouble:
+    """Says once that the tracker takes no points, and once that it is over."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._since: float | None = None
+        self._is_said = False
+
+    def look(self, problem: str | None) -> None:
+        if problem is None:
+            if self._is_said:
+                self._say("MLflow takes points again")
+            self._since, self._is_said = None, False
+            return
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if not self._is_said and now - self._since >= TROUBLE_S:
+            self._is_said = True
+            self._say(f"MLflow takes no points, which are kept and sent later: {problem}")
 
 
 class _Fit(threading.Thread):

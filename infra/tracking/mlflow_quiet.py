@@ -11,14 +11,23 @@ _SETTINGS: Final = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # A bar a file, where tqdm happens to be installed.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # uv.lock and pyproject.toml of the folder that a command runs in are no part of a model.
+    "MLFLOW_UV_AUTO_DETECT": "false",
     # Points wait in the journal and are sent again: no call needs four minutes of its own.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     # A server hands out URLs of its S3 as it sees that itself; a client may have no way there, and
     # then tries for minutes. Through the server every file can be had.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
-_LOUD_LOGGERS: Final = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
-"""Each attempt of a retry is a warning there; we report the outage once."""
+_LOUD_LOGGERS: Final = (
+    "alembic",
+    # Each attempt of a retry is a warning there; we report the outage once.
+    "mlflow.store.db.utils",
+    "urllib3.connectionpool",
+    # Where there is no git, or no name for the user, a run is noted without.
+    "mlflow.tracking.context.registry",
+    "mlflow.utils.git_utils",
+)
 
 _IMPORTING: Final = threading.Lock()
 

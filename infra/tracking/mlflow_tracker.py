@@ -21,7 +21,7 @@ from infra.tracking.base import (
     RUN_KEY_TAG,
     RunStatus,
 )
-from infra.tracking.mlflow_client import open_mlflow_client
+from infra.tracking.mlflow_client import context_tags, is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import TrackingPlace, sqlite_path, without_credentials
 from infra.tracking.points import MetricPoint
@@ -96,12 +96,11 @@ class MlflowTracker:
     def create_run(
         self, *, run_key: str, run_name: str, tags: Mapping[str, str] | None = None
     ) -> str:
-        """Make a run, and the experiment before it if need be."""
+        """Make a run, and the experiment before it if need be; tagged as MLflow tags its own."""
         experiment_id = self._find_experiment() or self._create_experiment()
+        all_tags = {**context_tags(), **(tags or {}), RUN_KEY_TAG: run_key}
         with self._translated("create a run"):
-            run = self._client().create_run(
-                experiment_id, run_name=run_name, tags={**(tags or {}), RUN_KEY_TAG: run_key}
-            )
+            run = self._client().create_run(experiment_id, run_name=run_name, tags=all_tags)
         return run.info.run_id
 
     def status(self, run_id: str) -> RunStatus | None:
@@ -249,12 +248,11 @@ class MlflowTracker:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        # requests' errors are OSErrors.
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
+            if not is_mlflows(error):
+                raise
             first_line = str(error).partition("\n")[0]
             raise self._error(f"cannot {what}: {without_credentials(first_line)}") from error
 

@@ -13,6 +13,7 @@ from infra.store import ObjectStore
 _CREDENTIALS: Final = re.compile(r"(?<=://)(?!/)\S*@")
 _QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*")
 _SQLITE: Final = "sqlite:///"
+_SERVERS: Final = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
     workers have another.
 
     Raises:
-        RecipeError: no tracking URI, and the workspace is no directory.
+        RecipeError: no tracking URI, and the workspace is no directory; or neither a server's nor
+            a database file's.
     """
     if tracking_uri is not None:
         return _named_place(tracking_uri)
@@ -61,6 +63,13 @@ def sqlite_path(uri: str) -> Path | None:
 
 def _named_place(uri: str) -> TrackingPlace:
     path = sqlite_path(uri)
+    if path is None and not uri.startswith(_SERVERS):
+        # MLflow takes a mistyped one for a folder, or fails in a way of its own hours later.
+        raise RecipeError(
+            f"{without_credentials(uri)!r} names no place to track runs at",
+            remedy="name an MLflow server, https://… or http://…, or a database file:"
+            " sqlite:////home/you/mlflow.db",
+        )
     if path is None:
         return TrackingPlace(uri, None, without_credentials(uri).rstrip("/"))
     return _file_place(path, registry_id=_sqlite_uri(path))

@@ -22,11 +22,11 @@ from infra.errors import DataError, RecipeError
 from infra.parquet import read_parquet
 from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
+from pipelines.datasets import find_dataset
 from pipelines.inference.output_files import check_output_file, write_output
 from pipelines.inference.prediction import predict_images
 from pipelines.lookup.evaluations import find_evaluation, read_kept
 from pipelines.lookup.inspection import MODELS
-from pipelines.lookup.models import find_dataset
 from pipelines.lookup.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.errors import DevkitMismatch

@@ -1,6 +1,6 @@
 """A trained network by what people call it: a registered model, a checkpoint, a run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +14,9 @@ from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore, open_store
 from infra.tracking.place import place_for
 from infra.tracking.rehome import rehome_artifacts
+from pipelines.datasets import find_dataset
 from pipelines.lookup.inspection import MODELS, find_version
 from pipelines.lookup.runs import find_run, workspace_of
-from preprocessing.dataset.manifest import MANIFEST, Manifest, read_manifest
-from preprocessing.errors import ManifestError
 
 _CHECKPOINTS: Final = "checkpoints"
 
@@ -89,14 +88,6 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
     )
 
 
-def find_dataset(
-    fingerprint: str, places: Iterable[ObjectStore]
-) -> tuple[ObjectStore, Manifest] | None:
-    """Find a dataset by its fingerprint in the first workspace that has it."""
-    datasets = (found for place in places for found in datasets_in(place))
-    return next((found for found in datasets if found[1].fingerprint == fingerprint), None)
-
-
 def places_of(uri: str, workspace: str) -> list[ObjectStore]:
     """Return where to look for what belongs to a model: a checkpoint's own workspace, then ours."""
     own = "" if uri.startswith(MODELS) else workspace_of(run_of(uri))
@@ -106,18 +97,3 @@ def places_of(uri: str, workspace: str) -> list[ObjectStore]:
 def run_of(checkpoint: str) -> ObjectStore:
     """Return the folder of the training that a checkpoint's URI is in."""
     return open_store(checkpoint.rsplit("/", 2)[0])
-
-
-def datasets_in(workspace: ObjectStore) -> Iterator[tuple[ObjectStore, Manifest]]:
-    """List the datasets of a workspace, by folder, as far as this version reads them."""
-    for info in workspace.list("datasets/"):
-        folder, _, name = info.key.rpartition("/")
-        if name != MANIFEST or folder.count("/") != 1:
-            continue
-        store = workspace.child(folder)
-        try:
-            manifest = read_manifest(store)
-        except ManifestError:
-            continue  # another version's: not the one that is looked for
-        if manifest is not None:
-            yield store, manifest

@@ -8,8 +8,9 @@ from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.train.receipt import read_finished
 from infra.errors import DataError
 from infra.store import ObjectStore
+from pipelines.datasets import datasets_in
 from pipelines.lookup.inspection import MODELS
-from pipelines.lookup.models import datasets_in, places_of, run_of
+from pipelines.lookup.models import places_of, run_of
 from pipelines.lookup.runs import RUN, runs_in
 from preprocessing.dataset.manifest import Manifest
 

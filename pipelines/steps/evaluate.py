@@ -69,13 +69,29 @@ class EvaluateStep(Step[Evaluated]):
     def _training(self) -> Training:
         return self._train.product
 
+    def is_of_this_network(self, name: str) -> bool:
+        """Tell whether an evaluation is of this network on these images.
+
+        Whichever views were scored beside the centre. Not where that is of another size: answers
+        differ then, though the weights may be the same.
+
+        Args:
+            name: the evaluation's key, or its folder's name.
+        """
+        whether = (True, False)
+        settings = [EvaluateSettings(ten_crop=t, nine_crop=n) for t in whether for n in whether]
+        return name[:16] in {self._key_with(views)[:16] for views in settings}
+
     @cached_property
     def _key(self) -> str:
+        return self._key_with(self.context.recipe.evaluate)
+
+    def _key_with(self, settings: EvaluateSettings) -> str:
         return evaluation_key(
             model_sha256=self._training.receipt.model_sha256,
             dataset=self._dataset,
             augment=self.context.recipe.train.augment,
-            settings=self.context.recipe.evaluate,
+            settings=settings,
         )
 
     @property
@@ -116,9 +132,19 @@ class EvaluateStep(Step[Evaluated]):
 
 
 def evaluation_key(
-    *, model_sha256: str, dataset: Dataset, augment: AugmentSettings, settings: EvaluateSettings
+    *,
+    model_sha256: str,
+    dataset: Dataset,
+    augment: AugmentSettings,
+    settings: EvaluateSettings,
+    stored_px: int | None = None,
 ) -> str:
-    """Hex SHA-256 of what decides an evaluation: weights, images, views."""
+    """Hex SHA-256 of what decides an evaluation: weights, images, views.
+
+    Args:
+        stored_px: side of the stored images that the network was trained on, if not the dataset's.
+    """
+    is_scaled = stored_px not in (None, dataset.manifest.height_px)
     views = augment.model_dump(mode="json", include={"crop_px", "view_px", "normalise"})
     return digest_of(
         {
@@ -128,8 +154,9 @@ def evaluation_key(
             "dataset": dataset.manifest.fingerprint,
             "views": views,
             "ten_crop": settings.ten_crop,
-            # Only where it is asked for: keys of before there was such a setting stay.
+            # Only where it is so: keys of before there was such a thing stay.
             **({"nine_crop": True} if settings.nine_crop else {}),
+            **({"stored_px": stored_px} if is_scaled else {}),
         }
     )
 

@@ -3,19 +3,18 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from alexnet.evaluate.evaluation import read_evaluation, validation_digest
 from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
 from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt
-from infra.errors import RecipeError, StoreError, TrackingError
-from infra.store import FolderStore, ObjectStore, open_store
+from infra.errors import TrackingError
+from infra.store import ObjectStore
 from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
-from pipelines.steps.evaluate import EvaluateStep, evaluation_folder, evaluation_key
-from pipelines.steps.prepare import Dataset, PrepareStep
+from pipelines.steps.champion import ELSEWHERE_S, Rival
+from pipelines.steps.evaluate import EvaluateStep
+from pipelines.steps.prepare import PrepareStep
 from pipelines.workflow import Step
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 """Raised by hand when the same numbers would be judged differently."""
-
-
-ELSEWHERE_S: Final = 15.0
-"""How long another workspace's store, or MLflow before it is needed, may stay away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class GateStep(Step[Judged]):
         self._rival_checked = False
 
     def check_products(self) -> None:
-        """Refuse a champion of other classes before hours are spent on its rival.
+        """Refuse a champion that cannot be compared before hours are spent on its rival.
 
         Where MLflow is away, or the champion is of a version that did not note its classes, the
         gate itself tells.
@@ -68,13 +63,14 @@ class GateStep(Step[Judged]):
         self._rival_checked = True
         try:
             # MLflow's own retries can take minutes, and a noted training goes on without it.
-            MlflowTracker(self.context.tracking).check_reachable(ELSEWHERE_S)
-            champion = self._registry().champion()
+            experiment = self.context.recipe.tracking.experiment
+            MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ELSEWHERE_S)
+            registry = self._registry()
+            champion = registry.champion()
+            if champion is not None:
+                Rival(self.context, registry, champion, self._prepare.product).check()
         except TrackingError:
             return
-        classes = champion.classes_sha256 if champion else None
-        if classes is not None:
-            refuse_other_classes(self._champions_name, classes, self._prepare.product)
 
     def folder(self) -> ObjectStore:
         """Return the gate's folder."""
@@ -141,98 +137,21 @@ class GateStep(Step[Judged]):
 
         If it is this very network, there is no rival, and its version is returned beside.
         """
-        from alexnet.release.contender import read_contender
-
         registry = self._registry()
         champion = registry.champion()
         if champion is None:
             return None, None
-        if self._is_ours(champion.tags.get("alexnet.evaluation_uri")):
+        # It need not be better than itself.
+        uri = champion.tags.get("alexnet.evaluation_uri")
+        if uri is not None and self._evaluate.is_of_this_network(Path(uri).name):
             return None, champion.version
-        place = self._kept_evaluation(champion.tags.get("alexnet.evaluation_uri"))
-        if place is None:
-            place = self._evaluate_champion(registry, champion.version)
-        return read_contender(place, champion.version), None
+        rival = Rival(self.context, registry, champion, self._prepare.product).contender()
+        if self._evaluate.is_of_this_network(rival.evaluation.key):
+            return None, champion.version
+        return rival, None
 
     def _registry(self) -> "ModelRegistry":
         from alexnet.release.registry import ModelRegistry
 
         recipe = self.context.recipe
         return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
-
-    @property
-    def _champions_name(self) -> str:
-        return f"models:/{self.context.recipe.registration.model_name}@champion"
-
-    def _is_ours(self, uri: str | None) -> bool:
-        """Tell whether the champion is this very network: it need not be better than itself."""
-        return uri is not None and Path(uri).name == Path(self._evaluate.product.store.uri).name
-
-    def _kept_evaluation(self, uri: str | None) -> ObjectStore | None:
-        if uri is None:
-            return None
-        # By its name in this workspace: the workspace may have been copied since.
-        here = self.context.workspace.child(f"evaluations/{Path(uri).name}")
-        if self._is_on_our_images(here):
-            return here
-        elsewhere = open_store(uri).with_deadline(ELSEWHERE_S)
-        return elsewhere if self._is_on_our_images(elsewhere) else None
-
-    def _is_on_our_images(self, place: ObjectStore) -> bool:
-        try:
-            found = read_evaluation(place)
-        except StoreError as error:
-            # Another workspace's bucket or disk: gone, or not ours to read.
-            self.context.say(f"gate: the champion's evaluation cannot be read: {error.problem}")
-            return False
-        ours = validation_digest(self._prepare.product.manifest)
-        return found is not None and found.validation_digest == ours
-
-    def _evaluate_champion(self, registry: "ModelRegistry", version: str) -> ObjectStore:
-        from alexnet.evaluate.execute import evaluate
-        from alexnet.release.package import copy_package, open_package
-
-        _ = self.context.cluster
-        dataset, settings = self._prepare.product, self.context.recipe.evaluate
-        self.context.say(f"gate: evaluating champion {version} on these images")
-        with TemporaryDirectory() as directory:
-            # Into the workspace, where the workers of all nodes see it.
-            package = copy_package(
-                FolderStore(registry.download(version, Path(directory))),
-                self.context.workspace.child("champions"),
-            )
-        trained = open_package(package)
-        refuse_other_classes(self._champions_name, trained.classes.item.sha256, dataset)
-        key = evaluation_key(
-            model_sha256=trained.weights.item.sha256,
-            dataset=dataset,
-            augment=trained.augment,
-            settings=settings,
-        )
-        place = evaluation_folder(self.context.workspace, key)
-        if read_evaluation(place) is None:
-            with self.context.progress(self.name) as progress:
-                evaluate(
-                    trained=trained,
-                    dataset=dataset.store,
-                    manifest=dataset.manifest,
-                    settings=settings,
-                    place=place,
-                    key=key,
-                    progress=progress,
-                )
-        return place
-
-
-def refuse_other_classes(champion: str, classes_sha256: str, dataset: Dataset) -> None:
-    """Refuse to compare with a champion of other classes than the dataset has.
-
-    Raises:
-        RecipeError: the classes differ.
-    """
-    if classes_sha256 != dataset.manifest.classes.sha256:
-        raise RecipeError(
-            f"{champion} tells other classes apart than {dataset.store.uri} has: the two networks"
-            " cannot be compared",
-            remedy="give this one a name of its own: --set register.model_name=NAME",
-        )

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from alexnet.release.receipt import Registration, parse_registration
 from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt, read_receipt
+from infra.errors import TrackingError
+from infra.lease import hold_lease
 from infra.store import ObjectStore
+from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
 from pipelines.steps.evaluate import EvaluateStep
 from pipelines.steps.gate import GateStep
@@ -15,9 +18,14 @@ from pipelines.steps.prepare import PrepareStep
 from pipelines.steps.train import TrainStep
 from pipelines.workflow import Step
 
+if TYPE_CHECKING:
+    from alexnet.release.registry import ModelRegistry
+
 VERSION: Final = 1
 RECEIPT: Final = "registration.json"
 TRIES: Final = 5
+ASKED_S: Final = 5.0
+"""How long MLflow is waited for before a version is taken to be there still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,19 @@ class RegisterStep(Step[Registered]):
                 self._gate.judge_again()
         return self._register()
 
+    def catch_up(self) -> None:
+        """Register again what was deleted in MLflow since; while that is away nobody can tell."""
+        if not self._is_deleted():
+            return
+        # Of two processes only one makes the version.
+        with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()):
+            version = self.product.registration.model_uri
+            if self.look() and not self._is_deleted():
+                return
+            self.context.say(f"register: {version} was deleted in MLflow; registering again")
+            self.folder().delete(RECEIPT)
+            self._product = self.make()
+
     def fields(self, product: Registered) -> dict[str, Any]:
         """Return what `--json` shows."""
         return registration_fields(product.registration)
@@ -86,15 +107,28 @@ class RegisterStep(Step[Registered]):
             }
         )
 
+    def _is_deleted(self) -> bool:
+        experiment = self.context.recipe.tracking.experiment
+        try:
+            MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ASKED_S)
+            return self._registry().find(self._version_key) is None
+        except TrackingError:
+            return False
+
+    def _registry(self) -> "ModelRegistry":
+        from alexnet.release.registry import ModelRegistry
+
+        recipe = self.context.recipe
+        return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
+
     def _register(self) -> Registered:
         from alexnet.evaluate.trained import trained_network
         from alexnet.release.register import Candidate, register
-        from alexnet.release.registry import ModelRegistry
 
         dataset, training = self._prepare.product, self._train.product
         verdict = self._gate.product.verdict
         registration = register(
-            ModelRegistry(self.context.tracking.uri, self.context.recipe.registration.model_name),
+            self._registry(),
             Candidate(
                 trained=trained_network(training.checkpoint, dataset.store, dataset.manifest),
                 dataset=dataset.store,

@@ -84,16 +84,19 @@ class TrainStep(Step[Training]):
         """Train from where the run stands to its end."""
         run_id = self._open_run()
         try:
-            self._describe_if_there(run_id)
+            is_described = self._describe_if_there(run_id)
             is_whole = self._train(run_id)
             last = self._last_checkpoint()
+            if is_whole and not is_described:
+                # Once it is FINISHED nobody looks whether it has its parameters.
+                is_whole = self._describe_if_there(run_id)
         except KeyboardInterrupt:
             self._end(run_id, RunStatus.KILLED, "interrupted")
             raise
         except BaseException as error:
             self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             raise
-        if is_whole:  # else it is what sends the rest that ends the run
+        if is_whole:  # else what sends the rest ends the run
             self._end(run_id, RunStatus.FINISHED, "")
         return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
 
@@ -176,12 +179,15 @@ class TrainStep(Step[Training]):
             timeout_s=REACHABLE_S,
         )
 
-    def _describe_if_there(self, run_id: str) -> None:
+    def _describe_if_there(self, run_id: str) -> bool:
+        """Send parameters, tags and input; False if not all arrived."""
         try:
             self.tracker.check_reachable(REACHABLE_S)
             self._describe(run_id)
         except ServiceError as error:
             self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
+            return False
+        return True
 
     def _describe(self, run_id: str) -> None:
         recipe, dataset = self.context.recipe, self._dataset

@@ -82,6 +82,7 @@ class ClusterTraining:
                     start_retries=START_RETRIES_OF_A_RANGE if fewer_will_do else START_RETRIES,
                     num_images=self._num_images,
                     progress=progress,
+                    say=lambda text: self._context.say(f"train: {text}"),
                 )
         except BaseException:
             self._finish(sink, DRAIN_AFTER_FAILURE_S, at_most_s=DRAIN_AFTER_FAILURE_S)

@@ -34,6 +34,12 @@ class TinyTraining:
     trained: TrainedNetwork
 
 
+@pytest.fixture(name="write_tiny_dataset")
+def _write_tiny_dataset() -> Any:
+    """What writes a tiny dataset; a fixture, for tests cannot import this file."""
+    return write_tiny_dataset
+
+
 @pytest.fixture(scope="session")
 def tiny_training(tmp_path_factory: pytest.TempPathFactory) -> TinyTraining:
     root = tmp_path_factory.mktemp("tiny-training")
@@ -88,13 +94,13 @@ def write_dataset(
     return manifest
 
 
-def _manifest(store: FolderStore, **fields: Any) -> Manifest:
+def _manifest(store: FolderStore, stored_px: int = STORED_PX, **fields: Any) -> Manifest:
     return Manifest(
         name="tiny",
         key="tiny",
         num_classes=NUM_CLASSES,
-        height_px=STORED_PX,
-        width_px=STORED_PX,
+        height_px=stored_px,
+        width_px=stored_px,
         rows_per_group=ROWS_PER_GROUP,
         members=write_object(store, "members.parquet", b""),
         rejects=write_object(store, "rejects.parquet", b""),
@@ -103,18 +109,23 @@ def _manifest(store: FolderStore, **fields: Any) -> Manifest:
     )
 
 
-def write_tiny_dataset(store: FolderStore) -> Manifest:
+def write_tiny_dataset(store: FolderStore, stored_px: int = STORED_PX) -> Manifest:
     """Train of 20 images; val of 99 and 51 rows, two rejects: its blocks are 64, 64 and 22."""
     rng = np.random.default_rng(0)
     classes = make_classes({f"n{label:08}": f"class {label}" for label in range(NUM_CLASSES)})
-    sums = PixelAdder(STORED_PX, STORED_PX, NUM_CLASSES)
-    train = _write_shard(store, "train/part-0.parquet", range(20), (), rng, classes.names, sums)
+    sums = PixelAdder(stored_px, stored_px, NUM_CLASSES)
+
+    def shard(path: str, ids: range, holes: tuple[int, ...], adder: PixelAdder | None) -> Shard:
+        return _write_shard(store, path, ids, holes, rng, classes.names, adder, stored_px)
+
+    train = shard("train/part-0.parquet", range(20), (), sums)
     val = [
-        _write_shard(store, "val/part-0.parquet", range(101), (3, 40), rng, classes.names, None),
-        _write_shard(store, "val/part-1.parquet", range(101, 152), (), rng, classes.names, None),
+        shard("val/part-0.parquet", range(101), (3, 40), None),
+        shard("val/part-1.parquet", range(101, 152), (), None),
     ]
     manifest = _manifest(
         store,
+        stored_px,
         train=Split(shards=(train,)),
         val=Split(shards=tuple(val)),
         classes=write_object(store, "classes.json", classes.to_bytes()),
@@ -154,16 +165,17 @@ def _write_shard(
     rng: np.random.Generator,
     names: tuple[str, ...],
     sums: PixelAdder | None,
+    stored_px: int = STORED_PX,
 ) -> Shard:
     rows = []
     for sample_id in sorted(set(ids) - set(holes)):
         label = int(rng.integers(NUM_CLASSES))
         coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        pixels = np.kron(coarse, np.ones((12, 12, 1), np.uint8))
+        pixels = np.kron(coarse, np.ones((stored_px // 4, stored_px // 4, 1), np.uint8))
         if sums is not None:
             sums.add(pixels, label)
         image = {"bytes": encode_jpeg(pixels, 90), "path": f"{sample_id}.jpg"}
-        size = {"height": STORED_PX, "width": STORED_PX}
+        size = {"height": stored_px, "width": stored_px}
         rows.append(
             {"image": image, "label": label, "sample_id": sample_id, "wnid": names[label], **size}
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from end_to_end_tools import Cli, Reference
+from mlflow.tracking import MlflowClient
 from mlflow_window import MlflowWindow
 
 from infra.store import FolderStore
@@ -67,6 +68,13 @@ def test_champions_change_only_for_the_better(reference: Reference, tmp_path: Pa
     notes = [json.loads(path.read_text()) for path in cli.workspace.glob("runs/*/commands/*.json")]
     # The repeated one made nothing. What a refusal is told with comes after the command's end.
     assert [note["ended"] for note in notes] == ["done"] * 3
+
+    # Deleted in MLflow, with its aliases: the same command registers it again.
+    uri = place_for(FolderStore(cli.workspace), None).uri
+    MlflowClient(uri).delete_model_version("alexnet", better["version"])
+    again = cli.run_well("run", "demo", settings=["train.epochs=14"])
+    assert int(again["version"]) > int(better["version"])
+    assert champion(cli) == again["version"]
 
     # Other classes, and it is told before the training that would be for nothing.
     trained = sorted(cli.workspace.glob("runs/*/run.json"))

@@ -50,6 +50,7 @@ _fixtures = module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 
 tiny_training = _fixtures.tiny_training
+write_tiny_dataset = _fixtures._write_tiny_dataset
 
 ODD = ("<script>alert(1)</script>", "りんご 'x'", "$a^2$ & $b$", 'a "b"', "Löwe", "{{ 7*7 }}", "")
 STEPS = (0, 5, 10)

@@ -135,6 +135,14 @@ def test_an_evaluations_key(workspace: FolderStore) -> None:
     ]
     assert keys[0] == "1ab163b2d2a99c6e43f3d5f934651cdcee7024b69b5d2a25663f199451f62097"
     assert len(set(keys)) == 6
+    sides = [
+        evaluation_key(
+            model_sha256="e" * 64, dataset=dataset, augment=plain, settings=ten, stored_px=side_px
+        )
+        for side_px in (dataset.manifest.height_px, dataset.manifest.height_px + 8)
+    ]
+    assert sides[0] == keys[0]
+    assert sides[1] not in keys  # scaled to what the network was trained on
     folder = evaluation_folder(workspace, keys[0]).uri
     assert folder == f"{workspace.uri}/evaluations/{keys[0][:16]}"
 

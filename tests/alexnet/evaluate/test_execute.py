@@ -18,6 +18,7 @@ from alexnet.evaluate.evaluation import (
 from alexnet.evaluate.execute import _share, collect, evaluate
 from alexnet.evaluate.rows import join_results
 from alexnet.evaluate.settings import EvaluateSettings
+from alexnet.release.predictor import Predictor
 from infra.commit import read_object
 from infra.errors import DataError, ObjectCorrupt, RecipeError, ServiceError
 from infra.parquet import read_parquet
@@ -156,6 +157,34 @@ def test_nine_crops_are_counted_as_nine(ray_local: Any, tiny_training: Any, tmp_
     assert evaluation.views["nine_crop"].correct1 == right
     per_class = read_parquet(read_object(FolderStore(tmp_path), evaluation.per_class))
     assert sum(per_class["nine_crop_correct1"].to_pylist()) == right
+
+
+@pytest.mark.parametrize("stored_px", [32, 64])
+def test_images_stored_at_another_size_get_the_answers_of_prediction(
+    ray_local: Any, tiny_training: Any, write_tiny_dataset: Any, tmp_path: Path, stored_px: int
+) -> None:
+    """The network's crops are of 40 px, cut from squares of 48."""
+    dataset = FolderStore(tmp_path / "dataset")
+    manifest = write_tiny_dataset(dataset, stored_px)
+    place = FolderStore(tmp_path / "evaluation")
+    evaluation = evaluate(
+        trained=tiny_training.trained,
+        dataset=dataset,
+        manifest=manifest,
+        settings=EvaluateSettings(ten_crop=False),
+        place=place,
+        key="k",
+    )
+    assert evaluation.count == 150
+    reader = BlockReader(dataset, manifest)
+    blocks = [reader.read(block) for block in plan_blocks(manifest.val)]
+    reader.close()
+    files = [jpeg.tobytes() for block in blocks for jpeg in block.jpegs]
+    answers = Predictor(tiny_training.trained).predict(files)
+    rows = read_predictions(place, evaluation)
+    assert rows["center_pred"].to_pylist() == answers["label"].tolist()
+    best = [max(each) for each in rows["center_probabilities"].to_pylist()]
+    np.testing.assert_allclose(best, answers["probability"], rtol=1e-3)  # kept as float16
 
 
 def test_a_damaged_shard_is_named_through_ray(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,32 @@ def test_a_champion_with_other_classes_is_a_mistake_of_the_recipe() -> None:
 def test_a_champion_evaluated_on_other_images_is_to_be_evaluated_again() -> None:
     with pytest.raises(DataError, match="different images"):
         judge(contender([1]), contender([1], images="2"), GateSettings(), CLASSES)
+
+
+def test_images_that_the_champion_was_trained_on_count_for_neither() -> None:
+    """It has the first six by heart, of the other four it gets one."""
+    champion = replace(
+        contender(right(7), name="7"), seen_ids=np.arange(6), note="without 6 of 10 images"
+    )
+    candidate = contender([*[False] * 6, *[True] * 2, *[False] * 2])
+    settings = GateSettings(min_top1=0.2, min_gain=0.25)
+    found = judge(candidate, champion, settings, CLASSES)
+    assert found.verdict == "accepted"
+    assert found.reasons == (
+        "top-1 0.2000 reaches gate.min_top1 0.2, and 0.5000 reaches champion 7's 0.2500 plus"
+        " gate.min_gain 0.25",
+        "without 6 of 10 images",
+    )
+    assert (found.top1, found.champion_top1, found.mcnemar_p) == (0.2, 0.7, 1.0)
+    strict = judge(candidate, champion, GateSettings(min_gain=0.26), CLASSES)
+    assert strict.reasons == (
+        "top-1 0.5000 is below champion 7's 0.2500 plus gate.min_gain 0.26",
+        "without 6 of 10 images",
+    )
+
+
+def test_a_champion_that_was_trained_on_all_images_stays_champion() -> None:
+    champion = replace(contender(right(1), name="7"), seen_ids=np.arange(10))
+    found = judge(contender(right(9)), champion, GateSettings(min_gain=-1.0), CLASSES)
+    assert found.verdict == "refused"
+    assert found.reasons == ("champion 7 was trained on all of these images",)

@@ -22,7 +22,7 @@ from alexnet.release.receipt import Registration, parse_registration
 from alexnet.release.register import Candidate, register
 from alexnet.release.registry import ModelRegistry
 from alexnet.release.settings import GateSettings
-from alexnet.release.trial import check_answers, try_model
+from alexnet.release.trial import STDERR_CHARACTERS, _run_fresh, check_answers, try_model
 from infra.errors import TrackingError
 from infra.store import FolderStore
 
@@ -77,8 +77,19 @@ def verdict(candidate: Candidate) -> Verdict:
 
 
 @pytest.fixture(scope="module")
-def first(registry: ModelRegistry, candidate: Candidate, verdict: Verdict) -> Registration:
-    return register(registry, candidate, verdict, key="one", expected_champion=None)
+def first(
+    registry: ModelRegistry,
+    candidate: Candidate,
+    verdict: Verdict,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Registration:
+    """Registered from the folder of someone's project."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "uv.lock").write_text("version = 1\n")
+    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "1"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        return register(registry, candidate, verdict, key="one", expected_champion=None)
 
 
 def test_the_first_version_becomes_challenger_and_champion(
@@ -105,6 +116,7 @@ def test_logging_the_model_leaves_the_run_finished_and_pickles_nothing(
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert {"MLmodel", "weights.safetensors", "model.json", "pyfunc_model.py"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pyc"))]
+    assert not files & {"uv.lock", "pyproject.toml"}
 
 
 def test_registering_again_makes_no_second_version(
@@ -217,6 +229,22 @@ def test_a_model_that_cannot_be_loaded_is_not_registered(
                 candidate.evaluation, open_evaluation(candidate.evaluation)
             ),
         )
+
+
+def test_what_a_fresh_process_says_of_a_server_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the text is cut may be within the URI."""
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"printf '%s %{STDERR_CHARACTERS - 20}s' \"$MLFLOW_TRACKING_URI\" 'is away' >&2; exit 1\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ModelNotServable, match=r"127\.0\.0\.1:9 +is away") as raised:
+        _run_fresh("models:/m-0", "http://me:very-secret@127.0.0.1:9", tmp_path)
+    assert "secret" not in raised.value.problem
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(

@@ -99,16 +99,23 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
     assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
 
 
-@ray.remote(num_cpus=0)
-class _Sink:
+class _Answers:
+    """What a metrics actor is asked."""
+
     def position(self) -> tuple[int, int]:
         return 1, 128
 
     def failure(self) -> None:
         return None
 
+    def problem(self) -> str | None:
+        return None
+
     def finish(self, timeout_s: float, at_most_s: float) -> bool:
         return True
+
+
+_Sink = ray.remote(num_cpus=0)(_Answers)
 
 
 @pytest.fixture
@@ -119,13 +126,53 @@ def dead_sink(ray_local: Any) -> Any:
     return sink
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> None:
+def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> list[str]:
+    said: list[str] = []
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
     run_training(
-        nothing, nothing, sink, max_failures=3, num_images=1, progress=lambda done, total: None
+        nothing,
+        nothing,
+        sink,
+        max_failures=3,
+        num_images=1,
+        progress=lambda done, total: None,
+        say=said.append,
     )
+    return said
+
+
+@ray.remote(num_cpus=0)
+class _Troubled(_Answers):
+    """For a while nothing reaches MLflow."""
+
+    def __init__(self, *problems: str | None) -> None:
+        self._problems = list(problems)
+
+    def problem(self) -> str | None:
+        return self._problems.pop(0) if self._problems else None
+
+    def num_left(self) -> int:
+        return len(self._problems)
+
+
+@pytest.mark.ray
+def test_what_keeps_points_from_mlflow_is_said_once_and_when_it_is_over(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "TROUBLE_S", 0.1)
+    sink = _Troubled.remote(None, "a blink", None, *["401 Unauthorized"] * 6, None, None)
+
+    def fit() -> None:
+        while ray.get(sink.num_left.remote()) > 1:
+            time.sleep(0.05)
+
+    said = _run(monkeypatch, sink, fit)
+    assert said == [
+        "MLflow takes no points, which are kept and sent later: 401 Unauthorized",
+        "MLflow takes points again",
+    ]
 
 
 @pytest.mark.ray
@@ -195,6 +242,7 @@ def test_an_interrupted_training_gives_its_cpus_back(
             max_failures=8,
             num_images=1,
             progress=interrupt,
+            say=lambda _: None,
         )
     assert left < before
     finish_metrics(sink, 0.1)

@@ -38,6 +38,24 @@ def test_a_workspace_that_is_no_directory_needs_a_server() -> None:
         place_for(MemoryStore(), None)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mlflow.example.org",
+        "./mlruns",
+        "",
+        "file:///runs",
+        "sqlite://",
+        "databricks",
+        "postgresql://me:secret@h/db",
+    ],
+)
+def test_what_is_neither_a_server_nor_a_database_file_is_refused(uri: str) -> None:
+    with pytest.raises(RecipeError, match="no place to track") as caught:
+        place_for(MemoryStore(), uri)
+    assert "secret" not in caught.value.problem
+
+
 def test_choosing_makes_nothing(tmp_path: Path) -> None:
     place_for(FolderStore(tmp_path / "ws"), None)
     assert list(tmp_path.iterdir()) == []

@@ -162,7 +162,14 @@ def test_a_comparison_takes_different_trainings(names: list[str], workspace: Pat
 
 def test_the_link_names_runs_and_their_experiment(workspace: Path, mlflow_template: Path) -> None:
     (workspace / "mlflow.db").write_bytes(mlflow_template.read_bytes())
-    tracker = MlflowTracker(place_for(FolderStore(workspace), None), experiment="e")
+    place = place_for(FolderStore(workspace), None)
+    tracker = MlflowTracker(place, experiment="e")
+    for name in (LATE, EARLY):
+        recipe = load_recipe("demo", ["tracking.experiment=e"]).model_dump_json()
+        (workspace / "runs" / name / "run.json").write_text(recipe)
+    default = MlflowTracker(place)
+    default.create_run(run_key="other", run_name="other")
+    default._client().delete_experiment(default._find_experiment())  # nobody's affair
     ids = [
         open_run(tracker, FolderStore(workspace / "runs" / name), run_key=name, run_name=name)
         for name in (LATE, EARLY)

@@ -6,22 +6,16 @@ from typing import Any
 
 import pytest
 
-from infra.errors import RecipeError
+from alexnet.evaluate.settings import EvaluateSettings
 from infra.store import FolderStore
-from infra.tracking.place import place_for
+from infra.tracking.mlflow_tracker import MlflowTracker
+from infra.tracking.place import TrackingPlace, place_for
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
-from pipelines.steps.gate import GateStep, refuse_other_classes
+from pipelines.steps.champion import Rival
+from pipelines.steps.evaluate import EvaluateStep, evaluation_key
+from pipelines.steps.gate import GateStep
 from pipelines.steps.prepare import Dataset
-
-
-def test_a_champion_of_other_classes_is_no_rival(tiny_training: Any) -> None:
-    dataset = Dataset(tiny_training.store, tiny_training.manifest)
-    classes = tiny_training.manifest.classes
-    refuse_other_classes("models:/alexnet@champion", classes.sha256, dataset)
-    with pytest.raises(RecipeError, match="tells other classes apart") as caught:
-        refuse_other_classes("models:/alexnet@champion", "0" * 64, dataset)
-    assert "register.model_name" in caught.value.remedy
 
 
 def test_an_mlflow_that_never_answers_holds_up_no_training(
@@ -41,17 +35,59 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
         GateStep(context, prepare, evaluate).check_products()
 
 
-def test_this_very_network_as_champion_is_no_rival_but_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under another key: the same MLflow by another address, or an evaluation made again."""
-    theirs = {"alexnet.evaluation_uri": "s3://elsewhere/evaluations/0123"}
-    champion = SimpleNamespace(version="3", tags=theirs)
-    registry = SimpleNamespace(champion=lambda: champion)
-    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+TEN, NO_TEN = EvaluateSettings(), EvaluateSettings(ten_crop=False)
+
+
+@pytest.fixture
+def gate(tiny_training: Any, tmp_path: Path) -> GateStep:
     store = FolderStore(tmp_path)
     context = Context(load_recipe("demo"), store, place_for(store, None), io.StringIO())
-    evaluated = SimpleNamespace(store=store.child("evaluations/0123"))
-    prepare: Any = None
-    evaluate: Any = SimpleNamespace(product=evaluated)
-    assert GateStep(context, prepare, evaluate)._champion() == (None, "3")
+    dataset = Dataset(tiny_training.store, tiny_training.manifest)
+    prepare: Any = SimpleNamespace(product=dataset, is_done=True)
+    receipt = SimpleNamespace(model_sha256="e" * 64)
+    train: Any = SimpleNamespace(product=SimpleNamespace(receipt=receipt))
+    return GateStep(context, prepare, EvaluateStep(context, prepare, train))
+
+
+def champions_key(gate: GateStep, views: EvaluateSettings, view_px: int | None = None) -> str:
+    return evaluation_key(
+        model_sha256="e" * 64,
+        dataset=gate._prepare.product,
+        augment=gate.context.recipe.train.augment.model_copy(update={"view_px": view_px}),
+        settings=views,
+    )
+
+
+@pytest.mark.parametrize("views", [TEN, NO_TEN, EvaluateSettings(nine_crop=True)])
+@pytest.mark.parametrize("tagged", [True, False])
+def test_this_very_network_as_champion_is_no_rival_but_is_named(
+    gate: GateStep, monkeypatch: pytest.MonkeyPatch, views: EvaluateSettings, tagged: bool
+) -> None:
+    """The same MLflow by another address, an evaluation made again, or with other views."""
+    key = champions_key(gate, views)
+    tags = {"alexnet.evaluation_uri": f"s3://elsewhere/evaluations/{key[:16]}"} if tagged else {}
+    champion = SimpleNamespace(version="3", tags=tags)
+    registry = SimpleNamespace(champion=lambda: champion)
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    rival = SimpleNamespace(evaluation=SimpleNamespace(key=key))
+    monkeypatch.setattr(Rival, "contender", lambda _: rival)
+    assert gate._champion() == (None, "3")
+    # With these the same weights give other answers.
+    rival.evaluation.key = champions_key(gate, views, view_px=60)
+    champion.tags = {}
+    assert gate._champion() == (rival, None)
+
+
+def test_a_deleted_experiment_that_is_not_the_recipes_is_nobodys_affair(
+    gate: GateStep, mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = MlflowTracker(mlflow_place)
+    default.create_run(run_key="other", run_name="other")
+    default._client().delete_experiment(default._find_experiment())
+    gate.context.tracking = mlflow_place
+    gate.context.recipe = load_recipe("demo", ["tracking.experiment=e"])
+    asked: list[str] = []
+    registry = SimpleNamespace(champion=lambda: asked.append("for the champion"))
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    gate.check_products()
+    assert asked == ["for the champion"]

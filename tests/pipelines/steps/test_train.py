@@ -161,3 +161,36 @@ def test_a_training_ends_as_finished_when_its_curves_have_arrived(
     (run_id,) = tracker.runs
     expected = RunStatus.FINISHED if arrive else RunStatus.RUNNING
     assert tracker.status(run_id) is expected
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_run_that_could_not_be_described_is_before_it_is_finished(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    tracker = MemoryTracker()
+    describe = tracker.log_params
+
+    def refuse(*_: object) -> None:
+        raise TrackingError("the database is locked", remedy="wait")
+
+    def trained(_: str) -> bool:
+        if back:
+            monkeypatch.setattr(tracker, "log_params", describe)
+        return True
+
+    monkeypatch.setattr(tracker, "log_params", refuse)
+    step = train_step(workspace, tracker)
+    monkeypatch.setattr(step, "_train", trained)
+    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    step.make()
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is (RunStatus.FINISHED if back else RunStatus.RUNNING)
+    assert bool(tracker.runs[run_id].params) is back
+
+    # Whatever asks for the finished training's run sends it, and ends the run.
+    monkeypatch.setattr(tracker, "log_params", describe)
+    assert train_step(workspace, tracker).run_id() == run_id
+    assert tracker.status(run_id) is RunStatus.FINISHED
+    assert tracker.runs[run_id].params["train.epochs"]
+    assert tracker.runs[run_id].datasets

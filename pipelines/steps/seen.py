@@ -1,0 +1,69 @@
+"""Which of our validation images a champion was trained on: it knows them by heart."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.commit import read_object
+from infra.errors import DataError, RecipeError, StoreError
+from infra.parquet import read_parquet
+from infra.store import ObjectStore
+from pipelines.datasets import find_dataset
+from pipelines.steps.prepare import Dataset
+from preprocessing.dataset.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Validation images that count for nobody, and what there is to say of them."""
+
+    sample_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    note: str = ""
+
+
+def seen_in_training(
+    dataset: Dataset, fingerprint: str | None, places: Iterable[ObjectStore], champion: str
+) -> Seen:
+    """Find the validation images whose files are among those a champion was trained on.
+
+    Args:
+        dataset: whose validation images.
+        fingerprint: of the champion's dataset, if it is known.
+        places: workspaces where that may lie.
+        champion: its version, for the note.
+    """
+    if fingerprint == dataset.manifest.fingerprint:
+        return Seen()
+    if fingerprint is None:
+        return Seen(note=f"which images champion {champion} was trained on is not known")
+    try:
+        found = find_dataset(fingerprint, places)
+        if found is not None:
+            theirs = _members(*found, split="train")
+    except (RecipeError, DataError, StoreError):
+        found = None
+    if found is None:
+        return Seen(
+            note=f"champion {champion} was trained on dataset {fingerprint[:12]}, which is not"
+            " here: its training images may be among these"
+        )
+    ours = _members(dataset.store, dataset.manifest, split="val")
+    is_seen = pc.is_in(ours["sha256"], value_set=theirs["sha256"].combine_chunks())
+    ids = ours["sample_id"].filter(is_seen).to_numpy()
+    if not len(ids):
+        return Seen()
+    return Seen(
+        ids,
+        f"held against champion {champion} without {len(ids):,} of {len(ours):,} images, which it"
+        " was trained on",
+    )
+
+
+def _members(store: ObjectStore, manifest: Manifest, *, split: str) -> pa.Table:
+    columns = ["split", "sample_id", "sha256"]
+    table = read_parquet(read_object(store, manifest.members), columns)
+    return table.filter(pc.equal(table["split"].cast(pa.string()), split))
