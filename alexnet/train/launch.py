@@ -20,7 +20,7 @@ from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
-from infra.progress import ProgressReport
+from infra.progress import NotedReport
 from infra.ray_runtime import project_error_in
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run_training(
     max_failures: int,
     start_retries: int = START_RETRIES,
     num_images: int,
-    progress: ProgressReport,
+    progress: NotedReport,
 ) -> None:
     """Train from where the run stands to its end, restarting the workers when one dies.
 
@@ -53,7 +53,7 @@ def run_training(
         max_failures: restarts before giving up.
         start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
-        progress: called twice a second or so.
+        progress: called twice a second or so; its note says when the workers started again.
 
     Raises:
         ProjectError: the one a worker met.
@@ -77,7 +77,7 @@ def run_training(
             while not ended.wait(POLL_S):
                 position = _ask(sink.position)
                 if position is not None:
-                    progress(position[1], num_images)
+                    progress(position[1], num_images, _note(_ask(sink.starts)))
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
@@ -110,6 +110,13 @@ def _ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's m
     except RayActorError as error:
         log.warning("metrics_actor_away problem=%s", error)
         return None
+
+
+def _note(starts: list[int] | None) -> str:
+    """Say so if the workers died and started again."""
+    if not starts or len(starts) == 1:
+        return ""
+    return f"workers started {len(starts)} times, last from step {starts[-1]:,}"
 
 
 class _Fit(threading.Thread):

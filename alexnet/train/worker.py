@@ -146,6 +146,7 @@ class _Worker:
             found = find_sound_checkpoint(self._run, read_attempts(self._run))
             step = found.step if found else 0
             attempt = claim_attempt(self._run, start_step=step, world_size=self._world.size)
+            self._sink.started.remote(step)
             decision = (attempt.number, step, found.name if found else None)
         agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
             decision

@@ -164,8 +164,7 @@ def _refuse_if_alive(place: ObjectStore, timings: LeaseTimings, claim: Claim) ->
     for _ in range(max(1, round(timings.stale_s / timings.poll_s))):
         time.sleep(timings.poll_s)
         if [(info.key, info.version) for info in place.list(LEASES)] != before:
-            who = f"process {claim.process.pid} on {claim.process.host}"
-            raise _AtWork(f"{who} works on it", remedy="let it end, and clean again")
+            raise _AtWork(f"{claim.process} works on it", remedy="let it end, and clean again")
 
 
 def _unfinished(workspace: ObjectStore, prefix: str = "") -> list[Unfinished]:
