@@ -119,6 +119,18 @@ def _lost(store: ObjectStore) -> LeaseLost:
     )
 
 
+def was_let_go(store: ObjectStore) -> bool:
+    """Tell whether a folder has no claim, or one whose owner released it.
+
+    Otherwise its owner works, or was killed at work.
+
+    Raises:
+        ObjectCorrupt: the owner's heartbeat cannot be read.
+    """
+    newest = _newest_number(store)
+    return newest == 0 or _is_released(store, newest, read_receipt(store, _beat_key(newest)))
+
+
 def _acquire(
     store: ObjectStore,
     timings: LeaseTimings,
