@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from infra.errors import TrackingError
+from infra.temporary import MAKE_ROOM, lacks_room
 from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import without_credentials
@@ -147,7 +148,9 @@ def translated(tracking_uri: str) -> Iterator[None]:
     except (import_mlflow().exceptions.MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingError(
             without_credentials(f"MLflow at {tracking_uri} failed: {error}"),
-            remedy="check that the server runs and takes your credentials, then run again",
+            remedy=MAKE_ROOM
+            if lacks_room(error)
+            else "check that the server runs and takes your credentials, then run again",
         ) from error
 
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import ray
@@ -22,6 +21,7 @@ from alexnet.train.worker import train_on_worker
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
 from infra.progress import NotedReport
 from infra.ray_runtime import project_error_in
+from infra.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ def run_training(
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
         ServiceError: workers died more than max_failures times, or Ray Train's controller did.
     """
-    # The controller may write a last note while it is removed.
-    with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as notes:
+    # The controller may write a last note while it is removed: what it leaves is no error.
+    with temporary_folder("ray-train-") as notes:
         ended = _Fit(
             _trainer(
                 job,
@@ -69,7 +69,7 @@ def run_training(
                 sink,
                 max_failures=max_failures,
                 start_retries=start_retries,
-                notes=notes,
+                notes=str(notes),
             )
         )
         ended.start()

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from alexnet.evaluate.trained import TrainedNetwork, trained_network
@@ -12,6 +11,7 @@ from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import RECEIPT, find_sound_checkpoint, open_checkpoint
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore, open_store
+from infra.temporary import temporary_folder
 from infra.tracking.place import place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.lookup.inspection import MODELS, find_version
@@ -39,10 +39,11 @@ def open_model(
         DataError: there is no such thing, or it is damaged.
         RecipeError: several runs have such a name.
         TrackingError: MLflow is away, or knows no such model.
+        ServiceError: there is no room for its files.
     """
     if name.startswith(MODELS):
-        with TemporaryDirectory(prefix="alexnet-model-") as directory:
-            yield _download(name, workspace, tracking_uri, Path(directory))
+        with temporary_folder("alexnet-model-") as folder:
+            yield _download(name, workspace, tracking_uri, folder)
     else:
         checkpoint = _find_checkpoint(name, workspace)
         yield checkpoint.uri, _with_its_dataset(checkpoint, workspace)
