@@ -85,8 +85,8 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
     raise DataError(
         f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
         f" in {workspace_of(run_of(checkpoint.uri))}",
-        remedy="copy its folder into datasets/ there, or name the --workspace that has it: its"
-        " statistics and classes are needed",
+        remedy="copy its folder (a link is not followed) into datasets/ there, or name the"
+        " --workspace that has it: its statistics and classes are needed",
     )
 
 
