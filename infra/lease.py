@@ -83,7 +83,8 @@ def hold_lease(
     Another's claim ends when it is released, when its process is known dead (same host), or when
     its heartbeat has not changed for `stale_s` of our own clock; while the store is away nobody can
     be heard, so that counts for no more than a beat. When another takes this lease
-    over, a block in the main thread is interrupted; elsewhere it must look at `lease.lost`.
+    over, a block in the main thread is interrupted, if SIGINT or SIGTERM has a handler of Python's;
+    elsewhere it must look at `lease.lost`.
 
     Args:
         store: the folder; claims are kept below its `lease/`.
@@ -92,7 +93,7 @@ def hold_lease(
         clock: seconds, monotonic; measures the silence of others.
 
     Raises:
-        LeaseLost: another process took over while the block ran.
+        LeaseLost: another process took over while the block ran, however the block ended.
     """
     timings = timings or LeaseTimings.of(store)
     claim = _acquire(store, timings, wait_report, clock)
@@ -103,14 +104,31 @@ def hold_lease(
             yield lease
         finally:
             heart.stop()
-    except KeyboardInterrupt:
-        if not lease.lost:
-            raise
+    except BaseException as error:
+        if lease.lost:
+            raise _lost(store) from error
+        raise
     if lease.lost:
-        raise LeaseLost(
-            f"{store.uri}: another process took this work over",
-            remedy="let it finish; run the same command again to wait for it and use its result",
-        )
+        raise _lost(store)
+
+
+def _lost(store: ObjectStore) -> LeaseLost:
+    return LeaseLost(
+        f"{store.uri}: another process took this work over",
+        remedy="let it finish; run the same command again to wait for it and use its result",
+    )
+
+
+def was_let_go(store: ObjectStore) -> bool:
+    """Tell whether a folder has no claim, or one whose owner released it.
+
+    Otherwise its owner works, or was killed at work.
+
+    Raises:
+        ObjectCorrupt: the owner's heartbeat cannot be read.
+    """
+    newest = _newest_number(store)
+    return newest == 0 or _is_released(store, newest, read_receipt(store, _beat_key(newest)))
 
 
 def _acquire(
@@ -255,5 +273,10 @@ class _Heart:
     def _interrupt(self) -> None:
         # Not _thread.interrupt_main(): that sets a flag, but wakes no main thread that sleeps.
         main = threading.main_thread()
-        if self._holder is main and main.ident and callable(signal.getsignal(signal.SIGINT)):
-            signal.pthread_kill(main.ident, signal.SIGINT)
+        if self._holder is not main or main.ident is None:
+            return
+        # What a script starts in the background ignores SIGINT, and so do its children.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                signal.pthread_kill(main.ident, number)
+                return

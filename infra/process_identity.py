@@ -19,6 +19,9 @@ class ProcessIdentity(Frozen):
     started: str
     """Start time in clock ticks since boot; empty where the system does not tell."""
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
 
 def this_process() -> ProcessIdentity:
     """Identify the calling process."""

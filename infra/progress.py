@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Protocol
 
 ProgressReport = Callable[[int, int], None]
@@ -59,12 +60,21 @@ class StatusLine:
     def close(self) -> None:
         """Clear the status line of a terminal."""
         if self._stream.isatty():
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            _write(self._stream, "\r\x1b[K")
 
     def _write(self, line: str) -> None:
-        self._stream.write(f"\r\x1b[K{line}" if self._stream.isatty() else f"{line}\n")
-        self._stream.flush()
+        _write(self._stream, f"\r\x1b[K{line}" if self._stream.isatty() else f"{line}\n")
+
+
+def tell(stream: IO[str], text: str) -> None:
+    """Write one line for whoever watches; a terminal that is gone or a full disk ends nothing."""
+    _write(stream, f"{text}\n")
+
+
+def _write(stream: IO[str], text: str) -> None:
+    with suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def _duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.errors import GateRefused, ProjectError
+from infra.progress import tell
 from pipelines.commands import (
     check_gradients,
     ensemble,
@@ -213,7 +214,7 @@ def main() -> None:
     try:
         app()
     except GateRefused as refusal:
-        sys.stderr.write(f"{refusal.problem}\n  what to do: {refusal.remedy}\n")
+        tell(sys.stderr, f"{refusal.problem}\n  what to do: {refusal.remedy}")
         sys.exit(int(refusal.exit_code))
     except ProjectError as error:
         from pipelines.output import print_error

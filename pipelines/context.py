@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from infra.errors import RecipeError, StoreError
 from infra.nodes import check_nodes_share
-from infra.progress import NotedReport, StatusLine
+from infra.progress import NotedReport, StatusLine, tell
 from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_job, ray_session
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
@@ -60,8 +60,7 @@ class Context:
 
     def say(self, text: str) -> None:
         """Write one plain line for whoever watches."""
-        self.stream.write(f"{text}\n")
-        self.stream.flush()
+        tell(self.stream, text)
 
     def close(self) -> None:
         """Let go of Ray and all else."""

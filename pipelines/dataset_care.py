@@ -54,7 +54,7 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
         ProjectError: the store or Ray is away.
     """
     from infra.nodes import check_nodes_see
-    from infra.progress import StatusLine
+    from infra.progress import StatusLine, tell
     from infra.ray_runtime import ray_session
     from infra.store import open_store
     from pipelines.context import FIRST_CONTACT_S, refuse_relative_in_a_job
@@ -64,7 +64,7 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
     refuse_relative_in_a_job("the dataset", uri)
     store = open_store(uri)
     manifest = find_dataset(store.with_deadline(FIRST_CONTACT_S))
-    sys.stderr.write(f"verify: reading all of {store.uri}\n")
+    tell(sys.stderr, f"verify: reading all of {store.uri}")
     with redirect_stdout(sys.stderr), ray_session() as resources:
         if len(resources.nodes) > 1:
             check_nodes_see(store, MANIFEST)

@@ -11,6 +11,7 @@ from alexnet.model import ModelError, create_model, list_models
 from alexnet.model.check_gradients import LIMIT, check_gradients
 from alexnet.threads import one_thread
 from infra.errors import DataError, RecipeError
+from infra.progress import tell
 from pipelines.recipe_yaml import load_recipe
 
 SEED: Final = 0
@@ -38,7 +39,7 @@ def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str
         checks = []
         for check in check_gradients(network, images, labels, chosen):
             checks.append(check)
-            stream.write(f"checked {check.name}, {len(checks)} of {len(chosen)}\n")
+            tell(stream, f"checked {check.name}, {len(checks)} of {len(chosen)}")
     return {
         "network": name,
         "image_size": network.image_size,

@@ -9,6 +9,7 @@ import yaml
 
 from alexnet.evaluate.rows import VIEW_NAMES
 from infra.errors import ProjectError
+from infra.progress import tell
 from infra.tracking.place import TrackingPlace
 from pipelines.links import look_command, run_link
 from pipelines.recipe import Recipe
@@ -139,7 +140,7 @@ def print_error(error: ProjectError, *, as_json: bool) -> None:
     """Print a deliberate failure: one message, what to do, no traceback."""
     if as_json:
         _print_json(_error_fields(error))
-    sys.stderr.write(f"error: {error.problem}\n  what to do: {error.remedy}\n")
+    tell(sys.stderr, f"error: {error.problem}\n  what to do: {error.remedy}")
 
 
 def _features_text(fields: dict[str, Any]) -> str:
@@ -167,7 +168,7 @@ def _print_with_rejects(fields: dict[str, Any], text_of: Describe, *, as_json: b
     _print(fields, text_of, as_json=as_json)
     rejected = rejected_text(fields)
     if rejected and not as_json:
-        sys.stderr.write(f"{rejected}\n")
+        tell(sys.stderr, rejected)
 
 
 def _error_fields(error: ProjectError) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sys
 
+from infra.progress import tell
 from infra.store import open_store
 from infra.store.check import check_store, refuse_unless_kept
 from pipelines.context import FIRST_CONTACT_S
@@ -17,7 +18,7 @@ def check_storage(uri: str, *, as_json: bool) -> None:
     store = open_store(uri).with_deadline(FIRST_CONTACT_S)
     findings = check_store(store)
     for finding in findings:
-        sys.stderr.write(f"{finding.promise:<34} {finding.problem or 'kept'}\n")
+        tell(sys.stderr, f"{finding.promise:<34} {finding.problem or 'kept'}")
     refuse_unless_kept(store, findings)
     print_fields(
         {"uri": store.uri, "promises": {finding.promise: "kept" for finding in findings}},

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from infra.lease import Lease, hold_lease
+from infra.lease import Claim, Lease, hold_lease
 from infra.store import ObjectStore
 from pipelines.context import Context
 
@@ -93,16 +93,16 @@ class Step(ABC, Generic[Product]):
         """
         if self.is_done or self.look():
             return "holds"
-        with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()) as self._lease:
+        with hold_lease(self.folder(), wait_report=self.say_waiting) as self._lease:
             if self.look():
                 return "holds"
             before_making()
             self._product = self.make()
         return "ran"
 
-    def say_waiting(self) -> None:
+    def say_waiting(self, claim: Claim) -> None:
         """Tell whoever watches that another process has the lease."""
-        self.context.say(f"{self.name}: another process is at work on it; waiting")
+        self.context.say(f"{self.name}: {claim.process} is at work on it; waiting")
 
 
 @dataclass(frozen=True, slots=True)

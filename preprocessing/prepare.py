@@ -18,7 +18,13 @@ from preprocessing.care.repair import repair_objects
 from preprocessing.care.verify import Verification, find_dataset
 from preprocessing.care.verify_files import Problem
 from preprocessing.care.versions import warn_of_other_versions
-from preprocessing.dataset.manifest import MEMBERS, Manifest, open_dataset, read_manifest
+from preprocessing.dataset.manifest import (
+    MEMBERS,
+    RESTORED,
+    Manifest,
+    open_dataset,
+    read_manifest,
+)
 from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
@@ -179,8 +185,7 @@ def _refuse_contradictions(store: ObjectStore, problems: Sequence[Problem]) -> N
         lines = [f"  {item.path}: {item.problem}" for item in problems]
         raise ManifestError(
             f"{store.uri} has its bytes, and the manifest contradicts them:\n" + "\n".join(lines),
-            remedy="restore manifest.json from a copy, or delete it and run `alexnet prepare`:"
-            " finished shards are not rendered again",
+            remedy=RESTORED,
         )
 
 

@@ -16,7 +16,13 @@ import torch
 from alexnet.evaluate.blocks import Block, BlockReader, plan_blocks
 from alexnet.evaluate.counts import count_rows
 from alexnet.evaluate.evaluate import BlockEvaluator
-from alexnet.evaluate.evaluation import RECEIPT, Evaluation, accuracy_of, validation_digest
+from alexnet.evaluate.evaluation import (
+    RECEIPT,
+    Evaluation,
+    accuracy_of,
+    read_evaluation,
+    validation_digest,
+)
 from alexnet.evaluate.rows import BlockResult, View, join_results
 from alexnet.evaluate.settings import EvaluateSettings
 from alexnet.evaluate.tables import (
@@ -53,6 +59,8 @@ def evaluate(
     progress: ProgressReport = no_progress,
 ) -> Evaluation:
     """Evaluate a network on a dataset's val split and commit the result; Ray must be up.
+
+    Where another process committed one meanwhile, that one holds and is returned.
 
     Args:
         trained: the network; it brings the statistics it was trained with.
@@ -105,6 +113,9 @@ def _commit(
         view: count_rows(result.labels, rows, len(classes)) for view, rows in result.views.items()
     }
     accuracies = {view: accuracy_of(sums) for view, sums in counts.items()}
+    # Who was taken over comes late: its tables must not take the place of those committed.
+    if (held := read_evaluation(place)) is not None:
+        return held
     evaluation = Evaluation(
         key=key,
         dataset_fingerprint=manifest.fingerprint,

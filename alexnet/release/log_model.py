@@ -3,7 +3,6 @@
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import alexnet
@@ -12,6 +11,7 @@ import preprocessing
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.package import FILES, write_package
 from alexnet.release.registry import global_tracking, translated
+from infra.temporary import temporary_folder
 from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 
@@ -29,12 +29,12 @@ def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str) -> str
 
     Raises:
         TrackingError: MLflow cannot be reached, or refuses.
+        ServiceError: there is no room for the model's files.
     """
     mlflow = import_mlflow()
     from alexnet.release import pyfunc_model  # after MLflow was imported quietly
 
-    with TemporaryDirectory() as directory:
-        folder = Path(directory)
+    with temporary_folder("alexnet-model-") as folder:
         write_package(trained, folder)
         with (
             translated(tracking_uri),

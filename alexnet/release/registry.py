@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.errors import TrackingError
+from infra.temporary import MAKE_ROOM, lacks_room
 from infra.tracking.mlflow_client import is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import without_credentials
@@ -155,7 +156,9 @@ def translated(tracking_uri: str) -> Iterator[None]:
             raise
         raise TrackingError(
             without_credentials(f"MLflow at {tracking_uri} failed: {error}"),
-            remedy="check that the server runs and takes your credentials, and that its artifact"
+            remedy=MAKE_ROOM
+            if lacks_room(error)
+            else "check that the server runs and takes your credentials, and that its artifact"
             " store can be had from here, then run again",
         ) from error
 

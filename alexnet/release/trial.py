@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows, pl
 from alexnet.evaluate.rows import VIEW_NAMES, View
 from alexnet.release.errors import ModelNotServable
 from infra.store import ObjectStore
+from infra.temporary import temporary_folder
 from infra.tracking.place import without_credentials
 from preprocessing.dataset.manifest import Manifest
 
@@ -49,6 +49,7 @@ def try_model(
 
     Raises:
         ModelNotServable: it cannot be loaded, or answers otherwise.
+        ServiceError: there is no room for the images that are tried.
     """
     rows = _first_rows(dataset, manifest)
     views = [view for view in VIEW_NAMES if f"{view}_probabilities" in predictions.column_names]
@@ -91,8 +92,7 @@ def _first_rows(dataset: ObjectStore, manifest: Manifest) -> StoredRows:
 
 def _answers(model_uri: str, tracking_uri: str, rows: StoredRows, views: Sequence[View]) -> Answers:
     jpegs = {f"jpeg-{i}": jpeg for i, jpeg in enumerate(rows.jpegs)}
-    with TemporaryDirectory() as directory:
-        folder = Path(directory)
+    with temporary_folder("alexnet-trial-") as folder:
         np.savez(
             folder / "images.npz",
             allow_pickle=False,

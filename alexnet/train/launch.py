@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import ray
@@ -22,8 +21,9 @@ from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
-from infra.progress import ProgressReport
+from infra.progress import NotedReport
 from infra.ray_runtime import project_error_in
+from infra.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def run_training(
     max_failures: int,
     start_retries: int = START_RETRIES,
     num_images: int,
-    progress: ProgressReport,
+    progress: NotedReport,
     say: Callable[[str], None],
 ) -> None:
     """Train from where the run stands to its end, restarting the workers when one dies.
@@ -58,7 +58,7 @@ def run_training(
         max_failures: restarts before giving up.
         start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
-        progress: called twice a second or so.
+        progress: called twice a second or so; its note says when the workers started again.
         say: told once when the tracker takes no points any more, and once when it does again.
 
     Raises:
@@ -66,8 +66,8 @@ def run_training(
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
         ServiceError: workers died more than max_failures times, or Ray Train's controller did.
     """
-    # The controller may write a last note while it is removed.
-    with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as notes:
+    # The controller may write a last note while it is removed: what it leaves is no error.
+    with temporary_folder("ray-train-") as notes:
         ended = _Fit(
             _trainer(
                 job,
@@ -75,7 +75,7 @@ def run_training(
                 sink,
                 max_failures=max_failures,
                 start_retries=start_retries,
-                notes=notes,
+                notes=str(notes),
             )
         )
         ended.start()
@@ -84,7 +84,7 @@ def run_training(
             while not ended.wait(POLL_S):
                 position = _ask(sink.position)
                 if position is not None:  # nor is it while the actor is dead
-                    progress(position[1], num_images)
+                    progress(position[1], num_images, _note(_ask(sink.starts)))
                     trouble.look(_ask(sink.problem))
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
@@ -139,6 +139,13 @@ class _Trouble:
         if not self._is_said and now - self._since >= TROUBLE_S:
             self._is_said = True
             self._say(f"MLflow takes no points, which are kept and sent later: {problem}")
+
+
+def _note(starts: list[int] | None) -> str:
+    """Say so if the workers died and started again."""
+    if not starts or len(starts) == 1:
+        return ""
+    return f"workers started {len(starts)} times, last from step {starts[-1]:,}"
 
 
 class _Fit(threading.Thread):

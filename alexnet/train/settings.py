@@ -55,8 +55,9 @@ class CheckpointSettings(Frozen):
     """Save when this many updates were made since the run's start, and at every multiple."""
     every_epochs: Annotated[int, Field(ge=1)] | None = 1
     """Save at the end of every so many epochs."""
-    keep_last: Annotated[int, Field(ge=1)] = 2
-    """How many complete checkpoints are kept."""
+    keep_last: Annotated[int, Field(ge=2)] = 2
+    """How many complete checkpoints are kept. Workers that are started again may have chosen the
+    one before the newest, while those before them still save; so two at least."""
 
 
 class ScalingSettings(Frozen):

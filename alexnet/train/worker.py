@@ -47,7 +47,7 @@ from alexnet.train.stop import ending_when
 from alexnet.train.world import World
 from infra.allocator import keep_memory
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError
-from infra.ray_runtime import this_nodes_cpus
+from infra.ray_runtime import project_error_in, this_nodes_cpus
 from infra.store import ObjectStore, open_store
 from infra.tracking.points import MetricPoint
 from preprocessing.dataset.manifest import Manifest, open_dataset
@@ -69,8 +69,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
             job = TrainJob.model_validate_json(config["job"])
             _Worker(job, placement, sink).run()
     except ProjectError as error:
-        ray.get(sink.fail.remote(error))
-        raise
+        # What the metrics actor raised comes as a class of Ray's, which cannot be sent once more.
+        told = project_error_in(error) or error
+        ray.get(sink.fail.remote(told))
+        if told is error:
+            raise
+        raise told from error
     except torch.OutOfMemoryError as error:
         told = gpu_too_small(error)
         ray.get(sink.fail.remote(told))
@@ -149,6 +153,7 @@ class _Worker:
             found = find_sound_checkpoint(self._run, read_attempts(self._run))
             step = found.step if found else 0
             attempt = claim_attempt(self._run, start_step=step, world_size=self._world.size)
+            self._sink.started.remote(step)
             decision = (attempt.number, step, found.name if found else None)
         agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
             decision

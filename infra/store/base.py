@@ -6,7 +6,7 @@ Objects are whole or absent: no reader ever sees half of one. The only atomic de
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 import pyarrow as pa
@@ -20,6 +20,8 @@ class ObjectInfo:
     size_bytes: int
     version: str
     """Changes when the object is written anew: an mtime in ns, an ETag."""
+    written_s: float = field(default=0.0, compare=False)
+    """When it came to this place: seconds since 1970; 0 in memory."""
 
 
 class ObjectStore(Protocol):

@@ -116,7 +116,9 @@ class FolderStore:
         if not path.is_file():
             return None
         key = path.relative_to(self._root).as_posix()
-        return ObjectInfo(key, status.st_size, str(status.st_mtime_ns))
+        # A copy may keep the mtime; the ctime says when it was put here.
+        written_s = max(status.st_mtime, status.st_ctime)
+        return ObjectInfo(key, status.st_size, str(status.st_mtime_ns), written_s)
 
     @contextmanager
     def _written_aside(self, key: str) -> Iterator[tuple[Path, IO[bytes]]]:

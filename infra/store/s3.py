@@ -5,7 +5,7 @@ Two promises are not in the protocol's words, so `alexnet storage check` proves 
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -121,7 +121,7 @@ class S3Store:
             answer = self._call(f"list {prefix!r}", lambda c: c.list_objects_v2(**request))
             for item in answer.get("Contents", ()):
                 if not item["Key"].endswith("/"):  # the folders that consoles make
-                    yield self._info(item["Key"], item["Size"], item["ETag"])
+                    yield self._info(item["Key"], item["Size"], item)
             if not answer.get("IsTruncated"):
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
@@ -133,7 +133,7 @@ class S3Store:
             found = self._call(f"look at {key}", lambda client: look(client, target))
         except FileNotFoundError:
             return None
-        return self._info(target["Key"], found["ContentLength"], found["ETag"])
+        return self._info(target["Key"], found["ContentLength"], found)
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -148,9 +148,9 @@ class S3Store:
     def _call(self, what: str, work: Callable[[Client], Result]) -> Result:
         return call_s3(work, what=what, place=self.uri, policy=self.policy)
 
-    def _info(self, name: str, size_bytes: int, etag: str) -> ObjectInfo:
-        key = name.removeprefix(self._full(""))
-        return ObjectInfo(key, size_bytes, etag.strip('"'))
+    def _info(self, name: str, size_bytes: int, answer: Mapping[str, Any]) -> ObjectInfo:
+        key, written_s = name.removeprefix(self._full("")), answer["LastModified"].timestamp()
+        return ObjectInfo(key, size_bytes, answer["ETag"].strip('"'), written_s)
 
 
 def parse_s3_uri(uri: str) -> S3Store:

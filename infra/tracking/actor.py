@@ -93,6 +93,14 @@ class MetricsActor:
         """Return why nothing reaches the tracker at the moment."""
         return self._sink.problem()
 
+    def started(self, step: int) -> None:
+        """Take note that the workers started, to go on from this step."""
+        self._sink.started(step)
+
+    def starts(self) -> list[int]:
+        """Return the steps that the workers started from, one a start."""
+        return self._sink.starts()
+
     def fail(self, error: ProjectError) -> None:
         """Leave the error that ended a worker for the driver."""
         self._sink.fail(error)

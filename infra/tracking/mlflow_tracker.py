@@ -5,14 +5,13 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from infra.errors import TrackingError
+from infra.temporary import MAKE_ROOM, lacks_room, temporary_folder
 from infra.tracking.base import (
     DATASET_DIGEST_CHARACTERS,
     DATASET_DIGEST_TAG,
@@ -29,6 +28,10 @@ from infra.tracking.points import MetricPoint
 _METRICS_PER_CALL: Final = 1000
 _PARAMS_PER_CALL: Final = 100
 _REASON_CHARACTERS: Final = 5000
+_CHECK: Final = (
+    "check that the server runs, its URI and your access to it; then run again: what was measured"
+    " is kept in the workspace and sent then"
+)
 _LISTED_TAG: Final = "mlflow.loggedArtifacts"
 """Where a run's page looks for its tables."""
 _IMAGES: Final = "images"
@@ -196,13 +199,15 @@ class MlflowTracker:
 
     def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
         """Send files."""
-        with TemporaryDirectory() as directory:
+        with (
+            self._translated(f"log files to run {run_id}"),
+            temporary_folder("alexnet-mlflow-", TrackingError) as directory,
+        ):
             for name, body in files.items():
-                path = Path(directory, name)
+                path = directory / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(body)
-            with self._translated(f"log files to run {run_id}"):
-                self._client().log_artifacts(run_id, directory, folder)
+            self._client().log_artifacts(run_id, str(directory), folder)
 
     def _client(self) -> Any:  # noqa: ANN401 - MLflow's types are not read (see pyproject)
         # Lazy: for a database file, making the client opens it and brings its tables up to date.
@@ -254,13 +259,14 @@ class MlflowTracker:
             if not is_mlflows(error):
                 raise
             first_line = str(error).partition("\n")[0]
-            raise self._error(f"cannot {what}: {without_credentials(first_line)}") from error
+            raise self._error(
+                f"cannot {what}: {without_credentials(first_line)}",
+                remedy=MAKE_ROOM if lacks_room(error) else _CHECK,
+            ) from error
 
-    def _error(self, problem: str) -> TrackingError:
+    def _error(self, problem: str, remedy: str = _CHECK) -> TrackingError:
         return TrackingError(
-            f"MLflow at {without_credentials(self._place.uri)}: {problem}",
-            remedy="check that the server runs, its URI and your access to it; then run again:"
-            " what was measured is kept in the workspace and sent then",
+            f"MLflow at {without_credentials(self._place.uri)}: {problem}", remedy=remedy
         )
 
 

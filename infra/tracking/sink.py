@@ -30,6 +30,7 @@ class MetricsSink:
         self._flush_every_s = flush_every_s
         self._buffer: list[MetricPoint] = []
         self._position: Position | None = None
+        self._starts: list[int] = []
         self._failure: ProjectError | None = None
         self._buffering = threading.Lock()
         self._flushing = threading.Lock()
@@ -67,6 +68,14 @@ class MetricsSink:
     def problem(self) -> str | None:
         """Return why nothing reaches the tracker at the moment; None when all is well."""
         return self._delivery.problem
+
+    def started(self, step: int) -> None:
+        """Take note that the workers started, to go on from this step."""
+        self._starts.append(step)
+
+    def starts(self) -> list[int]:
+        """Return the steps that the workers started from, one a start."""
+        return self._starts
 
     def fail(self, error: ProjectError) -> None:
         """Leave the error that ended a worker for the driver; the first one stays."""

@@ -13,7 +13,7 @@ from alexnet.release.errors import InputRejected
 from alexnet.release.package import copy_package, open_package
 from alexnet.release.pieces import Piece
 from infra.nodes import check_nodes_see, check_nodes_share
-from infra.progress import StatusLine
+from infra.progress import StatusLine, tell
 from infra.ray_runtime import LOCAL, cluster_address, ray_session
 from infra.store import ObjectStore
 from pipelines.lookup.inspection import MODELS
@@ -107,7 +107,7 @@ def _tables(
     from alexnet.release.predict_many import answer_many
 
     address = cluster_address()
-    stream.write("starting Ray\n" if address == LOCAL else f"joining Ray at {address}\n")
+    tell(stream, "starting Ray" if address == LOCAL else f"joining Ray at {address}")
     with ray_session():
         if address != LOCAL:
             trained = _visible(uri, trained, workspace)

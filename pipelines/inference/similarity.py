@@ -16,7 +16,7 @@ from alexnet.release.layer_outputs import choose_layer
 from alexnet.release.neighbours import NearestSearch
 from alexnet.release.pieces import Piece
 from infra.errors import RecipeError
-from infra.progress import StatusLine
+from infra.progress import StatusLine, tell
 from infra.store import ObjectStore, open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import answered, refuse_if_none
@@ -103,7 +103,7 @@ def find_similar(
     if picture is not None and drawn is not None:
         write_output(picture, drawn.png)
         if drawn.num_gone:
-            stream.write(f"grey in the picture: {drawn.num_gone:,} images that are gone\n")
+            tell(stream, f"grey in the picture: {drawn.num_gone:,} images that are gone")
     return similar
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from alexnet.evaluate.trained import TrainedNetwork, trained_network
@@ -12,6 +11,7 @@ from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import RECEIPT, find_sound_checkpoint, open_checkpoint
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore, open_store
+from infra.temporary import temporary_folder
 from infra.tracking.place import place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.datasets import find_dataset
@@ -38,10 +38,11 @@ def open_model(
         DataError: there is no such thing, or it is damaged.
         RecipeError: several runs have such a name.
         TrackingError: MLflow is away, or knows no such model.
+        ServiceError: there is no room for its files.
     """
     if name.startswith(MODELS):
-        with TemporaryDirectory(prefix="alexnet-model-") as directory:
-            yield _download(name, workspace, tracking_uri, Path(directory))
+        with temporary_folder("alexnet-model-") as folder:
+            yield _download(name, workspace, tracking_uri, folder)
     else:
         checkpoint = _find_checkpoint(name, workspace)
         yield checkpoint.uri, _with_its_dataset(checkpoint, workspace)
@@ -83,8 +84,8 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
     raise DataError(
         f"{checkpoint.uri} was trained on dataset {state.dataset_fingerprint[:12]}, which is not"
         f" in {workspace_of(run_of(checkpoint.uri))}",
-        remedy="copy its folder into datasets/ there, or name the --workspace that has it: its"
-        " statistics and classes are needed",
+        remedy="copy its folder (a link is not followed) into datasets/ there, or name the"
+        " --workspace that has it: its statistics and classes are needed",
     )
 
 

@@ -63,7 +63,7 @@ def find_run(name: str, workspace: str) -> ObjectStore:
     raise DataError(
         f"{name!r} is no training" + ("" if "/" in name else f" of the workspace {workspace}"),
         remedy="name one that `alexnet runs` lists, by name, folder or MLflow run id, or give its"
-        " --workspace",
+        " --workspace; one that is a link is named by its folder",
     )
 
 

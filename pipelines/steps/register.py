@@ -82,7 +82,7 @@ class RegisterStep(Step[Registered]):
         if not self._is_deleted():
             return
         # Of two processes only one makes the version.
-        with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()):
+        with hold_lease(self.folder(), wait_report=self.say_waiting):
             version = self.product.registration.model_uri
             if self.look() and not self._is_deleted():
                 return

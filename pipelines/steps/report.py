@@ -165,6 +165,9 @@ class ReportStep(Step[Reported]):
             Tracked(run_id, run_link(run_id, tracking), look_command(tracking)),
             made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         )
+        # Who was taken over comes late: its page must not take the place of the one committed.
+        if (held := self._read()) is not None:
+            return held
         receipt = ReportReceipt(
             key=self._key,
             page=write_object(store, PAGE, page.encode()),

@@ -110,7 +110,7 @@ class TrainStep(Step[Training]):
             return
         try:
             # Of two processes only one makes the run.
-            with hold_lease(self.folder(), wait_report=lambda _: self.say_waiting()):
+            with hold_lease(self.folder(), wait_report=self.say_waiting):
                 if lacks_points(self.tracker.server, self.folder()):
                     self.context.say("train: sending MLflow what it lacks of the curves")
                     self.run_id()

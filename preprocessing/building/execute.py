@@ -7,7 +7,7 @@ and how many tasks run at a time never changes a byte.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -22,9 +22,11 @@ from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore
 from preprocessing.building.commit import check_rejects
 from preprocessing.building.digests import damage_of
+from preprocessing.building.identity import FOLDER as SOURCES
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
-from preprocessing.dataset.manifest import MANIFEST
+from preprocessing.dataset.manifest import MANIFEST, MEMBERS
+from preprocessing.errors import ManifestError
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -58,11 +60,12 @@ def render_shards(
     Raises:
         TooManyRejects: as soon as more than max_rejects are known.
         LeaseLost: another process committed this dataset, with other versions or archives.
+        ManifestError: all is there but the manifest, made with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
         ServiceError: a task kept dying, or no node can hold one.
     """
     environment = {"versions": encoder_versions(), "source": source_digest}
-    _start_anew_unless(job.target, canonical_json(environment))
+    _start_anew_unless(job.target, plan, canonical_json(environment))
     done = _sound(job.target, finished_shards(job.target, plan), parallelism)
     log.info("render_started num_shards=%d num_finished=%d", len(plan), len(done))
     _check(done, max_rejects)
@@ -191,11 +194,14 @@ def _checked(target: ObjectStore, receipt: ShardReceipt) -> tuple[str, str | Non
     return receipt.shard.path, next(damage, None)
 
 
-def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
+def _start_anew_unless(
+    target: ObjectStore, plan: Sequence[PlannedShard], environment: bytes
+) -> None:
     """Delete what other library versions, or other archives, have half built.
 
     Raises:
         LeaseLost: it is committed by now.
+        ManifestError: it was whole: a dataset that lost its manifest is not a half-built one.
     """
     found = read_receipt(target, ENVIRONMENT)
     if found == environment:
@@ -209,6 +215,14 @@ def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
             remedy="run the same command again to use it",
         )
     if found is not None:
+        if _was_whole(target, there, plan):
+            raise ManifestError(
+                f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with"
+                f" {found.decode(errors='replace')}; here it would be {environment.decode()}",
+                remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
+                " archives it was made with (their times count); or delete that folder to make it"
+                " anew: it then may have another fingerprint",
+            )
         log.warning(
             "half_built_dataset_started_anew uri=%s was=%s now=%s",
             target.uri,
@@ -220,6 +234,14 @@ def _start_anew_unless(target: ObjectStore, environment: bytes) -> None:
         for key in sorted(there, key=lambda key: key == ENVIRONMENT):
             target.delete(key)
     target.write(ENVIRONMENT, environment)
+
+
+def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[PlannedShard]) -> bool:
+    """Tell whether there was all of a dataset once, even if a shard is damaged by now."""
+    # Both are written when every shard is finished.
+    if MEMBERS in there or any(key.startswith(SOURCES) for key in there):
+        return True
+    return len(finished_shards(target, plan)) == len(plan)
 
 
 def _check(done: dict[str, ShardReceipt], max_rejects: int) -> None:

@@ -6,6 +6,7 @@ was made from or compared with; for any other set the members' own digests are c
 
 import hashlib
 import logging
+from typing import Final
 
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member, Members
 from preprocessing.sources.source import DatasetIndex
+
+FOLDER: Final = "sources/"
 
 log = logging.getLogger(__name__)
 
@@ -64,4 +67,4 @@ def check_source(
 
 
 def _path(index: DatasetIndex) -> str:
-    return f"sources/{index.source_digest}.json"
+    return f"{FOLDER}{index.source_digest}.json"

@@ -8,16 +8,16 @@ folder is cleaned under its lease, so nobody can be at work in it.
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from infra.errors import DataError
+from infra.errors import DataError, ProjectError
 from infra.lease import FOLDER as LEASES
-from infra.lease import Claim, LeaseTimings, hold_lease
+from infra.lease import Claim, LeaseTimings, hold_lease, was_let_go
 from infra.store import FolderStore, ObjectStore
 from infra.store.unfinished import Unfinished, list_unfinished, remove_unfinished
 from preprocessing.building.execute import ENVIRONMENT
@@ -65,31 +65,31 @@ def clean_workspace(
     timings: LeaseTimings | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Cleaning:
-    """Remove leftovers; a folder that a live process works on is left alone.
+    """Remove leftovers; a folder that a live process works on, or that refuses, is left alone.
 
     Args:
         timings: of the leases that are looked at; the defaults unless a test says otherwise.
         clock: seconds since 1970.
 
     Raises:
-        StoreError: the store refuses, or stayed away.
+        StoreError: the store cannot be listed, or stayed away.
     """
     timings = timings or LeaseTimings.of(workspace)
     cleaning = Cleaning()
     unfinished = _unfinished(workspace)
     folders = {match[0] for item in unfinished if (match := _LEASED.match(item.key))}
-    for path in sorted(folders | _half_built(workspace)):
-        try:
+    half_built = _half_built(workspace)
+    for path in sorted(folders | set(half_built)):
+        with _or_kept(cleaning, path):
+            if was_let_go(workspace.child(path)):
+                # Nobody's build tells: it may be a dataset that is being copied here.
+                _refuse_unless_quiet(clock() - half_built.get(path, 0.0))
             _clean_folder(workspace, path, unfinished, timings, cleaning)
-        except _AtWork as error:
-            cleaning.kept[path] = error.problem
     for item in unfinished:
         if _UNLEASED.fullmatch(item.key):
-            quiet_s = clock() - item.since_s
-            if quiet_s >= QUIET_S:
+            with _or_kept(cleaning, item.key):
+                _refuse_unless_quiet(clock() - item.since_s)
                 _remove(workspace, [item], cleaning)
-            else:
-                cleaning.kept[item.key] = f"was written {max(0.0, quiet_s):.0f} s ago"
     return cleaning
 
 
@@ -104,17 +104,49 @@ class _AtWork(DataError):
     """Somebody works on this folder."""
 
 
-def _half_built(workspace: ObjectStore) -> set[str]:
-    """Find the datasets' folders in which something is left, such as `datasets/x-0123…`."""
-    names: dict[str, list[str]] = {}
+class _Written(DataError):
+    """Somebody may still be writing it."""
+
+
+@contextmanager
+def _or_kept(cleaning: Cleaning, path: str) -> Iterator[None]:
+    """Note why something was left alone, and go on with the rest."""
+    try:
+        yield
+    except ProjectError as error:
+        cleaning.kept[path] = error.problem
+
+
+def _refuse_unless_quiet(quiet_s: float) -> None:
+    if quiet_s < QUIET_S:
+        raise _Written(
+            f"was written {max(0.0, quiet_s):.0f} s ago, and no lease tells by whom",
+            remedy=f"clean again when it has been quiet for {QUIET_S:.0f} s",
+        )
+
+
+def _half_built(workspace: ObjectStore) -> dict[str, float]:
+    """Find the datasets' folders in which something is left, such as `datasets/x-0123…`.
+
+    Returns:
+        For each when it was last written (seconds since 1970), leases aside; 0 where a dataset is
+        whole, for what is left there has names of its own.
+    """
+    written: dict[str, dict[str, float]] = {}
     for info in workspace.list("datasets/"):
         folder, _, name = info.key.removeprefix("datasets/").partition("/")
         if name and _DATASET.fullmatch(path := f"datasets/{folder}"):
-            names.setdefault(path, []).append(name)
-    return {path for path, found in names.items() if _is_left(found)}
+            written.setdefault(path, {})[name] = info.written_s
+    return {path: _last(found) for path, found in written.items() if _is_left(found)}
 
 
-def _is_left(names: list[str]) -> bool:
+def _last(written: Mapping[str, float]) -> float:
+    if MANIFEST in written:
+        return 0.0
+    return max((at for name, at in written.items() if not _LEASE.fullmatch(name)), default=0.0)
+
+
+def _is_left(names: Collection[str]) -> bool:
     return bool(leftovers_of_dataset(names)) or all(_LEASE.fullmatch(name) for name in names)
 
 
@@ -164,8 +196,7 @@ def _refuse_if_alive(place: ObjectStore, timings: LeaseTimings, claim: Claim) ->
     for _ in range(max(1, round(timings.stale_s / timings.poll_s))):
         time.sleep(timings.poll_s)
         if [(info.key, info.version) for info in place.list(LEASES)] != before:
-            who = f"process {claim.process.pid} on {claim.process.host}"
-            raise _AtWork(f"{who} works on it", remedy="let it end, and clean again")
+            raise _AtWork(f"{claim.process} works on it", remedy="let it end, and clean again")
 
 
 def _unfinished(workspace: ObjectStore, prefix: str = "") -> list[Unfinished]:

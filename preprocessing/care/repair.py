@@ -19,7 +19,15 @@ from preprocessing.building.execute import kept_receipts, run_tasks
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
 from preprocessing.care.versions import versions_text
-from preprocessing.dataset.manifest import CLASSES, MEMBERS, REJECTS, STATISTICS, Manifest, Shard
+from preprocessing.dataset.manifest import (
+    CLASSES,
+    MEMBERS,
+    REJECTS,
+    RESTORED,
+    STATISTICS,
+    Manifest,
+    Shard,
+)
 from preprocessing.errors import ManifestError
 
 ASIDE: Final = "_build/repair"
@@ -112,8 +120,7 @@ def _check_plan(place: ObjectStore, plan: Sequence[PlannedShard], manifest: Mani
     if named != [(planned.path, planned.start, planned.stop) for planned in plan]:
         raise ManifestError(
             f"{place.uri}: the manifest names other shards than it was made with",
-            remedy="restore manifest.json from a copy, or delete it and run `alexnet prepare`:"
-            " finished shards are not rendered again",
+            remedy=RESTORED,
         )
 
 

@@ -5,7 +5,7 @@ shard it names. It says nothing about where it lives, so a copied dataset is the
 """
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,12 @@ CLASSES = "classes.json"
 STATISTICS = "stats.safetensors"
 MEMBERS = "members.parquet"
 REJECTS = "rejects.parquet"
+
+RESTORED: Final = (
+    "restore manifest.json from a copy; or, with the libraries and the archives that the dataset"
+    " was made with, delete it and run `alexnet prepare`: finished shards are not rendered again"
+)
+"""What to do about a manifest that is no good."""
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -139,7 +145,7 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
     """Read the manifest of the dataset at a store, or None when none was committed.
 
     Raises:
-        ManifestError: it cannot be understood.
+        ManifestError: it cannot be understood, or is a newer version's.
     """
     body = read_receipt(store, MANIFEST)
     if body is None:
@@ -147,11 +153,26 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
     try:
         return Manifest.model_validate_json(body)
     except ValidationError as error:
+        if newer := _newer_parts(error):
+            raise ManifestError(
+                f"{store.uri}/{MANIFEST} was written by a newer version of alexnet: it has {newer}",
+                remedy="use that version, or a later one",
+            ) from error
         raise ManifestError(
             f"{store.uri}/{MANIFEST} is not a manifest this version reads: {error}",
-            remedy="restore it from a copy, or delete it and run `alexnet prepare`: finished shards"
-            " are not rendered again",
+            remedy=RESTORED,
         ) from error
+
+
+def _newer_parts(error: ValidationError) -> str:
+    """Name what a later version has added, if nothing else is wrong; else the empty text."""
+    errors = error.errors()
+    for item in errors:
+        if item["loc"] == ("schema_version",) and isinstance(item["input"], int):
+            return f"schema_version {item['input']}" if item["input"] > 1 else ""
+    if any(item["type"] != "extra_forbidden" for item in errors):
+        return ""
+    return ", ".join(sorted({str(item["loc"][-1]) for item in errors}))
 
 
 def open_dataset(store: ObjectStore) -> Manifest:

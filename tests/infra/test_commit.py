@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -12,7 +14,7 @@ from infra.commit import (
     write_object,
 )
 from infra.errors import ObjectCorrupt
-from infra.store import MemoryStore
+from infra.store import FolderStore, MemoryStore
 
 
 class Note(Frozen):
@@ -43,6 +45,20 @@ def test_an_object_with_other_bytes_is_found_when_it_is_read() -> None:
     check_listing(store, [stored])
     with pytest.raises(ObjectCorrupt, match="bytes its receipt names"):
         read_object(store, stored)
+
+
+def test_what_lies_behind_a_link_is_there(tmp_path: Path) -> None:
+    store, elsewhere = FolderStore(tmp_path / "here"), FolderStore(tmp_path / "there")
+    stored = write_object(store, "part/a", b"body")
+    elsewhere.write("a", b"body")
+    store.delete("part/a")
+    (tmp_path / "here" / "part").rmdir()
+    (tmp_path / "here" / "part").symlink_to(tmp_path / "there")
+    check_listing(store, [stored])
+    assert [info.key for info in store.list("part/")] == ["part/a"]
+    elsewhere.write("a", b"body and more")
+    with pytest.raises(ObjectCorrupt, match="has 13 bytes, its receipt says 4"):
+        check_listing(store, [stored])
 
 
 def test_a_listing_finds_a_missing_object_and_one_of_another_size() -> None:

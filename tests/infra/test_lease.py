@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,22 @@ from infra.store import FolderStore
 with hold_lease(FolderStore(pathlib.Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(600)
+"""
+
+IN_THE_BACKGROUND = """
+import pathlib, signal, sys, time
+from infra.errors import LeaseLost
+from infra.lease import LeaseTimings, hold_lease
+from infra.store import FolderStore
+from pipelines.cli import _configure_process
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+_configure_process()
+try:
+    with hold_lease(FolderStore(pathlib.Path(sys.argv[1])), timings=LeaseTimings(beat_s=0.2)):
+        print("held", flush=True)
+        time.sleep(600)
+except LeaseLost:
+    print("lost", flush=True)
 """
 
 TAKE_TURNS = """
@@ -190,6 +206,33 @@ def test_a_block_that_sleeps_is_interrupted_when_its_lease_is_lost() -> None:
         sleep_long()
     assert time.monotonic() - started_at < 5
     timer.join()
+
+
+def test_a_background_job_is_interrupted_too_when_its_lease_is_lost(tmp_path: Path) -> None:
+    """A shell without job control has it ignore SIGINT; the command line listens to SIGTERM."""
+    command = [sys.executable, "-c", IN_THE_BACKGROUND, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGINT)
+        claim_as(FolderStore(tmp_path), 2, elsewhere())
+        assert process.communicate(timeout=20)[0] == "lost\n"
+
+
+def test_whatever_a_block_raised_a_lost_lease_is_called_so() -> None:
+    store = MemoryStore()
+
+    def fail_when_lost() -> None:
+        with hold_lease(store, timings=QUICK) as lease:
+            claim_as(store, 2, elsewhere())
+            with suppress(KeyboardInterrupt):
+                time.sleep(30)
+            assert lease.lost
+            raise ObjectCorrupt("another wrote here", remedy="none")
+
+    with pytest.raises(LeaseLost, match="took this work over") as caught:
+        fail_when_lost()
+    assert isinstance(caught.value.__cause__, ObjectCorrupt)
 
 
 def test_a_block_in_another_thread_sees_that_its_lease_is_lost() -> None:

@@ -2,12 +2,22 @@ import io
 
 import pytest
 
-from infra.progress import StatusLine, no_progress
+from infra.progress import StatusLine, no_progress, tell
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Gone(Terminal):
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+class Full(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
 
 
 class Clock:
@@ -67,3 +77,13 @@ def test_a_note_stands_behind_the_time_left() -> None:
 def test_no_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     no_progress(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("stream", [Gone(), Full()])
+def test_where_nothing_can_be_written_the_work_goes_on(stream: io.StringIO) -> None:
+    clock = Clock()
+    line = StatusLine("train", stream, clock)
+    clock.now += 20
+    line(5, 10)
+    line.close()
+    tell(stream, "train: going on")

@@ -1,13 +1,18 @@
 """`alexnet prepare` with --verify, --repair, --estimate, --clean, as the command line runs them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from infra.canonical import canonical_json
 from infra.errors import ObjectCorrupt, ProjectError, RecipeError
+from infra.lease import Claim
+from infra.process_identity import this_process
 from infra.store import FolderStore
 from pipelines.cli import app
 from preprocessing.dataset.manifest import open_dataset
@@ -66,6 +71,14 @@ def test_a_place_that_is_no_workspace_is_not_cleaned(tmp_path: Path) -> None:
     assert isinstance(error, RecipeError)
     assert stray.exists()
     (tmp_path / "workspace.json").write_text("{}")
+    kept = prepare("--clean", "--workspace", str(tmp_path)).stdout
+    assert "datasets/x-0123456789abcdef  left alone: was written" in kept
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    dead = this_process().model_copy(update={"pid": ended.pid, "started": "1"})
+    claim = Claim(number=1, owner="killed", process=dead)
+    lease = FolderStore(tmp_path / "datasets" / "x-0123456789abcdef")
+    lease.write("lease/0001.json", canonical_json(claim.model_dump()))
     result = prepare("--clean", "--workspace", str(tmp_path))
     assert result.stdout.splitlines() == [
         "datasets/x-0123456789abcdef/classes.json  2 bytes",

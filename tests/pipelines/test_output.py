@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -216,3 +217,10 @@ def test_a_recipe_is_shown_with_every_default(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert yaml.safe_load(out) == recipe.model_dump(mode="json")
     assert "max_failures: 8" in out
+
+
+def test_a_standard_error_that_is_full_does_not_hide_the_exit_code() -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "recipes", "show", "nothing"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stderr=full, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 2

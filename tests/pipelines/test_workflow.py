@@ -1,4 +1,6 @@
 import io
+import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -236,7 +238,8 @@ def test_whoever_waits_says_so(context: Context, diary: list[str]) -> None:
                 break
             waiter.join(0.01)
     waiter.join(WAIT_S)
-    assert "first: another process is at work on it; waiting" in said(context)
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    assert f"first: {who} is at work on it; waiting" in said(context)
 
 
 def test_of_several_at_once_one_makes_it(context: Context, diary: list[str]) -> None:

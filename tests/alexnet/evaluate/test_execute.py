@@ -99,6 +99,15 @@ def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_train
     assert per_class["count"].to_pylist() == np.bincount(labels, minlength=7).tolist()
 
 
+def test_what_is_committed_by_then_is_not_written_again(
+    evaluated: FolderStore, tiny_training: Any
+) -> None:
+    before = {info.key: info.version for info in evaluated.list()}
+    held = _evaluate(tiny_training, Path(evaluated.uri), parallelism=1)
+    assert held == open_evaluation(evaluated)
+    assert {info.key: info.version for info in evaluated.list()} == before
+
+
 def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_training: Any) -> None:
     manifest = tiny_training.manifest
     reader = BlockReader(tiny_training.store, manifest)

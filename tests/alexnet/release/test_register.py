@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from alexnet.evaluate.evaluation import open_evaluation, read_predictions
@@ -20,7 +21,7 @@ from alexnet.release.gate import Verdict, judge
 from alexnet.release.package import open_package
 from alexnet.release.receipt import Registration, parse_registration
 from alexnet.release.register import Candidate, register
-from alexnet.release.registry import ModelRegistry
+from alexnet.release.registry import ModelRegistry, translated
 from alexnet.release.settings import GateSettings
 from alexnet.release.trial import STDERR_CHARACTERS, _run_fresh, check_answers, try_model
 from infra.errors import TrackingError
@@ -254,3 +255,10 @@ def test_a_server_that_is_not_there_is_named_without_its_password(
     with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:9 failed") as raised:
         ModelRegistry("http://me:secret@127.0.0.1:9", "alexnet").champion()
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [OSError, MlflowException])
+def test_a_full_disk_is_not_called_the_servers_fault(kind: type[Exception]) -> None:
+    with pytest.raises(TrackingError) as raised, translated("http://127.0.0.1:9"):
+        raise kind("##### File weights.safetensors #####\n[Errno 28] No space left on device")
+    assert "$TMPDIR" in raised.value.remedy

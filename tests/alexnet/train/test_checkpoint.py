@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from alexnet.settings import AugmentSettings, NetworkSettings
@@ -18,6 +19,7 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
+from alexnet.train.settings import CheckpointSettings
 from infra.errors import DataError, ObjectCorrupt, StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 
@@ -209,6 +211,20 @@ def test_pruning_leaves_alone_what_the_newest_attempt_is_writing() -> None:
     for known in (ONE_ATTEMPT, history):
         prune_checkpoints(run, known, keep_last=1)
         assert being_written in folders(run)
+
+
+def test_what_a_new_start_has_chosen_outlives_the_next_save_of_the_one_before() -> None:
+    """The new one has not claimed its number yet, and the old one does not know of it."""
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        CheckpointSettings(keep_last=1)
+    run = MemoryStore()
+    write(run, 10)
+    chosen = write(run, 20)
+    assert find_sound_checkpoint(run, ONE_ATTEMPT) == chosen
+    write(run, 30)
+    prune_checkpoints(run, ONE_ATTEMPT, keep_last=CheckpointSettings(keep_last=2).keep_last)
+    claimed = [*ONE_ATTEMPT, Attempt(number=2, start_step=20, world_size=1)]
+    assert find_sound_checkpoint(run, claimed) == chosen
 
 
 def test_a_crash_while_pruning_leaves_no_receipt_without_its_objects() -> None:

@@ -16,6 +16,7 @@ from ray.train.v2._internal.exceptions import (
 from alexnet.train import launch
 from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
 from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError
+from infra.progress import NotedReport, no_progress
 
 GLOO = RuntimeError("Connection closed by peer")
 
@@ -105,6 +106,9 @@ class _Answers:
     def position(self) -> tuple[int, int]:
         return 1, 128
 
+    def starts(self) -> list[int]:
+        return [0, 1200]
+
     def failure(self) -> None:
         return None
 
@@ -126,7 +130,12 @@ def dead_sink(ray_local: Any) -> Any:
     return sink
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> list[str]:
+def _run(
+    monkeypatch: pytest.MonkeyPatch,
+    sink: Any,
+    fit: Callable[[], None],
+    progress: NotedReport = no_progress,
+) -> list[str]:
     said: list[str] = []
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
@@ -137,7 +146,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) ->
         sink,
         max_failures=3,
         num_images=1,
-        progress=lambda done, total: None,
+        progress=progress,
         say=said.append,
     )
     return said
@@ -173,6 +182,21 @@ def test_what_keeps_points_from_mlflow_is_said_once_and_when_it_is_over(
         "MLflow takes no points, which are kept and sent later: 401 Unauthorized",
         "MLflow takes points again",
     ]
+
+
+@pytest.mark.ray
+def test_workers_that_died_and_started_again_are_told(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = set()
+    _run(
+        monkeypatch,
+        _Sink.remote(),
+        lambda: time.sleep(1),
+        lambda done, total, note="": notes.add(note),
+    )
+    assert notes == {"workers started 2 times, last from step 1,200"}
+    assert launch._note([0]) == launch._note([]) == launch._note(None) == ""
 
 
 @pytest.mark.ray
@@ -228,7 +252,7 @@ def test_an_interrupted_training_gives_its_cpus_back(
     before = ray.available_resources()["CPU"]
     left = before
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
         nonlocal left
         left = ray.available_resources().get("CPU", 0.0)
         raise KeyboardInterrupt

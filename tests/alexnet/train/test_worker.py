@@ -8,7 +8,7 @@ import torch
 
 from alexnet.train import worker
 from alexnet.train.worker import train_on_worker
-from infra.errors import ProjectError, RecipeError
+from infra.errors import ProjectError, RecipeError, StoreError
 
 FULL = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of"
@@ -26,6 +26,9 @@ class Sink:
 
     def fail(self, error: ProjectError) -> None:
         self._failure = error
+
+    def flush(self) -> None:
+        raise StoreError("the disk is full", remedy="make room")
 
     def failure(self) -> ProjectError | None:
         return self._failure
@@ -59,3 +62,25 @@ def test_a_gpu_that_is_too_small_is_told_and_not_tried_again(
     assert "scaling.microbatch" in told.remedy
     train_on_worker(config)
     assert len(starts) == 1
+
+
+@pytest.mark.ray
+def test_what_the_metrics_actor_raised_is_left_for_the_driver_as_it_was(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Sink.remote()
+
+    class Worker:
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self) -> None:
+            ray.get(sink.flush.remote())
+
+    monkeypatch.setattr(worker, "_Worker", Worker)
+    monkeypatch.setattr(worker.TrainJob, "model_validate_json", lambda _: None)
+    with pytest.raises(StoreError) as caught:
+        train_on_worker({"sink": sink, "placement": None, "job": "{}"})
+    told = ray.get(sink.failure.remote())
+    for error in (told, ray.cloudpickle.loads(ray.cloudpickle.dumps(caught.value))):
+        assert type(error) is StoreError
+        assert (error.problem, error.remedy) == ("the disk is full", "make room")

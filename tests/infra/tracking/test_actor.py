@@ -36,6 +36,8 @@ def test_workers_points_reach_the_journal_and_mlflow(
         p for n in range(Journal(store).num_segments) for p in Journal(store).segment(n + 1)
     ] == (points(0, 100))
     assert ray.get(actor.position.remote()) == (100, 12800)
+    ray.get(actor.started.remote(100))
+    assert ray.get(actor.starts.remote()) == [100]
     assert ray.get(actor.finish.remote(60.0))
     history = MlflowWindow(mlflow_place).points(run_id, "train/loss")
     assert history == [(p.step, p.value, p.timestamp_ms) for p in points(0, 100)]

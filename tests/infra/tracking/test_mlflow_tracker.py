@@ -1,8 +1,11 @@
+import errno
+import os
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -100,3 +103,17 @@ def test_an_experiment_that_was_deleted_is_named_with_a_remedy(mlflow_place: Tra
         with pytest.raises(TrackingError, match="experiment gone is deleted") as caught:
             ask()
         assert "tracking.experiment" in caught.value.remedy
+
+
+def test_a_full_temporary_folder_is_not_called_the_servers_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MlflowTracker(TrackingPlace(f"sqlite:///{tmp_path}/mlflow.db", None, "workspace"))
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(TrackingError, match="No space left") as caught:
+        tracker.log_files("run", "report", {"report.html": b"1"})
+    assert "$TMPDIR" in caught.value.remedy

@@ -123,3 +123,11 @@ def test_the_first_failure_stays() -> None:
     sink.fail(ServiceError("the group was torn down", remedy="none"))
     assert sink.failure() is first
     assert sink.finish(timeout_s=5)
+
+
+def test_every_start_of_the_workers_is_noted() -> None:
+    sink = make_sink(MemoryStore(), MemoryTracker())
+    assert sink.starts() == []
+    sink.started(0)
+    sink.started(120)
+    assert sink.starts() == [0, 120]

@@ -49,6 +49,17 @@ def test_what_was_reported_holds(finished_run: Any, step_of: Any) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path(again.folder().uri).glob("*")} == before
 
 
+def test_what_another_process_reported_meanwhile_is_not_written_again(
+    finished_run: Any, step_of: Any
+) -> None:
+    first = step_of(finished_run)
+    first.ensure(before_making=lambda: None)
+    before = {path: path.stat().st_mtime_ns for path in Path(first.folder().uri).glob("*")}
+    late = step_of(finished_run)
+    assert late._write() == first.product.receipt
+    assert {path: path.stat().st_mtime_ns for path in Path(late.folder().uri).glob("*")} == before
+
+
 def test_mlflow_gets_filters_over_time_classes_and_the_report(
     finished_run: Any, step_of: Any
 ) -> None:

@@ -25,7 +25,8 @@ from preprocessing.building.execute import (
 from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
-from preprocessing.dataset.manifest import MANIFEST
+from preprocessing.dataset.manifest import MANIFEST, MEMBERS
+from preprocessing.errors import ManifestError
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members
 
@@ -76,17 +77,17 @@ class Mortal(MemoryStore):
         super().delete(key)
 
 
-@pytest.mark.parametrize("deletions", range(10))
+@pytest.mark.parametrize("deletions", range(7))
 def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     deletions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Mortal()
     job, plan = job_of(store, MemoryStore())
-    for planned in plan:
+    for planned in plan[:2]:
         render_shard(job, planned)
     store.write(ENVIRONMENT, b"another")
     store.write(LEASE, b"mine")
-    assert len(finished_shards(store, plan)) == 3
+    assert len(finished_shards(store, plan)) == 2
     monkeypatch.setattr(execute, "run_tasks", reused := Tasks())
     store.deletions_left = deletions
     with pytest.raises(Killed):
@@ -111,6 +112,22 @@ def test_what_another_process_committed_meanwhile_is_not_deleted(environment: by
     with pytest.raises(LeaseLost, match="another process committed this dataset") as caught:
         render(job, plan, "new")
     assert "run the same command again" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
+@pytest.mark.parametrize("sign", ["all shards", MEMBERS, f"sources/{'0' * 64}.json"])
+def test_a_whole_dataset_that_lost_its_manifest_is_not_deleted(sign: str) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan if sign == "all shards" else plan[1:]:
+        render_shard(job, planned)
+    if sign != "all shards":
+        store.write(sign, b"")
+    store.write(ENVIRONMENT, b"another")
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(ManifestError, match=r"with another; here it would be .*new") as caught:
+        render(job, plan, "new")
+    assert "restore manifest.json" in caught.value.remedy
     assert {info.key: store.read(info.key) for info in store.list()} == before
 
 

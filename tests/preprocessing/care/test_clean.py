@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from infra.canonical import canonical_json
+from infra.errors import StoreError
 from infra.lease import Claim, LeaseTimings, hold_lease
 from infra.process_identity import this_process
 from infra.store import FolderStore, ObjectStore
@@ -101,6 +103,15 @@ def removed(cleaning: Cleaning) -> list[str]:
     return sorted(item.path for item in cleaning.removed)
 
 
+def leave_killed(workspace: ObjectStore) -> None:
+    """Leave the claim of a process that was killed while it built the half-built dataset."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    dead = this_process().model_copy(update={"pid": ended.pid, "started": "1"})
+    claim = Claim(number=7, owner="another", process=dead)
+    workspace.write(f"{HALF}/lease/0007.json", canonical_json(claim.model_dump()))
+
+
 @pytest.fixture
 def built(build: Build, workspace: FolderStore) -> Any:
     return build(workspace.child(DONE), workspace.child("source"))
@@ -110,6 +121,7 @@ def test_leftovers_go_and_strangers_stay(built: Any, workspace: FolderStore) -> 
     put(workspace, STRANGERS)
     kept = tree(workspace)
     put(workspace, (*LEFT, *ASIDES, *LOOSE))
+    leave_killed(workspace)
     cleaning = clean(workspace)
     assert removed(cleaning) == sorted((*LEFT, *ASIDES))
     assert sum(item.size_bytes for item in cleaning.removed) == 5 * len((*LEFT, *ASIDES))
@@ -135,12 +147,50 @@ def test_a_clean_workspace_is_left_as_it_is(built: Any, workspace: FolderStore) 
 
 def test_of_a_half_built_dataset_nothing_is_left(workspace: FolderStore) -> None:
     put(workspace, tuple(key for key in LEFT if key.startswith(HALF)))
-    with hold_lease(workspace.child(HALF)):
-        pass
+    leave_killed(workspace)
     assert len(clean(workspace).removed) == 11
     assert tree(workspace) == {}
     assert not Path(workspace.uri, HALF).exists()
     assert clean(workspace) == Cleaning()
+
+
+@pytest.mark.parametrize("released", [False, True], ids=["no lease", "a released lease"])
+def test_a_dataset_that_is_being_copied_in_is_left_alone(
+    released: bool, build: Build, workspace: FolderStore
+) -> None:
+    build(workspace.child(DONE), workspace.child("source"))
+    if released:  # of where it was made
+        with hold_lease(workspace.child(DONE)):
+            pass
+    workspace.delete(f"{DONE}/manifest.json")  # comes last
+    for path in Path(workspace.uri, DONE).rglob("*.*"):
+        os.utime(path, (1, 1))  # as `cp -a` leaves it
+    before = tree(workspace)
+    cleaning = clean(workspace)
+    assert (cleaning.removed, list(cleaning.kept)) == ([], [DONE])
+    assert "no lease tells by whom" in cleaning.kept[DONE]
+    assert tree(workspace) == before
+    assert clean(workspace, QUIET_S + 60).removed
+    assert not Path(workspace.uri, DONE).exists()
+
+
+def test_a_folder_that_refuses_is_named_and_the_rest_is_cleaned(
+    built: Any, workspace: FolderStore
+) -> None:
+    class Refusing(FolderStore):
+        def child(self, prefix: str) -> "Refusing":
+            return Refusing(Path(self.uri, prefix))
+
+        def create(self, key: str, body: bytes) -> bool:
+            if HALF in self.uri:
+                raise StoreError(f"{self.uri}: cannot write", remedy="ask its owner")
+            return super().create(key, body)
+
+    put(workspace, LEFT)
+    leave_killed(workspace)
+    cleaning = clean(Refusing(Path(workspace.uri)))
+    assert cleaning.kept == {HALF: f"{workspace.uri}/{HALF}: cannot write"}
+    assert {key.startswith(DONE) for key in removed(cleaning)} == {True}
 
 
 def test_a_lease_alone_is_a_leftover_too(workspace: FolderStore) -> None:
@@ -168,6 +218,7 @@ class Mortal(FolderStore):
 
 def test_a_kill_leaves_no_shards_without_the_word_what_made_them(workspace: FolderStore) -> None:
     put(workspace, LEFT)
+    leave_killed(workspace)
     with pytest.raises(Killed):
         clean(Mortal(Path(workspace.uri)))
     assert f"{HALF}/{ENVIRONMENT}" in tree(workspace)
@@ -200,7 +251,8 @@ def test_a_folder_where_a_process_works_is_left_alone(built: Any, workspace: Fol
         assert list(cleaning.kept) == [HALF]
         assert "works on it" in cleaning.kept[HALF]
         assert {key.startswith(DONE) for key in removed(cleaning)} == {True}
-    assert set(removed(clean(workspace))) == {key for key in LEFT if key.startswith(HALF)}
+    later = clean(workspace, QUIET_S + 60)
+    assert set(removed(later)) == {key for key in LEFT if key.startswith(HALF)}
 
 
 def test_a_dead_or_silent_owner_holds_nothing_up(workspace: FolderStore) -> None:
@@ -211,15 +263,16 @@ def test_a_dead_or_silent_owner_holds_nothing_up(workspace: FolderStore) -> None
         here.model_copy(update={"pid": ended.pid, "started": "1"}),
         here.model_copy(update={"host": "another-host"}),
     ):
-        put(workspace, LEFT)
+        put(workspace, left := tuple(key for key in LEFT if key.startswith(HALF)))
         claim = Claim(number=7, owner="another", process=owner)
         workspace.write(f"{HALF}/lease/0007.json", canonical_json(claim.model_dump()))
-        assert set(removed(clean(workspace))) == set(LEFT)
+        assert set(removed(clean(workspace))) == set(left)
         assert not Path(workspace.uri, HALF).exists()
 
 
 def test_who_waits_for_the_folder_gets_it(workspace: FolderStore) -> None:
     put(workspace, LEFT)
+    leave_killed(workspace)
     later = f"{HALF}/lease/0009.json"
 
     class Overtaken(FolderStore):
@@ -252,11 +305,12 @@ def test_in_s3_uploads_that_never_ended_go_too(s3_store: S3Store) -> None:
         upload._in_flight[0].result()  # the process is killed when a part has arrived
     s3_store.write(f"{DONE}/manifest.json", b"{}")
     s3_store.write(f"{HALF}/{ENVIRONMENT}", b"{}")
-    cleaning = clean(s3_store)
-    assert removed(cleaning) == sorted(
-        [shard, f"{HALF}/{ENVIRONMENT}", f"{DONE}/train/part-00001-of-00002.parquet"]
-    )
-    assert sum(item.size_bytes for item in cleaning.removed) == 2 * PART_BYTES + 2
+    first = clean(s3_store)
+    assert removed(first) == [f"{DONE}/train/part-00001-of-00002.parquet"]
+    assert list(first.kept) == [HALF]  # it may be a copy that is not through
+    cleaning = clean(s3_store, QUIET_S + 60)
+    assert removed(cleaning) == sorted([shard, f"{HALF}/{ENVIRONMENT}"])
+    assert sum(item.size_bytes for item in cleaning.removed) == PART_BYTES + 2
     assert clean(s3_store) == Cleaning()
     assert f"{DONE}/manifest.json" in [info.key for info in s3_store.list()]
     from infra.store.unfinished import list_unfinished
