@@ -1,10 +1,11 @@
 """Ray Data as it is used here: in plan order, silent, and with errors that keep what they say."""
 
+import math
 import time
 from typing import Any, Final
 
 import pyarrow as pa
-from ray.data import DataContext
+from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
 
@@ -63,16 +64,21 @@ class _OwnLimits(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
         manager._get_total_resources = at_least_planned
 
 
-def configure_ray_data(cpus: float) -> DataContext:
+def configure_ray_data(cpus: float, *, store_bytes: float = math.inf) -> DataContext:
     """Set this process's Ray Data: plan order, pauses, no bars; return the context for more.
 
     Args:
         cpus: what the tasks that are to run at once book together.
+        store_bytes: of object stores, what an execution may fill at most; Ray Data deals out those
+            of all nodes, wherever its tasks run.
     """
     context = DataContext.get_current()
     context.custom_execution_callback_classes = [_Pause, _OwnLimits]
     context.set_config(_CPUS, cpus)
     context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=store_bytes
+    )
     context.execution_options.verbose_progress = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False

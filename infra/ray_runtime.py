@@ -199,11 +199,20 @@ def cluster_resources() -> Resources:
 
 def this_nodes_cpus() -> float:
     """Return the CPUs that the node of this task or actor offers in all."""
+    return _this_nodes("CPU")
+
+
+def this_nodes_store_bytes() -> float:
+    """Return the size of the object store of the node of this task or actor."""
+    return _this_nodes("object_store_memory")
+
+
+def _this_nodes(resource: str) -> float:
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     found = [node["Resources"] for node in ray.nodes() if node["NodeID"] == here]
-    return float(found[0].get("CPU", 0.0)) if found else 0.0
+    return float(found[0].get(resource, 0.0)) if found else 0.0
 
 
 def on_every_node(

@@ -208,6 +208,7 @@ class _Worker:
             self._placement.cpus_per_task,
             self._placement.tasks_per_worker,
             at_home=self._placement.reads_at_home,
+            ranks_here=ray.train.get_context().get_local_world_size(),
         )
         return load_batches(
             self._job.share(self._world.rank, self._world.size),
