@@ -4,13 +4,13 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
 import ray
-from ray.data import TaskPoolStrategy
+from ray.data import ActorPoolStrategy
 
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.bulk import Answerer, Question
@@ -28,8 +28,6 @@ _TASKS_A_WORKER: Final = 4
 _LOOK_INTO: Final = (
     "see Ray's logs: memory may be short, or a file crash its decoder; name fewer files to find it"
 )
-_TASKS_A_PROCESS: Final = 100
-"""Tasks after which a process on a GPU is replaced."""
 
 
 def answer_many(
@@ -37,8 +35,9 @@ def answer_many(
 ) -> Iterator[pa.Table]:
     """Yield tables of answers in the order of the pieces; Ray must be up.
 
-    A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
-    question's answerer in one process. A process that dies costs its task, which is done again.
+    A process on each GPU, else on each CPU with one thread, has the network and does a task after
+    the other. The answers are those of the question's answerer in one process. A process that dies
+    costs its tasks, which are done again.
 
     Raises:
         DataError: the network gives no numbers.
@@ -47,20 +46,17 @@ def answer_many(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
-    configure_ray_data(pool.workers * pool.cpus)
-    weights = trained.weights.item.sha256
-    job = _Job(weights, question, pool.threads, trained)
+    configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
     answers = ray.data.from_arrow(plan).map_batches(
-        _run_task,
-        batch_size=None,  # a task is a block of the plan
+        _Answers,
+        batch_size=1,  # a task is a row of the plan; with a GPU Ray insists on a number
         batch_format="pyarrow",
-        compute=TaskPoolStrategy(size=pool.workers),
+        # No pool of tasks: a process keeps its first task's GPU, whichever Ray gives to the next.
+        compute=ActorPoolStrategy(size=pool.workers),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
-        # Ray ends a process after each task on a GPU, and the network would be loaded anew.
-        max_calls=_TASKS_A_PROCESS if pool.gpus else None,
-        fn_kwargs={"job": job},
+        fn_constructor_args=(trained, question, pool.threads),
     )
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
@@ -98,55 +94,51 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every task needs; equal for the same weights, question and threads."""
+class _Answers:
+    """Answers tasks with a network of its own."""
 
-    weights: str
-    question: Question
-    num_threads: int
-    trained: TrainedNetwork = field(compare=False)
+    def __init__(self, trained: TrainedNetwork, question: Question, num_threads: int) -> None:
+        self._trained = trained
+        self._question = question
+        self._num_threads = num_threads
 
+    def __call__(self, plan: pa.Table) -> Iterator[pa.Table]:
+        """Do one task. A deliberate error travels as a block."""
+        try:
+            yield from self._answerer.answer(_from_plan(plan))
+        except ProjectError as error:
+            yield error_block(error)
 
-def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
-    """Run one task. A deliberate error travels as a block."""
-    try:
-        yield from _answerer_of(job).answer(_from_plan(plan))
-    except ProjectError as error:
-        yield error_block(error)
-
-
-@lru_cache(maxsize=1)
-def _answerer_of(job: _Job) -> Answerer:
-    """Return this process's network, which is kept between tasks."""
-    return job.question.answerer(job.trained, num_threads=job.num_threads)
+    # Not in __init__: an error there would lose what it says.
+    @cached_property
+    def _answerer(self) -> Answerer:
+        return self._question.answerer(self._trained, num_threads=self._num_threads)
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:
-    """Write pieces as rows of plain values: what Ray Data moves without pickling.
+    """Write a task's pieces as one row of plain values: what Ray Data moves without pickling.
 
     Places as bytes: a file's name may be no UTF-8.
     """
-    return pa.Table.from_pylist(
-        [
-            {
-                "store": os.fsencode(piece.store.uri),
-                "key": os.fsencode(piece.key),
-                "path": piece.path,
-                "size_bytes": piece.size_bytes,
-                "rows": None if piece.rows is None else list(piece.rows),
-                "column": piece.column,
-                "labelled": piece.labelled,
-                "refused": piece.refused,
-            }
-            for piece in task
-        ],
-        schema=_PLAN,
-    )
+    pieces = [
+        {
+            "store": os.fsencode(piece.store.uri),
+            "key": os.fsencode(piece.key),
+            "path": piece.path,
+            "size_bytes": piece.size_bytes,
+            "rows": None if piece.rows is None else list(piece.rows),
+            "column": piece.column,
+            "labelled": piece.labelled,
+            "refused": piece.refused,
+        }
+        for piece in task
+    ]
+    return pa.table({"pieces": pa.array([pieces], pa.list_(pa.struct(_PIECE)))})
 
 
 def _from_plan(plan: pa.Table) -> list[Piece]:
-    stores = {uri: open_store(os.fsdecode(uri)) for uri in plan["store"].unique().to_pylist()}
+    pieces = plan["pieces"].to_pylist()[0]
+    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in pieces}}
     return [
         Piece(
             store=stores[row.pop("store")],
@@ -154,19 +146,17 @@ def _from_plan(plan: pa.Table) -> list[Piece]:
             rows=None if (rows := row.pop("rows")) is None else (rows[0], rows[1]),
             **row,
         )
-        for row in plan.to_pylist()
+        for row in pieces
     ]
 
 
-_PLAN: Final = pa.schema(
-    [
-        ("store", pa.binary()),
-        ("key", pa.binary()),
-        ("path", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("rows", pa.list_(pa.int64())),
-        ("column", pa.string()),
-        ("labelled", pa.bool_()),
-        ("refused", pa.string()),
-    ]
-)
+_PIECE: Final = [
+    ("store", pa.binary()),
+    ("key", pa.binary()),
+    ("path", pa.string()),
+    ("size_bytes", pa.int64()),
+    ("rows", pa.list_(pa.int64())),
+    ("column", pa.string()),
+    ("labelled", pa.bool_()),
+    ("refused", pa.string()),
+]

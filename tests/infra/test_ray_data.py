@@ -1,11 +1,12 @@
 import math
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
-from ray.data import TaskPoolStrategy
+from ray.data import ExecutionResources, TaskPoolStrategy
 from ray.data._internal.cluster_autoscaler import DefaultAutoscalingCoordinator
 from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import (
     STANDARD_RESOURCE_TYPES,
@@ -76,6 +77,16 @@ def test_planned_tasks_run_at_once_however_many_others_read() -> None:
             other.cancel_request()
     at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
     assert max(at_once) >= 2  # three, where starting a third process takes less than a second
+
+
+def test_an_execution_believes_to_have_the_gpus_planned_for_it() -> None:
+    """Half of a node's only GPU is none, and an actor that died there would not be replaced."""
+    manager = SimpleNamespace(_get_total_resources=lambda: ExecutionResources(cpu=0, gpu=0))
+    context = ray_data.configure_ray_data(1.5, gpus=2.0)
+    executor = SimpleNamespace(_topology=(), _data_context=context, _resource_manager=manager)
+    ray_data._OwnLimits().before_execution_starts(executor)
+    found = manager._get_total_resources()
+    assert (found.cpu, found.gpu) == (1.5, 2.0)
 
 
 def _slowly(rows: Any) -> Any:

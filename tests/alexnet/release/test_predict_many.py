@@ -1,4 +1,8 @@
+import json
 import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +66,47 @@ def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
     deadly: Any = Deadly()  # local: it travels by value
     with pytest.raises(ServiceError, match="prediction's processes kept dying"):
         list(answer_many(tiny_training.trained, find_pieces(names), deadly))
+
+
+_ON_PRETENDED_GPUS = """
+import json, os, pickle, sys, time
+import pyarrow as pa, ray
+from alexnet.release.inputs import find_pieces
+from alexnet.release.predict_many import answer_many
+
+class WhoAnswers:
+    num_views = 1
+    def answerer(self, trained, *, num_threads):
+        return Answerer()
+
+class Answerer:
+    def answer(self, pieces):
+        time.sleep(0.3)  # all end at once, and the next may go anywhere
+        yield pa.table({"process": [os.getpid()], "gpu": [os.environ["CUDA_VISIBLE_DEVICES"]]})
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+trained, uri = pickle.load(sys.stdin.buffer)
+answers = answer_many(trained, find_pieces([uri] * 20), WhoAnswers())
+print(json.dumps([row for table in answers for row in table.to_pylist()]))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_keeps_its_gpu(tiny_training: Any) -> None:
+    """CUDA looks once which one is visible: of two processes on one GPU, another would idle."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _ON_PRETENDED_GPUS],
+        input=pickle.dumps((tiny_training.trained, tiny_training.store.uri)),
+        capture_output=True,
+        check=False,
+        timeout=180,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()[-3000:]
+    pairs = {(row["process"], row["gpu"]) for row in json.loads(ended.stdout.splitlines()[-1])}
+    assert len(pairs) == 2
+    assert {gpu for _, gpu in pairs} == {"0", "1"}
 
 
 def test_a_plan_keeps_every_piece(names: list[str]) -> None:
