@@ -11,6 +11,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
@@ -19,7 +21,13 @@ from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
 from alexnet.train.worker import train_on_worker
-from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
+from infra.errors import (
+    Interrupted,
+    NoRoomForWorkers,
+    ProjectError,
+    ServiceError,
+    WorkersNotJoined,
+)
 from infra.progress import ProgressReport
 from infra.ray_runtime import project_error_in
 
@@ -58,6 +66,7 @@ def run_training(
     Raises:
         ProjectError: the one a worker met.
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
+        WorkersNotJoined: they were started, and did not find each other; Ray Train tries once.
         ServiceError: workers died more than max_failures times, or Ray Train's controller did.
     """
     # The controller may write a last note while it is removed.
@@ -170,11 +179,7 @@ def _explained(error: Exception, max_failures: int) -> Exception:
     if ours is not None:
         return ours
     if isinstance(error, ControllerError):
-        return NoRoomForWorkers(
-            f"the workers could not be started: {error.controller_failure}",
-            remedy="see whether the cluster has room for them (ray status), then run again: it"
-            " goes on from the last checkpoint",
-        )
+        return _not_started(error.controller_failure)
     # Its peers fail with it, of a broken connection: one lost worker explains them all.
     failures = getattr(error, "worker_failures", {}).values()
     lost = next((failure for failure in failures if _is_lost(failure)), None)
@@ -191,6 +196,22 @@ def _explained(error: Exception, max_failures: int) -> Exception:
             " last checkpoint",
         )
     return error
+
+
+def _not_started(failure: BaseException) -> ServiceError:
+    if isinstance(failure, WorkerGroupStartupTimeoutError | WorkerGroupStartupFailedError):
+        return NoRoomForWorkers(
+            f"the workers could not be started: {failure}",
+            remedy="see whether the cluster has room for them (ray status), then run again: it"
+            " goes on from the last checkpoint",
+        )
+    if isinstance(failure, RayTaskError) and failure.cause is not None:
+        failure = failure.cause
+    return WorkersNotJoined(
+        f"the workers did not come together: {type(failure).__name__}: {failure}",
+        remedy="see whether the nodes reach each other on all ports, then run again: it goes on"
+        " from the last checkpoint",
+    )
 
 
 def _is_lost(failure: BaseException) -> bool:

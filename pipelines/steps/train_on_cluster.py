@@ -15,7 +15,7 @@ from alexnet.train.launch import (
     run_training,
 )
 from alexnet.train.placement import Placement, place_workers
-from infra.errors import ClusterTooSmall, NoRoomForWorkers, ServiceError
+from infra.errors import ClusterTooSmall, NoRoomForWorkers, ServiceError, WorkersNotJoined
 from infra.ray_runtime import cluster_resources
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
@@ -47,6 +47,7 @@ class ClusterTraining:
 
         Raises:
             NoRoomForWorkers: what is left of the cluster does not hold the workers.
+            WorkersNotJoined: they did not find each other, however often they were started.
             ProjectError: whatever deliberate error a worker met.
         """
         scaling = self._context.recipe.scaling
@@ -56,6 +57,9 @@ class ClusterTraining:
                 return self._train_on(placement)
             except NoRoomForWorkers as error:
                 placement = self._placed_anew(placement, error)
+            except WorkersNotJoined as error:
+                # A port was taken meanwhile, a worker died: the next group has other ports.
+                self._context.say(f"train: {error.problem}; starting them again")
         return self._train_on(placement)
 
     def _train_on(self, placement: Placement) -> bool:

@@ -15,7 +15,7 @@ from ray.train.v2._internal.exceptions import (
 
 from alexnet.train import launch
 from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
-from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError
+from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError, WorkersNotJoined
 
 GLOO = RuntimeError("Connection closed by peer")
 
@@ -85,6 +85,18 @@ def test_workers_that_could_not_be_started_are_a_service_error() -> None:
     assert isinstance(explained, NoRoomForWorkers)
     assert explained.problem.startswith("the workers could not be started: ")
     assert "8 workers" in explained.problem
+
+
+def test_workers_that_do_not_find_each_other_are_told_as_such() -> None:
+    """There is room; more of it is no help."""
+    taken = RuntimeError("The server socket has failed to listen on port: 29500")
+    for failure in (RayTaskError("init", "a traceback", taken), taken):
+        explained = _explained(ControllerError(failure), max_failures=3)
+        assert isinstance(explained, WorkersNotJoined)
+        assert explained.problem == (
+            "the workers did not come together: RuntimeError: The server socket has failed to"
+            " listen on port: 29500"
+        )
 
 
 def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

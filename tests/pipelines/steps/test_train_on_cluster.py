@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.settings import WorkerRange
 from alexnet.train.placement import Placement
-from infra.errors import NoRoomForWorkers
+from infra.errors import NoRoomForWorkers, ServiceError, WorkersNotJoined
 from infra.progress import no_progress
 from infra.ray_runtime import Node, Resources
 from pipelines.steps import train_on_cluster
@@ -18,6 +18,7 @@ from pipelines.steps.train_on_cluster import ClusterTraining
 
 GIB = float(1 << 30)
 LOST = NoRoomForWorkers("others are gone", remedy="bring them back")
+APART = WorkersNotJoined("a port is taken", remedy="free it")
 
 
 @contextmanager
@@ -31,6 +32,8 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Resources) -> None:
         self.looks = list(looks)
         self.starts: list[Placement] = []
+        self.endings: list[ServiceError] = [LOST]
+        """How the first starts of the workers end."""
         self.waits_s: list[tuple[float, float]] = []
         """How long MLflow was waited for at each end: in silence, in all."""
         self.sent = True
@@ -43,8 +46,8 @@ class Cluster:
 
     def _run(self, _job: Any, placement: Placement, _sink: Any, **_: Any) -> None:
         self.starts.append(placement)
-        if len(self.starts) <= 1:
-            raise LOST
+        if len(self.starts) <= len(self.endings):
+            raise self.endings[len(self.starts) - 1]
 
     def _finish(self, _sink: Any, timeout_s: float, *, at_most_s: float) -> bool:
         self.waits_s.append((timeout_s, at_most_s))
@@ -118,3 +121,23 @@ def test_a_cluster_that_is_as_it_was_is_no_reason_to_try_again(
     with pytest.raises(NoRoomForWorkers):
         cluster.train(WorkerRange(min=1, max=2), tmp_path)
     assert len(cluster.starts) == 1
+
+
+def test_workers_that_did_not_come_together_are_started_again_where_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)))
+    cluster.endings = [APART, APART]
+    assert cluster.train(2, tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2, 2, 2]
+    assert "train: a port is taken; starting them again" in cluster.said
+
+
+def test_workers_that_never_come_together_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)))
+    cluster.endings = [APART] * 9
+    with pytest.raises(WorkersNotJoined):
+        cluster.train(2, tmp_path)
+    assert len(cluster.starts) == 4  # max_failures of them again
