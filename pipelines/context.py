@@ -59,8 +59,8 @@ class Context:
             line.close()
 
     def say(self, text: str) -> None:
-        """Write one plain line for whoever watches."""
-        self.stream.write(f"{text}\n")
+        """Write one plain line for whoever watches, in place of a terminal's status line."""
+        self.stream.write(f"\r\x1b[K{text}\n" if self.stream.isatty() else f"{text}\n")
         self.stream.flush()
 
     def close(self) -> None:

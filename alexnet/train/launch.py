@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -51,6 +52,7 @@ def run_training(
     start_retries: int = START_RETRIES,
     num_images: int,
     progress: ProgressReport,
+    say: Callable[[str], None],
 ) -> None:
     """Train from where the run stands to its end, restarting the workers when one dies.
 
@@ -62,12 +64,14 @@ def run_training(
         start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
         progress: called twice a second or so.
+        say: told in a line why an attempt ended.
 
     Raises:
         ProjectError: the one a worker met.
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
         WorkersNotJoined: they were started, and did not find each other; Ray Train tries once.
         ServiceError: workers died more than max_failures times, or Ray Train's controller did.
+        TrainingFailedError: a bug ended the last attempt; its notes hold the worker's traceback.
     """
     # The controller may write a last note while it is removed.
     with TemporaryDirectory(prefix="ray-train-", ignore_cleanup_errors=True) as notes:
@@ -82,11 +86,13 @@ def run_training(
             )
         )
         ended.start()
+        crashes = _Crashes(sink, say)
         try:
             while not ended.wait(POLL_S):
                 position = _ask(sink.position)
                 if position is not None:
                     progress(position[1], num_images)
+                crashes.tell()
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
@@ -94,8 +100,12 @@ def run_training(
     failure: ProjectError | None = _ask(sink.failure)
     if failure is not None:
         raise failure
+    crashes.tell()
     if ended.error is not None:
-        raise _explained(ended.error, max_failures) from ended.error
+        explained = _explained(ended.error, max_failures)
+        if not isinstance(explained, ProjectError) and crashes.last is not None:
+            explained.add_note(crashes.last)
+        raise explained from ended.error
 
 
 def finish_metrics(
@@ -119,6 +129,26 @@ def _ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's m
     except RayActorError as error:
         log.warning("metrics_actor_away problem=%s", error)
         return None
+
+
+class _Crashes:
+    """The tracebacks that workers leave, each told once; Ray Train starts them again in silence."""
+
+    def __init__(self, sink: "ray.ActorHandle[Any]", say: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._say = say
+        self._told: set[int] = set()
+        self.last: str | None = None
+        """All of the last one; Ray Train's own error has only its beginning and its end."""
+
+    def tell(self) -> None:
+        """Say in a line why each attempt ended that did since."""
+        found: dict[int, str] = _ask(self._sink.crashes) or {}
+        for attempt in sorted(found.keys() - self._told):
+            self._told.add(attempt)
+            self.last = found[attempt]
+            name = f"attempt {attempt}" if attempt else "an attempt that had no number yet"
+            self._say(f"train: {name} ended: {self.last.strip().splitlines()[-1]}")
 
 
 class _Fit(threading.Thread):

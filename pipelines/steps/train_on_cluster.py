@@ -86,6 +86,7 @@ class ClusterTraining:
                     start_retries=START_RETRIES_OF_A_RANGE if fewer_will_do else START_RETRIES,
                     num_images=self._num_images,
                     progress=progress,
+                    say=self._context.say,
                 )
         except BaseException:
             self._finish(sink, DRAIN_AFTER_FAILURE_S, at_most_s=DRAIN_AFTER_FAILURE_S)

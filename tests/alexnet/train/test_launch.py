@@ -116,8 +116,17 @@ class _Sink:
     def position(self) -> tuple[int, int]:
         return 1, 128
 
+    def __init__(self) -> None:
+        self.crashed: dict[int, str] = {}
+
     def failure(self) -> None:
         return None
+
+    def note_crash(self, attempt: int, text: str) -> None:
+        self.crashed[attempt] = text
+
+    def crashes(self) -> dict[int, str]:
+        return self.crashed
 
     def finish(self, timeout_s: float, at_most_s: float) -> bool:
         return True
@@ -131,13 +140,21 @@ def dead_sink(ray_local: Any) -> Any:
     return sink
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> None:
+def _run(monkeypatch: pytest.MonkeyPatch, sink: Any, fit: Callable[[], None]) -> list[str]:
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
+    said: list[str] = []
     run_training(
-        nothing, nothing, sink, max_failures=3, num_images=1, progress=lambda done, total: None
+        nothing,
+        nothing,
+        sink,
+        max_failures=3,
+        num_images=1,
+        progress=lambda done, total: None,
+        say=said.append,
     )
+    return said
 
 
 @pytest.mark.ray
@@ -157,6 +174,31 @@ def test_a_dead_metrics_actor_hides_no_error(
 
     with pytest.raises(ObjectCorrupt, match="shard 3"):
         _run(monkeypatch, dead_sink, fit)
+
+
+@pytest.mark.ray
+def test_why_each_attempt_ended_is_told_and_the_last_whole(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = _Sink.remote()
+    broken = "Traceback (most recent call last):\n  in f\nRuntimeError: Connection closed by peer\n"
+    bug = "Traceback (most recent call last):\n" + "  in g\n" * 200 + "KeyError: 'k'\n"
+
+    def goes_on() -> None:
+        ray.get(sink.note_crash.remote(1, broken))
+        time.sleep(0.3)
+
+    assert _run(monkeypatch, sink, goes_on) == [
+        "train: attempt 1 ended: RuntimeError: Connection closed by peer"
+    ]
+
+    def ends() -> None:
+        ray.get(sink.note_crash.remote(2, bug))
+        raise _group_error(KeyError("k"))
+
+    with pytest.raises(WorkerGroupError) as caught:
+        _run(monkeypatch, sink, ends)
+    assert caught.value.__notes__ == [bug]
 
 
 @pytest.mark.ray
@@ -207,6 +249,7 @@ def test_an_interrupted_training_gives_its_cpus_back(
             max_failures=8,
             num_images=1,
             progress=interrupt,
+            say=lambda text: None,
         )
     assert left < before
     finish_metrics(sink, 0.1)

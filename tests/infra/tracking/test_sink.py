@@ -123,3 +123,11 @@ def test_the_first_failure_stays() -> None:
     sink.fail(ServiceError("the group was torn down", remedy="none"))
     assert sink.failure() is first
     assert sink.finish(timeout_s=5)
+
+
+def test_of_each_attempt_the_first_crash_stays() -> None:
+    sink = make_sink(MemoryStore(), MemoryTracker())
+    for attempt, text in ((1, "KeyError: 'k'"), (1, "a connection was closed"), (2, "again")):
+        sink.note_crash(attempt, text)
+    assert sink.crashes() == {1: "KeyError: 'k'", 2: "again"}
+    assert sink.finish(timeout_s=5)
