@@ -77,7 +77,8 @@ def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
     """Run one task: a stretch in, its blocks out. A deliberate error travels as a block."""
     stretch = Stretch(int(item["first_step"][0]), int(item["stop_step"][0]))
     try:
-        for rows in open_reader(spec).blocks(stretch):
+        reader = open_reader(spec)
+        for rows in reader.blocks(stretch, rank=spec.rank, world_size=spec.world_size):
             yield _to_table(rows)
     except ProjectError as error:
         yield error_block(error)
