@@ -54,6 +54,8 @@ class Resources:
     """Those that are alive, with or without CPUs."""
     memory_bytes: float
     """Ray's, of all nodes together."""
+    shared: bool = False
+    """Whether it was joined: others may work there too."""
 
     @property
     def cpus(self) -> float:
@@ -194,7 +196,15 @@ def cluster_resources() -> Resources:
     return Resources(
         nodes=tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive),
         memory_bytes=ray.cluster_resources().get("memory", 0.0),
+        shared=cluster_address() != LOCAL,
     )
+
+
+def free_gpus() -> int:
+    """Count the GPUs of the cluster that nobody has booked."""
+    import ray
+
+    return int(ray.available_resources().get("GPU", 0))
 
 
 def this_nodes_cpus() -> float:

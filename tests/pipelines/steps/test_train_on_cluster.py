@@ -37,12 +37,15 @@ class Cluster:
         self.waits_s: list[tuple[float, float]] = []
         """How long MLflow was waited for at each end: in silence, in all."""
         self.sent = True
+        self.free_gpus = 64
         self.said: list[str] = []
         monkeypatch.setattr(train_on_cluster, "cluster_resources", lambda: self.looks.pop(0))
         monkeypatch.setattr(train_on_cluster, "start_metrics_actor", lambda *_, **__: None)
         monkeypatch.setattr(train_on_cluster, "finish_metrics", self._finish)
         monkeypatch.setattr(train_on_cluster, "run_training", self._run)
+        monkeypatch.setattr(train_on_cluster, "free_gpus", lambda: self.free_gpus)
         monkeypatch.setattr(train_on_cluster, "LOST_NODE_S", 0.0)
+        monkeypatch.setattr(train_on_cluster, "FREED_S", 0.0)
 
     def _run(self, _job: Any, placement: Placement, _sink: Any, **_: Any) -> None:
         self.starts.append(placement)
@@ -141,3 +144,41 @@ def test_workers_that_never_come_together_are_told(
     with pytest.raises(WorkersNotJoined):
         cluster.train(2, tmp_path)
     assert len(cluster.starts) == 4  # max_failures of them again
+
+
+@pytest.mark.parametrize(("free", "workers"), [(32, 32), (64, 64), (4, 8)])
+def test_a_range_takes_the_gpus_that_others_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, free: int, workers: int
+) -> None:
+    """With all of them it would wait for others to end, and give up."""
+    cluster = Cluster(monkeypatch, nodes(*((96, 8),) * 8))
+    cluster.endings = []
+    cluster.free_gpus = free
+    assert cluster.train(WorkerRange(min=8, max=64), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [workers]
+
+
+def test_a_number_of_workers_waits_for_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes(*((96, 8),) * 8))
+    cluster.endings = []
+    cluster.free_gpus = 32
+    assert cluster.train(64, tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [64]
+
+
+def test_gpus_that_others_took_meanwhile_are_gone_on_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    same = nodes((8, 1), (8, 1))
+    cluster = Cluster(monkeypatch, same, same)
+    cluster.free_gpus = 2
+
+    def take_one(job: Any, placement: Placement, sink: Any, **options: Any) -> None:
+        cluster.free_gpus = 1
+        cluster._run(job, placement, sink, **options)
+
+    monkeypatch.setattr(train_on_cluster, "run_training", take_one)
+    assert cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2, 1]
