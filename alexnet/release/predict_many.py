@@ -4,13 +4,13 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.bulk import Answerer, Question
@@ -35,9 +35,8 @@ def answer_many(
 ) -> Iterator[pa.Table]:
     """Yield tables of answers in the order of the pieces; Ray must be up.
 
-    A process on each GPU, else on each CPU with one thread, has the network and does a task after
-    the other. The answers are those of the question's answerer in one process. A process that dies
-    costs its tasks, which are done again.
+    A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
+    question's answerer in one process. A process that dies costs its task, which is done again.
 
     Raises:
         DataError: the network gives no numbers.
@@ -47,17 +46,9 @@ def answer_many(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
     configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
+    job = _Job(trained.weights.item.sha256, question, pool.threads, trained)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
-    answers = ray.data.from_arrow(plan).map_batches(
-        _Answers,
-        batch_size=1,  # a task is a row of the plan; with a GPU Ray insists on a number
-        batch_format="pyarrow",
-        # No pool of tasks: a process keeps its first task's GPU, whichever Ray gives to the next.
-        compute=ActorPoolStrategy(size=pool.workers),
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus,
-        fn_constructor_args=(trained, question, pool.threads),
-    )
+    answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
             for reference in bundle.block_refs:
@@ -94,25 +85,63 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
     )
 
 
-class _Answers:
-    """Answers tasks with a network of its own."""
+def _answered(plan: Dataset, job: "_Job", pool: Pool) -> Dataset:
+    """Run each row of the plan as a task."""
+    if not pool.gpus:
+        return plan.map_batches(
+            _run_task,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=pool.workers),
+            num_cpus=pool.cpus,
+            fn_kwargs={"job": job},
+        )
+    return plan.map_batches(
+        _Process,
+        batch_size=1,  # on GPUs Ray insists on a number
+        batch_format="pyarrow",
+        # Actors, though they start slower than tasks: a process stays with the GPU that it saw
+        # first, whichever Ray gives to its next task.
+        compute=ActorPoolStrategy(size=pool.workers),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        fn_constructor_args=(job,),
+    )
 
-    def __init__(self, trained: TrainedNetwork, question: Question, num_threads: int) -> None:
-        self._trained = trained
-        self._question = question
-        self._num_threads = num_threads
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every task needs; equal for the same weights, question and threads."""
+
+    weights: str
+    question: Question
+    num_threads: int
+    trained: TrainedNetwork = field(compare=False)
+
+
+def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
+    """Run one task. A deliberate error travels as a block."""
+    try:
+        yield from _answerer_of(job).answer(_from_plan(plan))
+    except ProjectError as error:
+        yield error_block(error)
+
+
+class _Process:
+    """A process that runs tasks and keeps its GPU."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
 
     def __call__(self, plan: pa.Table) -> Iterator[pa.Table]:
-        """Do one task. A deliberate error travels as a block."""
-        try:
-            yield from self._answerer.answer(_from_plan(plan))
-        except ProjectError as error:
-            yield error_block(error)
+        """Run one task."""
+        yield from _run_task(plan, self._job)
 
-    # Not in __init__: an error there would lose what it says.
-    @cached_property
-    def _answerer(self) -> Answerer:
-        return self._question.answerer(self._trained, num_threads=self._num_threads)
+
+@lru_cache(maxsize=1)
+def _answerer_of(job: _Job) -> Answerer:
+    """Return this process's network, which is kept between tasks."""
+    return job.question.answerer(job.trained, num_threads=job.num_threads)
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:
