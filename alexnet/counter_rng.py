@@ -9,6 +9,7 @@ generators", OOPSLA 2014.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -52,6 +53,14 @@ def permutation(n: int, stream: int) -> npt.NDArray[np.int64]:
     """Return a permutation of 0..n-1, fixed for ever by the stream (numpy's own may change)."""
     keys = keys_of(stream, np.arange(n, dtype=np.int64))
     return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def permutations(sizes: npt.NDArray[np.int64], streams: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return `permutation(size, stream)` of each pair, one after the other: (sum of sizes,)."""
+    which = np.repeat(np.arange(len(sizes)), sizes)
+    index = np.arange(len(which)) - (np.cumsum(sizes) - sizes)[which]
+    keys = _mix(_mix(index.astype(np.uint64)) ^ np.array(streams, np.uint64)[which])
+    return index[np.lexsort((keys, which))]
 
 
 def _mix(z: Keys) -> Keys:

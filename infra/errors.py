@@ -10,6 +10,7 @@
     │   ├── StoreError         a workspace or an archive's place
     │   ├── TrackingError      MLflow
     │   ├── NoRoomForWorkers   the cluster has lost a part since the workers were placed
+    │   ├── WorkersNotJoined   they had room, and did not find each other
     │   └── LeaseLost          another process took this piece of work over
     ├── GateRefused        5   the gate said no: a result, not a fault
     └── Interrupted      130   stopped by Ctrl-C or SIGTERM; run again to go on
@@ -89,6 +90,10 @@ class TrackingError(ServiceError):
 
 class NoRoomForWorkers(ServiceError):
     """The cluster has lost a part since it was shared out, so the workers do not fit any more."""
+
+
+class WorkersNotJoined(ServiceError):
+    """The workers had room, but no group came about: a port was taken, a node cannot be reached."""
 
 
 class LeaseLost(ServiceError):

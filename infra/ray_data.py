@@ -1,11 +1,13 @@
 """Ray Data as it is used here: in plan order, silent, and with errors that keep what they say."""
 
+import math
 import time
 from typing import Any, Final
 
 import pyarrow as pa
-from ray.data import DataContext
+from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
 
 from infra.errors import DataError, ProjectError, RecipeError, ServiceError
@@ -17,8 +19,8 @@ RETRIES: Final = 5
 """Of a task whose process died. Ray Data's own have no end: what kills the process that reads it, a
 file that crashes its decoder say, would be read for ever."""
 
-_CPUS: Final = "alexnet.cpus"
-"""The key of a context's own settings."""
+_PLANNED: Final = "alexnet.planned"
+"""The key of a context's own settings: CPUs and GPUs."""
 _KINDS: Final = (DataError, ServiceError, RecipeError)
 
 
@@ -40,39 +42,51 @@ class _Pause(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
 
 
 class _OwnLimits(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
-    """Lets an execution use the CPUs that were planned for it, and lets no task die for ever.
+    """Lets an execution use the CPUs and GPUs planned for it, and lets no task die for ever.
 
     Ray 2.60 divides what is left of each node among all readers of the cluster and rounds down to
     whole CPUs: 56 CPUs among the 64 ranks of eight nodes are none for each, and one task at a time.
+    So is a node's only GPU between a prediction and any other reader.
     What a task books is still the raylets' to grant. Retries are no named parameter there any more.
     """
 
     def before_execution_starts(self, executor: Any) -> None:  # noqa: ANN401 - Ray ships no types
-        """Raise the CPUs that the execution believes to have, if they are fewer; bound retries."""
+        """Raise what the execution believes to have, if it is less than planned; bound retries."""
         for operator in executor._topology:
             if isinstance(operator, TaskPoolMapOperator):
                 operator._ray_remote_args = {**operator._ray_remote_args, "max_retries": RETRIES}
-        planned = executor._data_context.get_config(_CPUS)
+            if isinstance(operator, ActorPoolMapOperator):
+                arguments = operator._ray_actor_task_remote_args
+                operator._ray_actor_task_remote_args = {**arguments, "max_task_retries": RETRIES}
+        cpus, gpus = executor._data_context.get_config(_PLANNED)
         manager = executor._resource_manager
         dealt_out = manager._get_total_resources
 
         def at_least_planned() -> Any:  # noqa: ANN401
             found = dealt_out()
-            return found.copy(cpu=max(found.cpu or 0.0, planned))
+            return found.copy(cpu=max(found.cpu or 0.0, cpus), gpu=max(found.gpu or 0.0, gpus))
 
         manager._get_total_resources = at_least_planned
 
 
-def configure_ray_data(cpus: float) -> DataContext:
+def configure_ray_data(
+    cpus: float, *, gpus: float = 0.0, store_bytes: float = math.inf
+) -> DataContext:
     """Set this process's Ray Data: plan order, pauses, no bars; return the context for more.
 
     Args:
-        cpus: what the tasks that are to run at once book together.
+        cpus: what the tasks or actors that are to run at once book together.
+        gpus: the same of GPUs.
+        store_bytes: of object stores, what an execution may fill at most; Ray Data deals out those
+            of all nodes, wherever its tasks run.
     """
     context = DataContext.get_current()
     context.custom_execution_callback_classes = [_Pause, _OwnLimits]
-    context.set_config(_CPUS, cpus)
+    context.set_config(_PLANNED, (cpus, gpus))
     context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=store_bytes
+    )
     context.execution_options.verbose_progress = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -54,6 +54,8 @@ class Resources:
     """Those that are alive, with or without CPUs."""
     memory_bytes: float
     """Ray's, of all nodes together."""
+    shared: bool = False
+    """Whether it was joined: others may work there too."""
 
     @property
     def cpus(self) -> float:
@@ -194,16 +196,33 @@ def cluster_resources() -> Resources:
     return Resources(
         nodes=tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive),
         memory_bytes=ray.cluster_resources().get("memory", 0.0),
+        shared=cluster_address() != LOCAL,
     )
+
+
+def free_gpus() -> int:
+    """Count the GPUs of the cluster that nobody has booked."""
+    import ray
+
+    return int(ray.available_resources().get("GPU", 0))
 
 
 def this_nodes_cpus() -> float:
     """Return the CPUs that the node of this task or actor offers in all."""
+    return _this_nodes("CPU")
+
+
+def this_nodes_store_bytes() -> float:
+    """Return the size of the object store of the node of this task or actor."""
+    return _this_nodes("object_store_memory")
+
+
+def _this_nodes(resource: str) -> float:
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     found = [node["Resources"] for node in ray.nodes() if node["NodeID"] == here]
-    return float(found[0].get("CPU", 0.0)) if found else 0.0
+    return float(found[0].get(resource, 0.0)) if found else 0.0
 
 
 def on_every_node(

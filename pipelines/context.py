@@ -59,8 +59,8 @@ class Context:
             line.close()
 
     def say(self, text: str) -> None:
-        """Write one plain line for whoever watches."""
-        tell(self.stream, text)
+        """Write one plain line for whoever watches, in place of a terminal's status line."""
+        tell(self.stream, f"\r\x1b[K{text}" if self.stream.isatty() else text)
 
     def close(self) -> None:
         """Let go of Ray and all else."""

@@ -28,6 +28,7 @@ IMPORTERS = {
         "alexnet/evaluate/execute.py",
         "alexnet/release/predict_many.py",
         "alexnet/train/launch.py",
+        "alexnet/train/watch.py",
         "alexnet/train/process_group.py",
         "alexnet/train/worker.py",
         "infra/ray_data.py",

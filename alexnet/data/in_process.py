@@ -16,8 +16,9 @@ def read_batches(spec: ShareSpec, *, first_step: int, stop_step: int) -> Iterato
     stretches = plan_stretches(
         reader.order, first_step=first_step, stop_step=stop_step, world_size=spec.world_size
     )
+    share = {"rank": spec.rank, "world_size": spec.world_size}
     return batches_of(
-        (_kept(rows) for stretch in stretches for rows in reader.blocks(stretch)),
+        (_kept(rows) for stretch in stretches for rows in reader.blocks(stretch, **share)),
         reader.order,
         first_step=first_step,
         stop_step=stop_step,

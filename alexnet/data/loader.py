@@ -6,6 +6,7 @@ of the machine idle, for the executor looks at its tasks ten times a second. The
 behind each setting are in docs/architecture.md, "Loader".
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,11 +27,14 @@ from alexnet.data.reader import (
 )
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
+from infra.ray_runtime import this_nodes_store_bytes
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
 UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
 """Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
+STORE_PART: Final = 0.5
+"""Of a node's object store, what unread blocks may fill: Ray Data's own part of all stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class LoaderResources:
     """Tasks at once; the cap that keeps the ranks of a node from crowding each other."""
     at_home: bool
     """Whether they run on this node only; else anywhere, as Ray Data spreads them."""
+    ranks_here: int = 1
+    """Ranks of this node, which share its object store."""
 
 
 def load_batches(
@@ -71,7 +77,8 @@ def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
     """Run one task: a stretch in, its blocks out. A deliberate error travels as a block."""
     stretch = Stretch(int(item["first_step"][0]), int(item["stop_step"][0]))
     try:
-        for rows in open_reader(spec).blocks(stretch):
+        reader = open_reader(spec)
+        for rows in reader.blocks(stretch, rank=spec.rank, world_size=spec.world_size):
             yield _to_table(rows)
     except ProjectError as error:
         yield error_block(error)
@@ -101,7 +108,13 @@ def _execute(
 
 def _configure(crop_px: int, resources: LoaderResources) -> None:
     """Set this process's Ray Data: one block a yield, and all of a task's may be unread."""
-    context = configure_ray_data(resources.num_tasks * resources.cpus_per_task)
+    store_bytes = math.inf
+    if resources.at_home:
+        # Else eight ranks on one of eight nodes might fill four times their node's, and spill.
+        store_bytes = STORE_PART * this_nodes_store_bytes() / resources.ranks_here
+    context = configure_ray_data(
+        resources.num_tasks * resources.cpus_per_task, store_bytes=store_bytes
+    )
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
     context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):

@@ -6,7 +6,7 @@ crops) is computed here from the order, so that a plan of millions of images is 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
@@ -58,10 +58,14 @@ class ShareSpec:
 
 
 class ShareReader:
-    """Produces the rows of one rank's share of any stretch of a training."""
+    """Produces the rows of any rank's share of any stretch of a training.
+
+    Args:
+        spec: the training's; its rank and world size do not matter.
+    """
 
     def __init__(self, spec: ShareSpec) -> None:
-        self._spec = spec
+        self._crop_px = spec.crop_px
         self._store: ObjectStore = open_store(spec.dataset_uri)
         self._manifest = open_dataset(self._store)
         self._cutter = Cutter(
@@ -74,33 +78,30 @@ class ShareReader:
         self.order = order_of(self._manifest, spec.seed, spec.global_batch, spec.order_kind)
         self._open_shard = lru_cache(maxsize=128)(self._open)
 
-    def blocks(self, stretch: Stretch) -> Iterator[Rows]:
-        """Yield the rows of a stretch, in order, BLOCK_ROWS at a time; only the last has fewer.
+    def blocks(self, stretch: Stretch, *, rank: int, world_size: int) -> Iterator[Rows]:
+        """Yield a rank's rows of a stretch in order, BLOCK_ROWS at a time; the last may have fewer.
 
         The images of a block are overwritten when the next one is asked for.
 
         Raises:
             ShardCorrupt, ImageRejected: stored bytes are damaged.
         """
-        rows = self._rows(stretch)
+        rows = self._rows(stretch, rank, world_size)
         while part := list(islice(rows, BLOCK_ROWS)):
             yield self._decode(part)
 
-    def _rows(self, stretch: Stretch) -> Iterator["_Row"]:
+    def _rows(self, stretch: Stretch, rank: int, world_size: int) -> Iterator["_Row"]:
         """Go window by window: what a window needs is read once and kept until it is done."""
         epoch, first = divmod(stretch.first_step, self.order.steps_per_epoch)
         stop = first + stretch.stop_step - stretch.first_step
         while first < stop:
             window_stop = min(stop, self.order.next_window(epoch, first))
             steps = range(first, window_stop)
-            shares = [self._share(epoch, step) for step in steps]
+            shares = [self.order.share(epoch, step, rank, world_size) for step in steps]
             groups = self._read_groups(np.concatenate([rows for rows, _ in shares]))
             for step, (rows, place) in zip(steps, shares, strict=True):
                 yield from self._rows_of_step(groups, rows, place, epoch, step)
             first = window_stop
-
-    def _share(self, epoch: int, step: int) -> tuple[Ints, int]:
-        return self.order.share(epoch, step, self._spec.rank, self._spec.world_size)
 
     def _read_groups(self, addresses: Ints) -> dict[GroupKey, "_Group"]:
         """Read every row group that the rows lie in."""
@@ -165,7 +166,7 @@ class ShareReader:
 
     @cached_property
     def _images(self) -> npt.NDArray[np.uint8]:
-        return np.empty((BLOCK_ROWS, self._spec.crop_px, self._spec.crop_px, 3), np.uint8)
+        return np.empty((BLOCK_ROWS, self._crop_px, self._crop_px, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,15 @@ def plan_stretches(
     return stretches
 
 
-@lru_cache(maxsize=4)
 def open_reader(spec: ShareSpec) -> ShareReader:
-    """Return this process's reader of a share; opened shards and buffers are kept between tasks."""
+    """Return this process's reader of a training, which keeps shards open between tasks.
+
+    One for all ranks: a node's processes do tasks of all of its workers, and to open a dataset anew
+    is to read its manifest and lists, and each shard's footer, once more.
+    """
+    return _reader_of(replace(spec, rank=0, world_size=1))
+
+
+@lru_cache(maxsize=4)
+def _reader_of(spec: ShareSpec) -> ShareReader:
     return ShareReader(spec)

@@ -10,7 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 import ray
-from ray.data import TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.bulk import Answerer, Question
@@ -28,8 +28,6 @@ _TASKS_A_WORKER: Final = 4
 _LOOK_INTO: Final = (
     "see Ray's logs: memory may be short, or a file crash its decoder; name fewer files to find it"
 )
-_TASKS_A_PROCESS: Final = 100
-"""Tasks after which a process on a GPU is replaced."""
 
 
 def answer_many(
@@ -47,21 +45,10 @@ def answer_many(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
-    configure_ray_data(pool.workers * pool.cpus)
-    weights = trained.weights.item.sha256
-    job = _Job(weights, question, pool.threads, trained)
+    configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
+    job = _Job(trained.weights.item.sha256, question, pool.threads, trained)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
-    answers = ray.data.from_arrow(plan).map_batches(
-        _run_task,
-        batch_size=None,  # a task is a block of the plan
-        batch_format="pyarrow",
-        compute=TaskPoolStrategy(size=pool.workers),
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus,
-        # Ray ends a process after each task on a GPU, and the network would be loaded anew.
-        max_calls=_TASKS_A_PROCESS if pool.gpus else None,
-        fn_kwargs={"job": job},
-    )
+    answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
             for reference in bundle.block_refs:
@@ -98,6 +85,30 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
     )
 
 
+def _answered(plan: Dataset, job: "_Job", pool: Pool) -> Dataset:
+    """Run each row of the plan as a task."""
+    if not pool.gpus:
+        return plan.map_batches(
+            _run_task,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=pool.workers),
+            num_cpus=pool.cpus,
+            fn_kwargs={"job": job},
+        )
+    return plan.map_batches(
+        _Process,
+        batch_size=1,  # on GPUs Ray insists on a number
+        batch_format="pyarrow",
+        # Actors, though they start slower than tasks: a process stays with the GPU that it saw
+        # first, whichever Ray gives to its next task.
+        compute=ActorPoolStrategy(size=pool.workers),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        fn_constructor_args=(job,),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What every task needs; equal for the same weights, question and threads."""
@@ -116,6 +127,17 @@ def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
         yield error_block(error)
 
 
+class _Process:
+    """A process that runs tasks and keeps its GPU."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def __call__(self, plan: pa.Table) -> Iterator[pa.Table]:
+        """Run one task."""
+        yield from _run_task(plan, self._job)
+
+
 @lru_cache(maxsize=1)
 def _answerer_of(job: _Job) -> Answerer:
     """Return this process's network, which is kept between tasks."""
@@ -123,30 +145,29 @@ def _answerer_of(job: _Job) -> Answerer:
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:
-    """Write pieces as rows of plain values: what Ray Data moves without pickling.
+    """Write a task's pieces as one row of plain values: what Ray Data moves without pickling.
 
     Places as bytes: a file's name may be no UTF-8.
     """
-    return pa.Table.from_pylist(
-        [
-            {
-                "store": os.fsencode(piece.store.uri),
-                "key": os.fsencode(piece.key),
-                "path": piece.path,
-                "size_bytes": piece.size_bytes,
-                "rows": None if piece.rows is None else list(piece.rows),
-                "column": piece.column,
-                "labelled": piece.labelled,
-                "refused": piece.refused,
-            }
-            for piece in task
-        ],
-        schema=_PLAN,
-    )
+    pieces = [
+        {
+            "store": os.fsencode(piece.store.uri),
+            "key": os.fsencode(piece.key),
+            "path": piece.path,
+            "size_bytes": piece.size_bytes,
+            "rows": None if piece.rows is None else list(piece.rows),
+            "column": piece.column,
+            "labelled": piece.labelled,
+            "refused": piece.refused,
+        }
+        for piece in task
+    ]
+    return pa.table({"pieces": pa.array([pieces], pa.list_(pa.struct(_PIECE)))})
 
 
 def _from_plan(plan: pa.Table) -> list[Piece]:
-    stores = {uri: open_store(os.fsdecode(uri)) for uri in plan["store"].unique().to_pylist()}
+    pieces = plan["pieces"].to_pylist()[0]
+    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in pieces}}
     return [
         Piece(
             store=stores[row.pop("store")],
@@ -154,19 +175,17 @@ def _from_plan(plan: pa.Table) -> list[Piece]:
             rows=None if (rows := row.pop("rows")) is None else (rows[0], rows[1]),
             **row,
         )
-        for row in plan.to_pylist()
+        for row in pieces
     ]
 
 
-_PLAN: Final = pa.schema(
-    [
-        ("store", pa.binary()),
-        ("key", pa.binary()),
-        ("path", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("rows", pa.list_(pa.int64())),
-        ("column", pa.string()),
-        ("labelled", pa.bool_()),
-        ("refused", pa.string()),
-    ]
-)
+_PIECE: Final = [
+    ("store", pa.binary()),
+    ("key", pa.binary()),
+    ("path", pa.string()),
+    ("size_bytes", pa.int64()),
+    ("rows", pa.list_(pa.int64())),
+    ("column", pa.string()),
+    ("labelled", pa.bool_()),
+    ("refused", pa.string()),
+]

@@ -1,17 +1,17 @@
 """The driver's side of a training: start the workers through Ray Train, watch, say how it ended."""
 
-import logging
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
@@ -19,17 +19,20 @@ from ray.train.v2._internal.exceptions import (
 from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
 from alexnet.train.process_group import NodesNetwork
+from alexnet.train.watch import Watch, ask
 from alexnet.train.worker import train_on_worker
-from infra.errors import Interrupted, NoRoomForWorkers, ProjectError, ServiceError
+from infra.errors import (
+    Interrupted,
+    NoRoomForWorkers,
+    ProjectError,
+    ServiceError,
+    WorkersNotJoined,
+)
 from infra.progress import NotedReport
 from infra.ray_runtime import project_error_in
 from infra.temporary import temporary_folder
 
-log = logging.getLogger(__name__)
-
 POLL_S: Final = 0.5
-TROUBLE_S: Final = 10.0
-"""How long nothing must have reached the tracker before it is said: one lost call is no trouble."""
 
 START_RETRIES: Final = 5
 """Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
@@ -59,12 +62,14 @@ def run_training(
         start_retries: failed starts of the workers before giving up.
         num_images: images of the whole training, for the status line.
         progress: called twice a second or so; its note says when the workers started again.
-        say: told once when the tracker takes no points any more, and once when it does again.
+        say: told in a line what else someone who watches should know.
 
     Raises:
         ProjectError: the one a worker met.
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
+        WorkersNotJoined: they were started, and did not find each other; Ray Train tries once.
         ServiceError: workers died more than max_failures times, or Ray Train's controller did.
+        TrainingFailedError: a bug ended the last attempt; its notes hold the worker's traceback.
     """
     # The controller may write a last note while it is removed: what it leaves is no error.
     with temporary_folder("ray-train-") as notes:
@@ -79,22 +84,23 @@ def run_training(
             )
         )
         ended.start()
-        trouble = _Trouble(say)
+        watch = Watch(sink, num_images=num_images, progress=progress, say=say)
         try:
             while not ended.wait(POLL_S):
-                position = _ask(sink.position)
-                if position is not None:  # nor is it while the actor is dead
-                    progress(position[1], num_images, _note(_ask(sink.starts)))
-                    trouble.look(_ask(sink.problem))
+                watch.look()
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
             raise
-    failure: ProjectError | None = _ask(sink.failure)
+    failure: ProjectError | None = ask(sink.failure)
     if failure is not None:
         raise failure
+    watch.tell_crashes()
     if ended.error is not None:
-        raise _explained(ended.error, max_failures) from ended.error
+        explained = _explained(ended.error, max_failures)
+        if not isinstance(explained, ProjectError) and watch.crash is not None:
+            explained.add_note(watch.crash)
+        raise explained from ended.error
 
 
 def finish_metrics(
@@ -107,45 +113,7 @@ def finish_metrics(
         timeout_s: how long nothing may arrive at the tracker.
         at_most_s: how long to wait for it in all.
     """
-    return bool(_ask(sink.finish, timeout_s, at_most_s))
-
-
-# A dead metrics actor must neither end the training nor hide how it ended.
-def _ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's method, untyped
-    """Call the metrics actor; None when it is dead."""
-    try:
-        return ray.get(method.remote(*arguments))
-    except RayActorError as error:
-        log.warning("metrics_actor_away problem=%s", error)
-        return None
-
-
-class _Trouble:
-    """Says once that the tracker takes no points, and once that it is over."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._since: float | None = None
-        self._is_said = False
-
-    def look(self, problem: str | None) -> None:
-        if problem is None:
-            if self._is_said:
-                self._say("MLflow takes points again")
-            self._since, self._is_said = None, False
-            return
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if not self._is_said and now - self._since >= TROUBLE_S:
-            self._is_said = True
-            self._say(f"MLflow takes no points, which are kept and sent later: {problem}")
-
-
-def _note(starts: list[int] | None) -> str:
-    """Say so if the workers died and started again."""
-    if not starts or len(starts) == 1:
-        return ""
-    return f"workers started {len(starts)} times, last from step {starts[-1]:,}"
+    return bool(ask(sink.finish, timeout_s, at_most_s))
 
 
 class _Fit(threading.Thread):
@@ -206,11 +174,7 @@ def _explained(error: Exception, max_failures: int) -> Exception:
     if ours is not None:
         return ours
     if isinstance(error, ControllerError):
-        return NoRoomForWorkers(
-            f"the workers could not be started: {error.controller_failure}",
-            remedy="see whether the cluster has room for them (ray status), then run again: it"
-            " goes on from the last checkpoint",
-        )
+        return _not_started(error.controller_failure)
     # Its peers fail with it, of a broken connection: one lost worker explains them all.
     failures = getattr(error, "worker_failures", {}).values()
     lost = next((failure for failure in failures if _is_lost(failure)), None)
@@ -227,6 +191,22 @@ def _explained(error: Exception, max_failures: int) -> Exception:
             " last checkpoint",
         )
     return error
+
+
+def _not_started(failure: BaseException) -> ServiceError:
+    if isinstance(failure, WorkerGroupStartupTimeoutError | WorkerGroupStartupFailedError):
+        return NoRoomForWorkers(
+            f"the workers could not be started: {failure}",
+            remedy="see whether the cluster has room for them (ray status), then run again: it"
+            " goes on from the last checkpoint",
+        )
+    if isinstance(failure, RayTaskError) and failure.cause is not None:
+        failure = failure.cause
+    return WorkersNotJoined(
+        f"the workers did not come together: {type(failure).__name__}: {failure}",
+        remedy="see whether the nodes reach each other on all ports, then run again: it goes on"
+        " from the last checkpoint",
+    )
 
 
 def _is_lost(failure: BaseException) -> bool:

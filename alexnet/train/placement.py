@@ -87,7 +87,8 @@ def _hosts(resources: Resources) -> list[Node]:
 def _shares(resources: Resources, workers: int) -> Placement:
     use_gpu = resources.gpus >= 1
     has_readers = use_gpu and _cpus_without_gpu(resources) >= READERS_SHARE * resources.cpus
-    budget = resources.cpus / workers if has_readers else _cpus_at_home(resources, workers)
+    sharers = int(resources.gpus) if resources.shared else workers
+    budget = resources.cpus / sharers if has_readers else _cpus_at_home(resources, workers)
     share = _rounded_down(min(1.0 if use_gpu else 0.5, budget / 2))
     # Rounded up: a slot idles a part of the time whatever it books.
     tasks = max(1, math.ceil((budget - share) / TASK_CPUS))
@@ -111,7 +112,9 @@ def _cpus_at_home(resources: Resources, workers: int) -> float:
     """CPUs of its node that a worker and its reading tasks have to themselves, at the least."""
     hosts = _hosts(resources)
     if resources.gpus >= 1:
-        return min(node.cpus / min(workers, int(node.gpus)) for node in hosts)
+        # Whoever works on a shared node's other GPUs needs the CPUs that belong to them.
+        most = int(resources.gpus) if resources.shared else workers
+        return min(node.cpus / min(most, int(node.gpus)) for node in hosts)
     return min(node.cpus for node in hosts) / math.ceil(workers / len(hosts))
 
 

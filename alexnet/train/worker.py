@@ -6,7 +6,9 @@ the curves are durable before its receipt is.
 """
 
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -64,10 +66,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
     sink, placement = config["sink"], config["placement"]
     if ray.get(sink.failure.remote()) is not None:
         return  # The last attempt failed for a reason that another one would meet again.
+    worker: _Worker | None = None
     try:
         with ending_when(partial(_is_stopped, sink)):
             job = TrainJob.model_validate_json(config["job"])
-            _Worker(job, placement, sink).run()
+            worker = _Worker(job, placement, sink)
+            worker.run()
     except ProjectError as error:
         # What the metrics actor raised comes as a class of Ray's, which cannot be sent once more.
         told = project_error_in(error) or error
@@ -79,6 +83,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
         told = gpu_too_small(error)
         ray.get(sink.fail.remote(told))
         raise told from error
+    except Exception:
+        # Before this process goes: its peers fail a moment later, of a broken connection.
+        with suppress(RayError):  # else of the actor, which hides nothing
+            number = 0 if worker is None else worker.attempt
+            ray.get(sink.note_crash.remote(number, traceback.format_exc()))
+        raise
 
 
 def _is_stopped(sink: "ray.ActorHandle[Any]") -> bool:
@@ -106,6 +116,8 @@ class _Worker:
         self._job = job
         self._placement = placement
         self._sink = sink
+        self.attempt = 0
+        """The number that rank 0 claims for the group."""
         # Of rank 0. The metrics actor may be killed with what it has not written yet.
         self._unsaved: list[MetricPoint] = []
         self._run: ObjectStore = open_store(job.run_uri)
@@ -116,7 +128,7 @@ class _Worker:
 
     def run(self) -> None:
         self._check_room()
-        self._attempt, self._start_step, checkpoint = self._agree_on_start()
+        self.attempt, self._start_step, checkpoint = self._agree_on_start()
         network = self._build_network()
         self._optimizer = build_optimizer(network, self._job.train.optimizer)
         self._average = self._start_average(network)
@@ -223,6 +235,7 @@ class _Worker:
             self._placement.cpus_per_task,
             self._placement.tasks_per_worker,
             at_home=self._placement.reads_at_home,
+            ranks_here=ray.train.get_context().get_local_world_size(),
         )
         return load_batches(
             self._job.share(self._world.rank, self._world.size),
@@ -237,7 +250,7 @@ class _Worker:
             return None
         return SampleLog(
             open_store(self._job.train.sample_log).child(self._job.run_key),
-            attempt=self._attempt,
+            attempt=self.attempt,
             rank=self._world.rank,
             world_size=self._world.size,
         )
@@ -267,7 +280,7 @@ class _Worker:
         return TrainState(
             step=step,
             epoch=step // self._order.steps_per_epoch,
-            attempt=self._attempt,
+            attempt=self.attempt,
             run_key=self._job.run_key,
             dataset_fingerprint=self._job.dataset_fingerprint,
             seed=self._job.train.seed,

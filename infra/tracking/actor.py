@@ -109,6 +109,14 @@ class MetricsActor:
         """Return the error that a worker left."""
         return self._sink.failure()
 
+    def note_crash(self, attempt: int, text: str) -> None:
+        """Leave the traceback that ended a worker's attempt."""
+        self._sink.note_crash(attempt, text)
+
+    def crashes(self) -> dict[int, str]:
+        """Return the tracebacks that workers left, by attempt."""
+        return self._sink.crashes()
+
     def finish(self, timeout_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""
         return self._sink.finish(timeout_s, at_most_s=at_most_s)

@@ -32,6 +32,7 @@ class MetricsSink:
         self._position: Position | None = None
         self._starts: list[int] = []
         self._failure: ProjectError | None = None
+        self._crashes: dict[int, str] = {}
         self._buffering = threading.Lock()
         self._flushing = threading.Lock()
         self._finished = threading.Event()
@@ -85,6 +86,19 @@ class MetricsSink:
     def failure(self) -> ProjectError | None:
         """Return the error that a worker left."""
         return self._failure
+
+    def note_crash(self, attempt: int, text: str) -> None:
+        """Leave the traceback that ended an attempt; the first stays, others follow from it.
+
+        Args:
+            attempt: its number; 0 for one that had none yet.
+            text: as `traceback.format_exc` has it.
+        """
+        self._crashes.setdefault(attempt, text)
+
+    def crashes(self) -> dict[int, str]:
+        """Return the tracebacks that workers left, by attempt."""
+        return self._crashes
 
     def finish(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery as it says, end; tell whether the tracker has everything."""

@@ -11,6 +11,8 @@ from alexnet.train.placement import place_workers
 from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import DataError, ProjectError, ServiceError
 from infra.lease import hold_lease
+from infra.nodes import check_nodes_share
+from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
@@ -72,8 +74,11 @@ class TrainStep(Step[Training]):
             self.tracker.check_reachable(REACHABLE_S)
 
     def check_cluster(self) -> None:
-        """Refuse too small a cluster."""
+        """Refuse too small a cluster, and a sample log that its nodes would not share."""
         place_workers(self.context.cluster, self.context.recipe.scaling.workers)
+        sample_log = self.context.recipe.train.sample_log
+        if sample_log is not None and cluster_address() != LOCAL:
+            check_nodes_share(open_store(sample_log))
 
     def find(self) -> Training | None:
         """Find a finished training."""

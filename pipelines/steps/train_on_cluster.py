@@ -15,8 +15,8 @@ from alexnet.train.launch import (
     run_training,
 )
 from alexnet.train.placement import Placement, place_workers
-from infra.errors import ClusterTooSmall, NoRoomForWorkers, ServiceError
-from infra.ray_runtime import cluster_resources
+from infra.errors import ClusterTooSmall, NoRoomForWorkers, ServiceError, WorkersNotJoined
+from infra.ray_runtime import Resources, cluster_resources, free_gpus
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
 from pipelines.context import Context
@@ -28,6 +28,8 @@ DRAIN_AFTER_FAILURE_S: Final = 5.0
 """After a failure or Ctrl-C: how long in all, for someone waits to see the error."""
 LOST_NODE_S: Final = 60.0
 """How long to wait for Ray to notice that a node is gone."""
+FREED_S: Final = 10.0
+"""How long to wait for GPUs that may be about to be free: those of an earlier group, say."""
 
 
 class ClusterTraining:
@@ -47,16 +49,36 @@ class ClusterTraining:
 
         Raises:
             NoRoomForWorkers: what is left of the cluster does not hold the workers.
+            WorkersNotJoined: they did not find each other, however often they were started.
             ProjectError: whatever deliberate error a worker met.
         """
         scaling = self._context.recipe.scaling
-        placement = place_workers(self._context.cluster, scaling.workers)
+        placement = self._place(self._context.cluster)
         for _ in range(scaling.max_failures):
             try:
                 return self._train_on(placement)
             except NoRoomForWorkers as error:
                 placement = self._placed_anew(placement, error)
+            except WorkersNotJoined as error:
+                # A port was taken meanwhile, a worker died: the next group has other ports.
+                self._context.say(f"train: {error.problem}; starting them again")
         return self._train_on(placement)
+
+    def _place(self, resources: Resources) -> Placement:
+        """Place the workers; of a range as many as there are GPUs that nobody else has.
+
+        Raises:
+            ClusterTooSmall: the cluster does not hold them, whoever works there.
+        """
+        workers = self._context.recipe.scaling.workers
+        placement = place_workers(resources, workers)
+        if isinstance(workers, int) or not placement.use_gpu:
+            return placement
+        deadline = time.monotonic() + FREED_S
+        while (free := free_gpus()) < placement.workers and time.monotonic() < deadline:
+            time.sleep(1)
+        most = max(workers.min, min(workers.max, free))
+        return place_workers(resources, WorkerRange(min=workers.min, max=most))
 
     def _train_on(self, placement: Placement) -> bool:
         run, scaling = open_store(self._job.run_uri), self._context.recipe.scaling
@@ -111,7 +133,7 @@ class ClusterTraining:
         deadline = time.monotonic() + LOST_NODE_S
         while True:
             try:
-                left = place_workers(cluster_resources(), self._context.recipe.scaling.workers)
+                left = self._place(cluster_resources())
             except ClusterTooSmall:
                 raise error from None
             if left.use_gpu != before.use_gpu:

@@ -59,6 +59,15 @@ def test_a_permutation_holds_each_number_once(n: int, stream: int) -> None:
     assert sorted(counter_rng.permutation(n, stream).tolist()) == list(range(n))
 
 
+@given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 2**64 - 1)), min_size=1, max_size=9))
+def test_many_permutations_at_once_are_those_one_by_one(asked: list[tuple[int, int]]) -> None:
+    sizes, streams = zip(*asked, strict=True)
+    together = counter_rng.permutations(np.array(sizes, np.int64), streams)
+    assert together.dtype == np.int64
+    apart = [counter_rng.permutation(n, stream) for n, stream in asked]
+    assert together.tolist() == np.concatenate(apart).tolist()
+
+
 def test_seed_purpose_and_counters_all_name_another_stream() -> None:
     streams = {
         counter_rng.stream_key(0, "a", 1),

@@ -1,9 +1,12 @@
+import math
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
-from ray.data import TaskPoolStrategy
+from ray.data import ExecutionResources, TaskPoolStrategy
 from ray.data._internal.cluster_autoscaler import DefaultAutoscalingCoordinator
 from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import (
     STANDARD_RESOURCE_TYPES,
@@ -74,3 +77,48 @@ def test_planned_tasks_run_at_once_however_many_others_read() -> None:
             other.cancel_request()
     at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
     assert max(at_once) >= 2  # three, where starting a third process takes less than a second
+
+
+def test_an_execution_believes_to_have_the_gpus_planned_for_it() -> None:
+    """Half of a node's only GPU is none, and an actor that died there would not be replaced."""
+    manager = SimpleNamespace(_get_total_resources=lambda: ExecutionResources(cpu=0, gpu=0))
+    context = ray_data.configure_ray_data(1.5, gpus=2.0)
+    executor = SimpleNamespace(_topology=(), _data_context=context, _resource_manager=manager)
+    ray_data._OwnLimits().before_execution_starts(executor)
+    found = manager._get_total_resources()
+    assert (found.cpu, found.gpu) == (1.5, 2.0)
+
+
+def _slowly(rows: Any) -> Any:
+    time.sleep(0.3)
+    return rows
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_an_execution_fills_no_more_of_the_object_stores_than_it_may() -> None:
+    """Ray deals out those of all nodes, wherever the tasks run."""
+    found: list[float] = []
+
+    class Look:
+        def before_execution_starts(self, executor: Any) -> None:
+            pass
+
+        def on_execution_step(self, executor: Any) -> None:
+            manager = executor._resource_manager
+            manager._global_limits_last_update_time = 0.0  # it looks once a second
+            found.append(manager.get_global_limits().object_store_memory)
+
+        def after_execution_succeeds(self, executor: Any) -> None:
+            pass
+
+    for store_bytes in (3e6, math.inf):
+        context = ray_data.configure_ray_data(1.0, store_bytes=store_bytes)
+        context.custom_execution_callback_classes += [Look]
+        ray.data.from_items([1]).map_batches(_slowly, num_cpus=0.5).take_all()
+        dealt_out = [limit for limit in found if limit]  # none before the coordinator's answer
+        found.clear()
+        if math.isfinite(store_bytes):
+            assert set(dealt_out) == {store_bytes}
+        else:
+            assert max(dealt_out) > 3e6

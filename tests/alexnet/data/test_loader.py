@@ -1,9 +1,12 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+from ray.data import DataContext
 
 from alexnet.data.batches import Batch
 from alexnet.data.in_process import read_batches
@@ -61,6 +64,17 @@ def test_ray_data_gives_the_batches_of_one_plain_process(ray_local: Any, spec: S
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_each_of_three_ranks_gets_its_share(ray_local: Any, spec: ShareSpec, rank: int) -> None:
     assert_as_in_process(replace(spec, rank=rank, world_size=3, crop_sharing=32), 40, 80)
+
+
+@pytest.mark.parametrize(("at_home", "part"), [(True, 0.125), (False, math.inf)])
+def test_ranks_share_the_object_store_of_the_node_they_read_on(
+    ray_local: Any, spec: ShareSpec, at_home: bool, part: float
+) -> None:
+    resources = replace(TWO_TASKS, at_home=at_home, ranks_here=4)
+    order = open_reader(spec).order
+    list(load_batches(spec, order, resources, first_step=17, stop_step=130))
+    limit = DataContext.get_current().execution_options.resource_limits.object_store_memory
+    assert limit == pytest.approx(part * ray.cluster_resources()["object_store_memory"])
 
 
 def test_a_share_may_be_empty(ray_local: Any, spec: ShareSpec) -> None:

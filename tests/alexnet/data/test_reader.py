@@ -22,6 +22,7 @@ from alexnet.data.reader import (
     ShareReader,
     ShareSpec,
     Stretch,
+    open_reader,
     order_of,
     plan_stretches,
 )
@@ -174,7 +175,8 @@ def test_a_rank_without_rows_gets_empty_batches(spec: ShareSpec) -> None:
 
 
 def test_blocks_are_full_but_the_last(spec: ShareSpec) -> None:
-    sizes = [len(rows) for rows in ShareReader(spec).blocks(Stretch(63, 63 + 20))]
+    blocks = ShareReader(spec).blocks(Stretch(63, 63 + 20), rank=0, world_size=1)
+    sizes = [len(rows) for rows in blocks]
     assert sizes == [BLOCK_ROWS] * 3 + [20 * BATCH - 3 * BLOCK_ROWS]
 
 
@@ -275,3 +277,10 @@ def test_a_long_last_window_is_one_stretch() -> None:
             world_size=world_size,
         )
         assert inside == [Stretch(last_start + 1, order.steps_per_epoch)]
+
+
+def test_a_process_opens_a_dataset_once_for_all_ranks(spec: ShareSpec) -> None:
+    """A node's processes read for all of its workers in turn."""
+    readers = {id(open_reader(replace(spec, rank=rank, world_size=8))) for rank in range(8)}
+    assert len(readers) == 1
+    assert open_reader(replace(spec, seed=5)) is not open_reader(spec)

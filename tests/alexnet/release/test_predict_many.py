@@ -1,4 +1,8 @@
+import json
 import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +66,60 @@ def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
     deadly: Any = Deadly()  # local: it travels by value
     with pytest.raises(ServiceError, match="prediction's processes kept dying"):
         list(answer_many(tiny_training.trained, find_pieces(names), deadly))
+
+
+_ON_PRETENDED_GPUS = """
+import json, os, pickle, sys, time
+import pyarrow as pa, ray
+from alexnet.release.inputs import find_pieces
+from alexnet.release.predict_many import answer_many
+from infra import ray_data
+from infra.errors import ServiceError
+
+class WhoAnswers:
+    num_views = 1
+    def answerer(self, trained, *, num_threads):
+        return Answerer()
+
+class Answerer:
+    def answer(self, pieces):
+        time.sleep(0.3)  # all end at once, and the next may go anywhere
+        yield pa.table({"process": [os.getpid()], "gpu": [os.environ["CUDA_VISIBLE_DEVICES"]]})
+
+class Deadly(WhoAnswers):
+    def answerer(self, trained, *, num_threads):
+        os._exit(11)
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+trained, uri = pickle.load(sys.stdin.buffer)
+pieces = find_pieces([uri] * 20)
+rows = [row for table in answer_many(trained, pieces, WhoAnswers()) for row in table.to_pylist()]
+ray_data.RETRIES = 1
+try:
+    list(answer_many(trained, pieces[:1], Deadly()))
+except ServiceError as error:
+    print(json.dumps({"rows": rows, "problem": error.problem}))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_keeps_its_gpu(tiny_training: Any) -> None:
+    """CUDA looks once which one is visible: of two processes on one GPU, another would idle."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _ON_PRETENDED_GPUS],
+        input=pickle.dumps((tiny_training.trained, tiny_training.store.uri)),
+        capture_output=True,
+        check=False,
+        timeout=180,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()[-3000:]
+    told = json.loads(ended.stdout.splitlines()[-1])
+    pairs = {(row["process"], row["gpu"]) for row in told["rows"]}
+    assert len(pairs) == 2
+    assert {gpu for _, gpu in pairs} == {"0", "1"}
+    assert told["problem"].startswith("prediction's processes kept dying")
 
 
 def test_a_plan_keeps_every_piece(names: list[str]) -> None:

@@ -13,9 +13,9 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-from alexnet.train import launch
+from alexnet.train import launch, watch
 from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
-from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError
+from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError, WorkersNotJoined
 from infra.progress import NotedReport, no_progress
 
 GLOO = RuntimeError("Connection closed by peer")
@@ -88,6 +88,18 @@ def test_workers_that_could_not_be_started_are_a_service_error() -> None:
     assert "8 workers" in explained.problem
 
 
+def test_workers_that_do_not_find_each_other_are_told_as_such() -> None:
+    """There is room; more of it is no help."""
+    taken = RuntimeError("The server socket has failed to listen on port: 29500")
+    for failure in (RayTaskError("init", "a traceback", taken), taken):
+        explained = _explained(ControllerError(failure), max_failures=3)
+        assert isinstance(explained, WorkersNotJoined)
+        assert explained.problem == (
+            "the workers did not come together: RuntimeError: The server socket has failed to"
+            " listen on port: 29500"
+        )
+
+
 def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, Any] = {}
     monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
@@ -103,6 +115,9 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
 class _Answers:
     """What a metrics actor is asked."""
 
+    def __init__(self) -> None:
+        self.crashed: dict[int, str] = {}
+
     def position(self) -> tuple[int, int]:
         return 1, 128
 
@@ -114,6 +129,12 @@ class _Answers:
 
     def problem(self) -> str | None:
         return None
+
+    def note_crash(self, attempt: int, text: str) -> None:
+        self.crashed[attempt] = text
+
+    def crashes(self) -> dict[int, str]:
+        return self.crashed
 
     def finish(self, timeout_s: float, at_most_s: float) -> bool:
         return True
@@ -140,6 +161,7 @@ def _run(
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
+    said: list[str] = []
     run_training(
         nothing,
         nothing,
@@ -157,6 +179,7 @@ class _Troubled(_Answers):
     """For a while nothing reaches MLflow."""
 
     def __init__(self, *problems: str | None) -> None:
+        super().__init__()
         self._problems = list(problems)
 
     def problem(self) -> str | None:
@@ -170,7 +193,7 @@ class _Troubled(_Answers):
 def test_what_keeps_points_from_mlflow_is_said_once_and_when_it_is_over(
     ray_local: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "TROUBLE_S", 0.1)
+    monkeypatch.setattr(watch, "TROUBLE_S", 0.1)
     sink = _Troubled.remote(None, "a blink", None, *["401 Unauthorized"] * 6, None, None)
 
     def fit() -> None:
@@ -196,7 +219,7 @@ def test_workers_that_died_and_started_again_are_told(
         lambda done, total, note="": notes.add(note),
     )
     assert notes == {"workers started 2 times, last from step 1,200"}
-    assert launch._note([0]) == launch._note([]) == launch._note(None) == ""
+    assert watch._restarts([0]) == watch._restarts([]) == watch._restarts(None) == ""
 
 
 @pytest.mark.ray
@@ -216,6 +239,31 @@ def test_a_dead_metrics_actor_hides_no_error(
 
     with pytest.raises(ObjectCorrupt, match="shard 3"):
         _run(monkeypatch, dead_sink, fit)
+
+
+@pytest.mark.ray
+def test_why_each_attempt_ended_is_told_and_the_last_whole(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = _Sink.remote()
+    broken = "Traceback (most recent call last):\n  in f\nRuntimeError: Connection closed by peer\n"
+    bug = "Traceback (most recent call last):\n" + "  in g\n" * 200 + "KeyError: 'k'\n"
+
+    def goes_on() -> None:
+        ray.get(sink.note_crash.remote(1, broken))
+        time.sleep(0.3)
+
+    assert _run(monkeypatch, sink, goes_on) == [
+        "attempt 1 ended: RuntimeError: Connection closed by peer"
+    ]
+
+    def ends() -> None:
+        ray.get(sink.note_crash.remote(2, bug))
+        raise _group_error(KeyError("k"))
+
+    with pytest.raises(WorkerGroupError) as caught:
+        _run(monkeypatch, sink, ends)
+    assert caught.value.__notes__ == [bug]
 
 
 @pytest.mark.ray

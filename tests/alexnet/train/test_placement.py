@@ -124,6 +124,17 @@ def test_nodes_without_a_gpu_read_for_those_that_have_one() -> None:
     assert place_workers(a_small_head, 64).reads_at_home
 
 
+def test_on_a_shared_cluster_other_gpus_keep_their_cpus() -> None:
+    """Readers that booked them all would leave those GPUs to nobody."""
+    ours = cluster(64, gpus=8)
+    theirs = Resources(ours.nodes, ours.memory_bytes, shared=True)
+    assert booked(place_workers(ours, 2)) == pytest.approx(64, rel=0.02)
+    assert booked(place_workers(theirs, 2)) == pytest.approx(16, rel=0.02)
+    assert place_workers(theirs, 8) == place_workers(ours, 8)
+    apart = Resources((Node(16, 4), Node(64, 0)), 512 * GIB, shared=True)
+    assert booked(place_workers(apart, 1)) == pytest.approx(20, rel=0.02)
+
+
 @given(st.integers(1, 256), st.sampled_from([0, 1, 4, 8]), st.data())
 def test_no_more_is_booked_than_there_is_and_nobody_starves(
     cpus: int, gpus: int, data: st.DataObject

@@ -23,6 +23,13 @@ class Sink:
 
     def __init__(self) -> None:
         self._failure: ProjectError | None = None
+        self._crashes: dict[int, str] = {}
+
+    def note_crash(self, attempt: int, text: str) -> None:
+        self._crashes[attempt] = text
+
+    def crashes(self) -> dict[int, str]:
+        return self._crashes
 
     def fail(self, error: ProjectError) -> None:
         self._failure = error
@@ -84,3 +91,26 @@ def test_what_the_metrics_actor_raised_is_left_for_the_driver_as_it_was(
     for error in (told, ray.cloudpickle.loads(ray.cloudpickle.dumps(caught.value))):
         assert type(error) is StoreError
         assert (error.problem, error.remedy) == ("the disk is full", "make room")
+
+
+def test_a_bug_leaves_its_whole_traceback_with_its_attempt(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Worker:
+        attempt = 3
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def run(self) -> None:
+            raise KeyError("no such thing")
+
+    monkeypatch.setattr(worker, "_Worker", Worker)
+    monkeypatch.setattr(worker.TrainJob, "model_validate_json", lambda _: None)
+    sink = Sink.remote()
+    with pytest.raises(KeyError):
+        train_on_worker({"sink": sink, "placement": None, "job": "{}"})
+    (text,) = ray.get(sink.crashes.remote()).values()
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith("KeyError: 'no such thing'\n")
+    assert ray.get(sink.failure.remote()) is None  # another attempt may get over it

@@ -131,3 +131,11 @@ def test_every_start_of_the_workers_is_noted() -> None:
     sink.started(0)
     sink.started(120)
     assert sink.starts() == [0, 120]
+
+
+def test_of_each_attempt_the_first_crash_stays() -> None:
+    sink = make_sink(MemoryStore(), MemoryTracker())
+    for attempt, text in ((1, "KeyError: 'k'"), (1, "a connection was closed"), (2, "again")):
+        sink.note_crash(attempt, text)
+    assert sink.crashes() == {1: "KeyError: 'k'", 2: "again"}
+    assert sink.finish(timeout_s=5)

@@ -5,12 +5,14 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from infra.errors import TrackingError
+from infra.errors import StoreError, TrackingError
+from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore
 from infra.tracking.base import RunStatus
 from infra.tracking.journal import Journal
@@ -146,6 +148,26 @@ def test_ctrl_c_while_the_run_is_described_leaves_it_killed(
         train_step(workspace, tracker).make()
     (run_id,) = tracker.runs
     assert tracker.status(run_id) is RunStatus.KILLED
+
+
+def test_a_sample_log_that_the_nodes_do_not_share_is_refused(
+    workspace: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node would write its ranks' part to a disk of its own."""
+
+    def refused(store: FolderStore) -> None:
+        raise StoreError(f"node 10.0.0.2 does not see {store.uri}", remedy="share it")
+
+    monkeypatch.setattr(train, "check_nodes_share", refused)
+    step = train_step(workspace)
+    settings = step.context.recipe.train.model_copy(update={"sample_log": str(tmp_path / "log")})
+    step.context.recipe = step.context.recipe.model_copy(update={"train": settings})
+    step.context.cluster = Resources((Node(cpus=8, gpus=0),) * 2, 8 * 2.0**30)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    step.check_cluster()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(StoreError, match=r"10\.0\.0\.2 does not see .*/log"):
+        step.check_cluster()
 
 
 @pytest.mark.parametrize("arrive", [True, False])

@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.settings import WorkerRange
 from alexnet.train.placement import Placement
-from infra.errors import NoRoomForWorkers
+from infra.errors import NoRoomForWorkers, ServiceError, WorkersNotJoined
 from infra.progress import no_progress
 from infra.ray_runtime import Node, Resources
 from pipelines.steps import train_on_cluster
@@ -18,6 +18,7 @@ from pipelines.steps.train_on_cluster import ClusterTraining
 
 GIB = float(1 << 30)
 LOST = NoRoomForWorkers("others are gone", remedy="bring them back")
+APART = WorkersNotJoined("a port is taken", remedy="free it")
 
 
 @contextmanager
@@ -31,20 +32,25 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Resources) -> None:
         self.looks = list(looks)
         self.starts: list[Placement] = []
+        self.endings: list[ServiceError] = [LOST]
+        """How the first starts of the workers end."""
         self.waits_s: list[tuple[float, float]] = []
         """How long MLflow was waited for at each end: in silence, in all."""
         self.sent = True
+        self.free_gpus = 64
         self.said: list[str] = []
         monkeypatch.setattr(train_on_cluster, "cluster_resources", lambda: self.looks.pop(0))
         monkeypatch.setattr(train_on_cluster, "start_metrics_actor", lambda *_, **__: None)
         monkeypatch.setattr(train_on_cluster, "finish_metrics", self._finish)
         monkeypatch.setattr(train_on_cluster, "run_training", self._run)
+        monkeypatch.setattr(train_on_cluster, "free_gpus", lambda: self.free_gpus)
         monkeypatch.setattr(train_on_cluster, "LOST_NODE_S", 0.0)
+        monkeypatch.setattr(train_on_cluster, "FREED_S", 0.0)
 
     def _run(self, _job: Any, placement: Placement, _sink: Any, **_: Any) -> None:
         self.starts.append(placement)
-        if len(self.starts) <= 1:
-            raise LOST
+        if len(self.starts) <= len(self.endings):
+            raise self.endings[len(self.starts) - 1]
 
     def _finish(self, _sink: Any, timeout_s: float, *, at_most_s: float) -> bool:
         self.waits_s.append((timeout_s, at_most_s))
@@ -118,3 +124,61 @@ def test_a_cluster_that_is_as_it_was_is_no_reason_to_try_again(
     with pytest.raises(NoRoomForWorkers):
         cluster.train(WorkerRange(min=1, max=2), tmp_path)
     assert len(cluster.starts) == 1
+
+
+def test_workers_that_did_not_come_together_are_started_again_where_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)))
+    cluster.endings = [APART, APART]
+    assert cluster.train(2, tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2, 2, 2]
+    assert "train: a port is taken; starting them again" in cluster.said
+
+
+def test_workers_that_never_come_together_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)))
+    cluster.endings = [APART] * 9
+    with pytest.raises(WorkersNotJoined):
+        cluster.train(2, tmp_path)
+    assert len(cluster.starts) == 4  # max_failures of them again
+
+
+@pytest.mark.parametrize(("free", "workers"), [(32, 32), (64, 64), (4, 8)])
+def test_a_range_takes_the_gpus_that_others_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, free: int, workers: int
+) -> None:
+    """With all of them it would wait for others to end, and give up."""
+    cluster = Cluster(monkeypatch, nodes(*((96, 8),) * 8))
+    cluster.endings = []
+    cluster.free_gpus = free
+    assert cluster.train(WorkerRange(min=8, max=64), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [workers]
+
+
+def test_a_number_of_workers_waits_for_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes(*((96, 8),) * 8))
+    cluster.endings = []
+    cluster.free_gpus = 32
+    assert cluster.train(64, tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [64]
+
+
+def test_gpus_that_others_took_meanwhile_are_gone_on_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    same = nodes((8, 1), (8, 1))
+    cluster = Cluster(monkeypatch, same, same)
+    cluster.free_gpus = 2
+
+    def take_one(job: Any, placement: Placement, sink: Any, **options: Any) -> None:
+        cluster.free_gpus = 1
+        cluster._run(job, placement, sink, **options)
+
+    monkeypatch.setattr(train_on_cluster, "run_training", take_one)
+    assert cluster.train(WorkerRange(min=1, max=2), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2, 1]

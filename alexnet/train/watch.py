@@ -1,0 +1,92 @@
+"""What is shown of a training while it runs: how far it is, and what Ray Train keeps to itself."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayActorError
+
+from infra.progress import NotedReport
+
+log = logging.getLogger(__name__)
+
+TROUBLE_S: Final = 10.0
+"""How long nothing must have reached the tracker before it is said: one lost call is no trouble."""
+
+
+# A dead metrics actor must neither end the training nor hide how it ended.
+def ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's method, untyped
+    """Call the metrics actor; None when it is dead."""
+    try:
+        return ray.get(method.remote(*arguments))
+    except RayActorError as error:
+        log.warning("metrics_actor_away problem=%s", error)
+        return None
+
+
+class Watch:
+    """Asks the metrics actor, and tells whoever watches.
+
+    Args:
+        sink: the metrics actor.
+        num_images: images of the whole training.
+        progress: called at each look; its note says when the workers started again.
+        say: told in a line why an attempt ended, that the tracker takes no points any more, and
+            that it does again.
+    """
+
+    def __init__(
+        self,
+        sink: "ray.ActorHandle[Any]",
+        *,
+        num_images: int,
+        progress: NotedReport,
+        say: Callable[[str], None],
+    ) -> None:
+        self._sink = sink
+        self._num_images = num_images
+        self._progress = progress
+        self._say = say
+        self._told: set[int] = set()
+        self._trouble_since: float | None = None
+        self._trouble_is_said = False
+        self.crash: str | None = None
+        """The last attempt's traceback, whole: Ray Train's own error has its beginning and end."""
+
+    def look(self) -> None:
+        """Look once."""
+        position = ask(self._sink.position)
+        if position is not None:  # nor is it while the actor is dead
+            self._progress(position[1], self._num_images, _restarts(ask(self._sink.starts)))
+            self._tell_trouble(ask(self._sink.problem))
+        self.tell_crashes()
+
+    def tell_crashes(self) -> None:
+        """Say in a line why each attempt ended that did since; Ray Train does not."""
+        found: dict[int, str] = ask(self._sink.crashes) or {}
+        for attempt in sorted(found.keys() - self._told):
+            self._told.add(attempt)
+            self.crash = found[attempt]
+            name = f"attempt {attempt}" if attempt else "an attempt that had no number yet"
+            self._say(f"{name} ended: {self.crash.strip().splitlines()[-1]}")
+
+    def _tell_trouble(self, problem: str | None) -> None:
+        if problem is None:
+            if self._trouble_is_said:
+                self._say("MLflow takes points again")
+            self._trouble_since, self._trouble_is_said = None, False
+            return
+        now = time.monotonic()
+        self._trouble_since = now if self._trouble_since is None else self._trouble_since
+        if not self._trouble_is_said and now - self._trouble_since >= TROUBLE_S:
+            self._trouble_is_said = True
+            self._say(f"MLflow takes no points, which are kept and sent later: {problem}")
+
+
+def _restarts(starts: list[int] | None) -> str:
+    """Say so if the workers died and started again."""
+    if not starts or len(starts) == 1:
+        return ""
+    return f"workers started {len(starts)} times, last from step {starts[-1]:,}"
