@@ -70,6 +70,7 @@ COMMANDS = {
         "IMAGES",
         "--output",
         "--layer",
+        "--among",
         "--workspace",
         "--tracking-uri",
         "--json",
