@@ -8,33 +8,43 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "check_gradients",
+    "check_storage",
+    "clean",
     "compare_runs",
     "ensemble",
+    "estimate",
     "features",
     "figures",
     "inspect",
     "list_runs",
     "load_recipe",
     "predict",
+    "repair",
     "run",
     "similar",
     "submission",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from pipelines.api import (
         check_gradients,
+        check_storage,
+        clean,
         compare_runs,
         ensemble,
+        estimate,
         features,
         figures,
         inspect,
         list_runs,
         load_recipe,
         predict,
+        repair,
         run,
         similar,
         submission,
+        verify,
     )
 else:
 
