@@ -202,7 +202,8 @@ def submission(
     """Write or check ILSVRC's file of answers, five ids an image, as `alexnet submission --json`.
 
     Args:
-        what: a model, if images are named; else an evaluation; without an output a file to check.
+        what: a model, if images are named; else an evaluation, or what `ensemble` wrote; without
+            an output a file to check.
         images: folders or files, in the order of their names.
         devkit: the folder of the development kit's archive: it knows the ids.
         output: a .txt file to write.
