@@ -1,50 +1,25 @@
 """What runs in which order; the only place that wires things together.
 
-The names below are what the commands do, for Python. They load on first use, so that the command
-line can say what is wrong before torch is there.
+The names of `pipelines.api`, what the commands do, are here too. They load on first use, so that
+the command line can say what is wrong before torch is there.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = [
-    "check_gradients",
-    "compare_runs",
-    "ensemble",
-    "features",
-    "figures",
-    "inspect",
-    "list_runs",
-    "load_recipe",
-    "predict",
-    "run",
-    "similar",
-    "submission",
-]
-
 if TYPE_CHECKING:
-    from pipelines.api import (
-        check_gradients,
-        compare_runs,
-        ensemble,
-        features,
-        figures,
-        inspect,
-        list_runs,
-        load_recipe,
-        predict,
-        run,
-        similar,
-        submission,
-    )
+    from pipelines.api import *  # noqa: F403
 else:
 
     def __getattr__(name: str) -> object:
-        if name not in __all__:
+        # Not `from pipelines import api`: that asks this function for `api`.
+        api = import_module("pipelines.api")
+        if name == "__all__":
+            return api.__all__
+        if name not in api.__all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from pipelines import api
-
         return getattr(api, name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return list(import_module("pipelines.api").__all__)

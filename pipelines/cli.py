@@ -101,7 +101,9 @@ def prepare(
     clean: CleanOption = False,
 ) -> None:
     """Turn the archives into a dataset; check, mend or foresee one; clean up."""
-    from pipelines import dataset_care as care
+    from pipelines import api
+    from pipelines.dataset_care import damage_in, refuse_contradictions
+    from pipelines.output import print_cleaning, print_fields, print_verification
 
     overrides = [*folder_overrides(from_folder), *overrides]
     chosen = {
@@ -110,17 +112,24 @@ def prepare(
         "--estimate": estimate,
         "--clean": clean,
     }
-    care.refuse_contradictions(chosen, deep=deep, recipe=recipe, overrides=overrides)
-    name, place = recipe or "alexnet-2012", workspace_or_default(workspace)
+    refuse_contradictions(chosen, deep=deep, recipe=recipe, overrides=overrides)
+    name = recipe or "alexnet-2012"
     with interruptible("all that was finished is kept", "run the same command again"):
         if verify is not None:
-            raise typer.Exit(int(care.verify(verify, deep=deep, as_json=as_json)))
-        if clean:
-            care.clean(place, as_json=as_json)
+            found = api.verify(verify, deep=deep)
+            error = damage_in(found)
+            print_verification(found, error, as_json=as_json)
+            if error is not None:
+                raise typer.Exit(int(error.exit_code))
+        elif clean:
+            print_cleaning(api.clean(workspace=workspace), as_json=as_json)
         elif estimate:
-            care.estimate(name, overrides, workspace=place, as_json=as_json)
+            print_fields(api.estimate(name, overrides, workspace=workspace), as_json=as_json)
         elif repair:
-            care.repair(name, overrides, place, tracking_uri, deep=deep, as_json=as_json)
+            mended = api.repair(
+                name, overrides, deep=deep, workspace=workspace, tracking_uri=tracking_uri
+            )
+            print_fields(mended, as_json=as_json)
         else:
             _run(name, "prepare", overrides, workspace, tracking_uri, as_json=as_json)
 

@@ -1,14 +1,14 @@
 """`alexnet prepare` with --verify, --repair, --estimate or --clean: looking after datasets."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, redirect_stdout
-from typing import Any, Final
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from infra.errors import ExitCode, ObjectCorrupt, ProjectError, RecipeError
-from pipelines.defaults import tracking_or_environment
-from pipelines.output import print_cleaning, print_fields, print_verification
-from pipelines.recipe_yaml import load_recipe
+from infra.errors import ObjectCorrupt, ProjectError, RecipeError
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe
 
 WORKSPACE_MARK: Final = "workspace.json"
 
@@ -46,8 +46,13 @@ def refuse_contradictions(
         )
 
 
-def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
-    """Check a committed dataset, print what was found, and return how the command ends.
+def verify_dataset_at(uri: str, *, deep: bool, stream: IO[str]) -> dict[str, Any]:
+    """Check a committed dataset; returns what `prepare --verify --json` prints, without an error.
+
+    Args:
+        uri: its folder.
+        deep: decode every image too.
+        stream: gets the progress.
 
     Raises:
         ManifestError: there is no dataset, or its manifest cannot be understood.
@@ -64,13 +69,13 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
     refuse_relative_in_a_job("the dataset", uri)
     store = open_store(uri)
     manifest = find_dataset(store.with_deadline(FIRST_CONTACT_S))
-    tell(sys.stderr, f"verify: reading all of {store.uri}")
-    with redirect_stdout(sys.stderr), ray_session() as resources:
+    tell(stream, f"verify: reading all of {store.uri}")
+    with redirect_stdout(stream), ray_session() as resources:
         if len(resources.nodes) > 1:
             check_nodes_see(store, MANIFEST)
-        with closing(StatusLine("verify", sys.stderr)) as line:
+        with closing(StatusLine("verify", stream)) as line:
             found = verify_dataset(store, manifest, deep=deep, progress=line)
-    fields: dict[str, Any] = {
+    return {
         "uri": store.uri,
         "fingerprint": manifest.fingerprint,
         "whole": not found.problems,
@@ -80,12 +85,12 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
         "size_bytes": found.size_bytes,
         "problems": [{"path": item.path, "problem": item.problem} for item in found.problems],
     }
-    error = _damaged(fields) if found.problems else None
-    print_verification(fields, error, as_json=as_json)
-    return error.exit_code if error else ExitCode.DONE
 
 
-def _damaged(fields: Mapping[str, Any]) -> ProjectError:
+def damage_in(fields: Mapping[str, Any]) -> ProjectError | None:
+    """Return the error that a command ends with after this verification, if it does."""
+    if fields["whole"]:
+        return None
     num_objects = len({item["path"] for item in fields["problems"]})
     return ObjectCorrupt(
         f"{fields['uri']} is damaged: {len(fields['problems'])} problems in {num_objects} objects",
@@ -94,41 +99,67 @@ def _damaged(fields: Mapping[str, Any]) -> ProjectError:
     )
 
 
-def repair(
-    name: str,
-    overrides: Sequence[str],
-    workspace: str,
-    tracking_uri: str | None,
-    *,
-    deep: bool,
-    as_json: bool,
-) -> None:
-    """Make anew what of a recipe's dataset is damaged; prepare it if there is none. Print it.
+def repair_dataset_of(
+    recipe: "Recipe", *, deep: bool, workspace: str, tracking_uri: str | None, stream: IO[str]
+) -> dict[str, Any]:
+    """Make anew what of a recipe's dataset is damaged; prepare it if there is none.
+
+    Args:
+        recipe: resolved.
+        deep: decode every image too.
+        workspace: holds the dataset.
+        tracking_uri: a place for runs; none are made.
+        stream: gets the progress.
+
+    Returns:
+        What `prepare --repair --json` prints.
 
     Raises:
         ProjectError: any deliberate failure.
     """
-    recipe = load_recipe(name, overrides)
     from pipelines.context import open_context
-    from pipelines.repair import RepairStep
+    from pipelines.steps.repair import RepairStep
     from pipelines.workflow import run_steps
 
-    if tracking_uri is None and recipe.tracking.use_environment:
-        tracking_uri = tracking_or_environment(None)
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(stream):
         context = open_context(
-            recipe, workspace=workspace, tracking_uri=tracking_uri, stream=sys.stderr
+            recipe, workspace=workspace, tracking_uri=tracking_uri, stream=stream
         )
         try:
             step = RepairStep(context, deep=deep)
             (outcome,) = run_steps([step])
         finally:
             context.close()
-    print_fields({**outcome.fields, "repaired": step.repaired}, as_json=as_json)
+    return {**outcome.fields, "repaired": step.repaired}
 
 
-def clean(workspace: str, *, as_json: bool) -> None:
-    """Remove what interrupted builds left in a workspace, and print it.
+def estimate_dataset(recipe: "Recipe", *, workspace: str, stream: IO[str]) -> dict[str, Any]:
+    """Index a recipe's images, render some, and say what all would take, before that is begun.
+
+    Indexes, and archives that are drawn, are kept in the workspace; nothing else is written.
+
+    Returns:
+        What `prepare --estimate --json` prints.
+
+    Raises:
+        DataError: the images cannot be found or read.
+    """
+    from infra.store import open_store
+    from preprocessing.building.estimate import estimate_build
+    from preprocessing.sources.source import read_index
+
+    with redirect_stdout(stream):
+        index = read_index(recipe.dataset, recipe.prepare, open_store(workspace))
+        fields = asdict(estimate_build(index, recipe.prepare))
+    fields["core_hours"] = round(fields["core_hours"], 4)
+    return fields
+
+
+def clean_up(workspace: str) -> dict[str, Any]:
+    """Remove what interrupted builds left in a workspace.
+
+    Returns:
+        What `prepare --clean --json` prints.
 
     Raises:
         RecipeError: there is no workspace.
@@ -145,25 +176,10 @@ def clean(workspace: str, *, as_json: bool) -> None:
             remedy="name the one to clean with --workspace or $ALEXNET_WORKSPACE",
         )
     found = clean_workspace(store)
-    fields: dict[str, Any] = {
+    return {
         "workspace": store.uri,
         "num_removed": len(found.removed),
         "size_bytes": sum(item.size_bytes for item in found.removed),
         "removed": [{"path": i.path, "size_bytes": i.size_bytes} for i in found.removed],
         "kept": [{"path": path, "reason": reason} for path, reason in found.kept.items()],
     }
-    print_cleaning(fields, as_json=as_json)
-
-
-def estimate(name: str, overrides: Sequence[str], *, workspace: str, as_json: bool) -> None:
-    """Say what preparing a recipe's dataset would take, before anything is made.
-
-    Raises:
-        ProjectError: any deliberate failure.
-    """
-    recipe = load_recipe(name, overrides)
-    from pipelines.estimate import estimate_dataset
-
-    with redirect_stdout(sys.stderr):
-        fields = estimate_dataset(recipe, workspace=workspace)
-    print_fields(fields, as_json=as_json)

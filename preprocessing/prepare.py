@@ -19,6 +19,7 @@ from preprocessing.care.verify import Verification, find_dataset
 from preprocessing.care.verify_files import Problem
 from preprocessing.care.versions import warn_of_other_versions
 from preprocessing.dataset.manifest import (
+    MANIFEST,
     MEMBERS,
     RESTORED,
     Manifest,
@@ -51,6 +52,20 @@ def dataset_key(index: DatasetIndex, prepare: PrepareSettings, version: int = VE
 def dataset_folder(name: str, key: str) -> str:
     """Return where a dataset lies, below the workspace."""
     return f"datasets/{name}-{key[:16]}"
+
+
+def earlier_dataset(
+    index: DatasetIndex, dataset: DatasetSettings, prepare: PrepareSettings, workspace: ObjectStore
+) -> str | None:
+    """Return the folder of a dataset that an earlier VERSION made of the same, or None.
+
+    By its key, so it is found only while `prepare` has the settings it had then.
+    """
+    for version in range(VERSION - 1, 0, -1):
+        folder = dataset_folder(dataset.name, dataset_key(index, prepare, version))
+        if workspace.child(folder).stat(MANIFEST) is not None:
+            return folder
+    return None
 
 
 def prepare_dataset(

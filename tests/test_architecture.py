@@ -71,6 +71,7 @@ COMMANDS = {
         "IMAGES",
         "--output",
         "--layer",
+        "--among",
         "--workspace",
         "--tracking-uri",
         "--json",

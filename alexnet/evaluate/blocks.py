@@ -83,6 +83,15 @@ def plan_blocks(split: Split) -> tuple[Block, ...]:
     return (*blocks, Block(tuple(parts))) if parts else tuple(blocks)
 
 
+def place_of(split: Split, row: int) -> RowRange:
+    """Return where the row of this number stands, counted over all shards."""
+    for number, shard in enumerate(split.shards):
+        if row < shard.num_rows:
+            return RowRange(number, row, row + 1)
+        row -= shard.num_rows
+    raise IndexError("the split has fewer rows")
+
+
 class BlockReader:
     """Reads blocks of the val split, by whole row groups; one shard is open at a time."""
 

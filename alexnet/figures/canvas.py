@@ -81,7 +81,7 @@ def drawable(text: str, otherwise: str) -> str:
     A folder may be called りんご, for which the font that comes along has no signs.
     """
     letters = _letters()
-    if any(ord(letter) not in letters for letter in text):
+    if any(ord(letter) not in letters for letter in text if letter != "\n"):
         return otherwise
     return text.replace("$", r"\$")  # between two of them it would read a formula
 

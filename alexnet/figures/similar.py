@@ -23,12 +23,8 @@ def similar_picture(rows: Sequence[Sequence[Picture | None]], side: int) -> Pict
             any more, is grey.
         side: of every image, a square, in pixels.
     """
-    factor = max(1, -(-SMALLEST_PX // side))
-    cell = factor * side
-    columns = len(rows[0])
-    lefts = [
-        number * (cell + GAP_PX) + (QUERY_GAP_PX if number else 0) for number in range(columns)
-    ]
+    factor = _factor(side)
+    cell, lefts = factor * side, _lefts(len(rows[0]), side)
     height, width = len(rows) * (cell + GAP_PX) - GAP_PX, lefts[-1] + cell
     sheet = np.full((height, width, 3), _WHITE, np.uint8)
     for number, row in enumerate(rows):
@@ -37,3 +33,22 @@ def similar_picture(rows: Sequence[Sequence[Picture | None]], side: int) -> Pict
             tile = _GREY if image is None else enlarged(image, factor)
             sheet[top : top + cell, left : left + cell] = tile
     return sheet
+
+
+def tile_centres(columns: int, side: int) -> list[float]:
+    """Return where the tiles of such a picture's rows have their middle, in pixels from the left.
+
+    Args:
+        columns: tiles a row.
+        side: as in `similar_picture`.
+    """
+    return [left + (_factor(side) * side - 1) / 2 for left in _lefts(columns, side)]
+
+
+def _factor(side: int) -> int:
+    return max(1, -(-SMALLEST_PX // side))
+
+
+def _lefts(columns: int, side: int) -> list[int]:
+    cell = _factor(side) * side
+    return [number * (cell + GAP_PX) + (QUERY_GAP_PX if number else 0) for number in range(columns)]

@@ -16,7 +16,7 @@ from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.scores import score
 from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.model import ModelError
-from alexnet.model.layer_names import layer_taps, watched
+from alexnet.model.layer_names import last_hidden_layer, layer_taps, watched
 from infra.errors import RecipeError
 from preprocessing.dataset.pixels import Pixels
 
@@ -71,6 +71,37 @@ class Inside:
             inputs = self._augment.evaluation_inputs(self._crops(images))
             name, maps = feature_maps(self._model, inputs, layer)
             return name, maps.numpy()
+
+    def maps_by_layer(self, image: Pixels) -> list[tuple[str, Floats]]:
+        """Return the maps, (maps, height, width), of each layer with weights that has maps."""
+        found: list[tuple[str, Floats]] = []
+        with torch.inference_mode():
+            inputs = self._augment.evaluation_inputs(self._crops([image]))
+            for name in layer_taps(self._model):
+                if "_" in name:
+                    continue  # named after the layer with weights before it
+                output = _output(self._model, inputs, name)
+                if output.ndim == _MAPS_DIMS:
+                    found.append((name, output[0].numpy()))
+        return found
+
+    @property
+    def hidden_layer(self) -> str:
+        """The layer that `features` are of: the last hidden one."""
+        return last_hidden_layer(self._model)
+
+    def features(self, images: Sequence[Pixels]) -> Floats:
+        """Return what the last hidden layer makes of stored images, (n, width).
+
+        Raises:
+            DataError: the network gives no numbers.
+        """
+        with torch.inference_mode():
+            inputs = self._augment.evaluation_inputs(self._crops(images))
+            output = _output(self._model, inputs, self.hidden_layer)
+            found = output.reshape(len(images), -1).float()
+        refuse_diverged(found)
+        return found.numpy()
 
     def gradients(self, images: Sequence[Pixels]) -> Floats:
         """Return `pixel_gradient` of the views, (n, crop, crop, 3)."""

@@ -1,7 +1,7 @@
 """MLflow's model registry: versions, tags and aliases of one registered model."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,18 @@ from typing import Any, Final
 
 from infra.errors import TrackingError
 from infra.temporary import MAKE_ROOM, lacks_room
+from infra.tracking.bounded import Answer, answer_within
 from infra.tracking.mlflow_client import is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
-from infra.tracking.place import without_credentials
+from infra.tracking.place import sqlite_path, without_credentials
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 KEY_TAG: Final = "alexnet.registration_key"
 CLASSES_TAG: Final = "alexnet.classes_sha256"
 _REGISTRY_TAG: Final = "alexnet.registry_id"
+READ_S: Final = 60.0
+"""How long a server may take for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +56,28 @@ class ModelRegistry:
 
     def by_alias(self, alias: str) -> RegisteredVersion | None:
         """Return the version an alias points to, or None."""
-        with translated(self.tracking_uri):
+
+        def ask() -> RegisteredVersion | None:
             for model in self._client.search_registered_models(f"name = '{self.name}'"):
                 if alias in model.aliases:
                     return _described(self._client.get_model_version_by_alias(self.name, alias))
-        return None
+            return None
+
+        return self._answer(ask)
 
     def by_version(self, version: str) -> RegisteredVersion | None:
         """Return a version by its number, or None."""
-        with translated(self.tracking_uri):
-            found = self._client.search_model_versions(f"name = '{self.name}'")
+        found = self._answer(self._versions)
         return next((_described(v) for v in found if str(v.version) == version), None)
 
     def aliases(self, version: str) -> tuple[str, ...]:
         """Return the aliases of a version, sorted."""
-        with translated(self.tracking_uri):
-            found = self._client.get_model_version(self.name, version).aliases
-        return tuple(sorted(found))
+        found = self._answer(lambda: self._client.get_model_version(self.name, version))
+        return tuple(sorted(found.aliases))
 
     def find(self, key: str) -> RegisteredVersion | None:
         """Find the version that a registration made, by its key."""
-        with translated(self.tracking_uri):
-            versions = self._client.search_model_versions(f"name = '{self.name}'")
+        versions = self._answer(self._versions)
         made = [version for version in versions if version.tags.get(KEY_TAG) == key]
         return _described(min(made, key=lambda version: int(version.version))) if made else None
 
@@ -135,6 +138,16 @@ class ModelRegistry:
                 artifact_uri=f"models:/{self.name}/{version}/artifacts"
             )
         return any(info.path.rpartition("/")[2] == name for info in found)
+
+    def _versions(self) -> list[Any]:
+        return list(self._client.search_model_versions(f"name = '{self.name}'"))
+
+    def _answer(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask what changes nothing, and wait for a server no longer than READ_S."""
+        with translated(self.tracking_uri):
+            if sqlite_path(self.tracking_uri) is not None:
+                return ask()
+            return answer_within(READ_S, ask)
 
     def _ensure_model(self) -> None:
         try:

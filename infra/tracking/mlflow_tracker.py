@@ -20,6 +20,7 @@ from infra.tracking.base import (
     RUN_KEY_TAG,
     RunStatus,
 )
+from infra.tracking.bounded import answer_within
 from infra.tracking.mlflow_client import context_tags, is_mlflows, open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow
 from infra.tracking.place import TrackingPlace, sqlite_path, without_credentials
@@ -63,23 +64,10 @@ class MlflowTracker:
             # Nor is the wait for other processes that bring the same new file up, one by one.
             with self._translated("open the database"):
                 self._client()
-        outcome: list[BaseException | None] = []
-
-        def probe() -> None:
-            try:
-                self._find_experiment()
-            except BaseException as error:  # raised below, in the thread that asked
-                outcome.append(error)
-            else:
-                outcome.append(None)
-
-        thread = threading.Thread(target=probe, name="mlflow-probe", daemon=True)
-        thread.start()
-        thread.join(timeout_s)
-        if not outcome:
-            raise self._error(f"no answer within {timeout_s:g} s")
-        if outcome[0] is not None:
-            raise outcome[0]
+        try:
+            answer_within(timeout_s, self._find_experiment)
+        except TimeoutError as error:
+            raise self._error(str(error)) from error
 
     def find_run(self, run_key: str, origin: str | None = None) -> str | None:
         """Search the experiment by tags."""

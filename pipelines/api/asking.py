@@ -149,6 +149,7 @@ def figures(
     *,
     output: str,
     layer: str | None = None,
+    among: str | None = None,
     workspace: str | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
@@ -159,6 +160,8 @@ def figures(
         images: files, folders, Parquet files or datasets; none are some of the validation images.
         output: the folder.
         layer: whose maps are drawn (docs/networks.md); none is the first.
+        among: where neighbours are looked for: a dataset (its training split), images, or what
+            `features` wrote; none is the validation split of what it was trained on.
         workspace: where the model, and what belongs to it, is looked for; by default as on the
             command line.
         tracking_uri: MLflow server; by default as on the command line.
@@ -178,6 +181,7 @@ def figures(
         _listed(images),
         output=output,
         layer=layer,
+        among=among,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
@@ -198,7 +202,8 @@ def submission(
     """Write or check ILSVRC's file of answers, five ids an image, as `alexnet submission --json`.
 
     Args:
-        what: a model, if images are named; else an evaluation; without an output a file to check.
+        what: a model, if images are named; else an evaluation, or what `ensemble` wrote; without
+            an output a file to check.
         images: folders or files, in the order of their names.
         devkit: the folder of the development kit's archive: it knows the ids.
         output: a .txt file to write.

@@ -20,6 +20,12 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
     return load_recipe(name_or_file, overrides)
 
 
+def resolved(recipe: "str | Recipe", overrides: Sequence[str], from_folder: str | None) -> "Recipe":
+    """Return the recipe that is meant: loaded by its name, or as it was given."""
+    overrides = [*folder_overrides(from_folder), *overrides]
+    return load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+
+
 def run(
     recipe: "str | Recipe",
     overrides: Sequence[str] = (),
@@ -49,15 +55,14 @@ def run(
     Raises:
         ProjectError: any deliberate failure.
     """
-    overrides = [*folder_overrides(from_folder), *overrides]
-    resolved = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+    chosen = resolved(recipe, overrides, from_folder)
     from pipelines.command import bring_about
     from pipelines.output import run_fields
 
-    if tracking_uri is None and resolved.tracking.use_environment:
+    if tracking_uri is None and chosen.tracking.use_environment:
         tracking_uri = tracking_or_environment(None)
     outcomes, _ = bring_about(
-        resolved,
+        chosen,
         until,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_uri,

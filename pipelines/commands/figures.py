@@ -29,6 +29,15 @@ def figures(
         str | None,
         typer.Option("--layer", metavar="NAME", help="Whose maps to draw. [default: the first]"),
     ] = None,
+    among: Annotated[
+        str | None,
+        typer.Option(
+            "--among",
+            metavar="URI",
+            help="Where to look for neighbours: a dataset (its training split), images, features."
+            " [default: the validation images]",
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -43,6 +52,7 @@ def figures(
             images or [],
             output=output,
             layer=layer,
+            among=among,
             workspace=workspace,
             tracking_uri=tracking_uri,
         )

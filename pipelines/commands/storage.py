@@ -19,6 +19,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Prove that a store keeps what commits rest on: conditional puts, ranges, lists and more."""
-    from pipelines.storage import check_storage
+    from pipelines import api
+    from pipelines.output import print_fields
 
-    check_storage(uri, as_json=as_json)
+    print_fields(api.check_storage(uri), as_json=as_json)

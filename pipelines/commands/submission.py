@@ -17,7 +17,8 @@ def submission(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A model with IMAGES; else an evaluation, or a file to check."
+            metavar="MODEL",
+            help="A model with IMAGES; else an evaluation or ensemble, or a file to check.",
         ),
     ],
     images: Annotated[

@@ -1,4 +1,4 @@
-"""`alexnet figures`: a trained network in pictures: filters, answers, maps, saliency, training."""
+"""`alexnet figures`: a trained network in pictures: what it learned, sees and answers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -24,8 +24,10 @@ from alexnet.train.receipt import read_finished
 from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import refuse_if_none
+from pipelines.inference.nearest import Among, open_among
 from pipelines.inference.output_files import check_output_folder
 from pipelines.inference.shown_images import MOST_IMAGES, Chooser, Rejected, Shown
+from pipelines.inference.shown_neighbours import Neighbourhood
 from pipelines.lookup.models import open_model
 from pipelines.lookup.related import Related, find_related
 from pipelines.lookup.runs import RUN
@@ -44,6 +46,7 @@ from preprocessing.dataset.labels import Classes
 PANEL: Final = "panel.png"
 MAPS: Final = "maps.png"
 SALIENCY: Final = "saliency.png"
+NEIGHBOURS: Final = "neighbours.png"
 CURVES: Final = "curves.png"
 _LETTERS: Final = 50
 """Of a class, above a pair of pictures."""
@@ -63,6 +66,7 @@ def draw_figures(
     *,
     output: str,
     layer: str | None,
+    among: str | None,
     workspace: str,
     tracking_uri: str | None,
     stream: IO[str],
@@ -75,6 +79,8 @@ def draw_figures(
             the dataset that the network was trained on.
         output: the folder of the pictures, a path or a URI; what else is in it stays.
         layer: whose maps are drawn; none is the one that sees the image.
+        among: where neighbours are looked for, as `similar` takes it; none is the validation split
+            of the dataset that the network was trained on.
         workspace: where the model, and what belongs to it, is looked for.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
         stream: gets what libraries print.
@@ -92,6 +98,7 @@ def draw_figures(
     refuse_relative_in_a_job("the workspace", workspace)
     check_output_folder(output)
     named = [(name, find_pieces([name])) for name in images]
+    place = None if among is None else open_among(among)
     with (
         redirect_stdout(stream),
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
@@ -105,9 +112,11 @@ def draw_figures(
         shown, rejected = _choose(chooser, named, related)
         # First: it may be refused, and of a network that diverged nothing can be drawn.
         of_images = _of_images(inside, shown, classes, layer)
+        neighbourhood = Neighbourhood(uri, trained, inside, workspace, stream)
         drawn = {
             **_of_network(inside, related),
             **of_images,
+            NEIGHBOURS: _neighbours(neighbourhood, shown, place, related, rejected),
             CONFUSION: _confusion(related, classes),
         }
     pictures = {name: body for name, body in drawn.items() if isinstance(body, bytes)}
@@ -120,13 +129,13 @@ def draw_figures(
         "images": [image.path for image in shown],
         "pictures": list(pictures),
         "left_out": {name: why for name, why in drawn.items() if isinstance(why, str)},
-        "rejected": [{"path": image.path, "reason": image.reason} for image in rejected],
+        "rejected": [{"path": path, "reason": reason} for path, reason in rejected],
     }
 
 
 def _choose(
     chooser: Chooser, named: Sequence[tuple[str, Sequence[Piece]]], related: Related
-) -> tuple[list[Shown], list[Rejected]]:
+) -> tuple[list[Shown], list[tuple[str, str]]]:
     """Take the first MOST_IMAGES that are images, and list what was met before them and is none."""
     found: Iterable[Shown | Rejected] = ()
     if named:
@@ -134,16 +143,16 @@ def _choose(
     elif related.dataset is not None:
         found = chooser.of_dataset(*related.dataset)
     shown: list[Shown] = []
-    rejected: list[Rejected] = []
+    rejected: list[tuple[str, str]] = []
     for image in found:
         if isinstance(image, Rejected):
-            rejected.append(image)
+            rejected.append((image.path, image.reason))
             continue
         shown.append(image)
         if len(shown) == MOST_IMAGES:
             break
     if named:
-        refuse_if_none(len(shown), [(image.path, image.reason) for image in rejected])
+        refuse_if_none(len(shown), rejected)
     return shown, rejected
 
 
@@ -209,6 +218,20 @@ def _of_images(
         MAPS: draw_maps(views, maps, name),
         SALIENCY: draw_saliency(views[:PANEL_IMAGES], gradients, captions),
     }
+
+
+def _neighbours(
+    neighbourhood: Neighbourhood,
+    shown: Sequence[Shown],
+    among: Among | None,
+    related: Related,
+    rejected: list[tuple[str, str]],
+) -> bytes | str:
+    if not shown:
+        return _NO_IMAGES
+    if among is None:
+        return neighbourhood.of_split(shown, related.dataset)
+    return neighbourhood.elsewhere(shown, among, rejected)
 
 
 def _confusion(related: Related, classes: Classes) -> bytes | str:

@@ -12,8 +12,8 @@ from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import BlockResult, view_called
 from alexnet.evaluate.tables import predictions_table
 from infra.errors import RecipeError
-from infra.parquet import parquet_bytes
 from pipelines.context import refuse_relative_in_a_job
+from pipelines.inference.ensemble_file import ensemble_bytes
 from pipelines.inference.output_files import check_output_file, write_output
 from pipelines.lookup.evaluations import Found, Kept, find_evaluation, read_kept
 
@@ -156,7 +156,8 @@ def _write(kept: Sequence[Kept], parts: Parts, rivals: Rivals, first: Found, out
     probabilities = [one.probabilities for one in kept]
     rows = mix(probabilities, kept[0].labels, parts, rivals)
     result = BlockResult(kept[0].sample_ids, kept[0].labels, {first.view: rows})
-    write_output(output, parquet_bytes(predictions_table(result)))
+    fingerprint = first.evaluation.dataset_fingerprint
+    write_output(output, ensemble_bytes(predictions_table(result), fingerprint))
 
 
 def _shares(parts: Parts) -> list[float]:

@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from alexnet.evaluate.blocks import Block, BlockReader, plan_blocks
+from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
 from alexnet.evaluate.evaluation import Evaluation, read_predictions, validation_digest
 from alexnet.figures.panel import PANEL_IMAGES, choose_rows
 from alexnet.release.inside import Inside
 from alexnet.release.pieces import Piece, read_file, stream_pieces
 from infra.store import ObjectStore, open_store
-from pipelines.reporting.sources import place_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset
 from preprocessing.dataset.pixels import Pixels, decode_square, to_square
@@ -28,6 +27,8 @@ class Shown:
     """One image."""
 
     path: str
+    place: tuple[str, int | None]
+    """Of its dataset or file the URI, and in that the row, if it is one."""
     pixels: Pixels
     """(stored, stored, 3) for the network that looks at it."""
     label: int | None
@@ -84,6 +85,7 @@ class Chooser:
                 label = int(stored.labels[0])
                 yield Shown(
                     path=f"{store.uri}#{row}",
+                    place=(store.uri, row),
                     pixels=to_square(stored.decode()[0], self.stored_px),
                     label=int(ours[label]) if ours[label] >= 0 else None,
                     name=theirs[label].name,
@@ -122,4 +124,5 @@ class Chooser:
             except ImageRejected as error:
                 yield Rejected(file.path, str(error))
                 continue
-            yield Shown(file.path, pixels, label=None, name=PurePosixPath(file.path).name)
+            place, name = (file.uri, file.row), PurePosixPath(file.path).name
+            yield Shown(file.path, place, pixels, label=None, name=name)

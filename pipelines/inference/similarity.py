@@ -1,28 +1,23 @@
 """`alexnet similar`: the images whose features are nearest, as figure 4 of the 2012 paper shows."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import IO, Final
 
-import numpy as np
 import pyarrow as pa
 
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.features import WhatItSees, features_of, features_schema
-from alexnet.release.features_file import FeaturesFile, FeaturesHeader, open_features
+from alexnet.release.features import features_of, features_schema
+from alexnet.release.features_file import FeaturesFile, FeaturesHeader
 from alexnet.release.inputs import find_pieces
 from alexnet.release.layer_outputs import choose_layer
-from alexnet.release.neighbours import NearestSearch
-from alexnet.release.pieces import Piece
 from infra.errors import RecipeError
-from infra.progress import StatusLine, tell
-from infra.store import ObjectStore, open_parent, open_store
+from infra.progress import tell
+from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
-from pipelines.inference.answers import answered, refuse_if_none
-from pipelines.inference.extraction import describe_features, without_rejects
+from pipelines.inference.answers import refuse_if_none
+from pipelines.inference.nearest import Asker, Search, found_in, open_among, refuse_other_model
 from pipelines.inference.output_files import TABLES, check_output_file, table_bytes, write_output
-from pipelines.inference.similarity_answer import Found, Similar, draw_similar
+from pipelines.inference.similarity_answer import Similar, draw_similar
 from pipelines.lookup.models import open_model
 
 MOST_QUERY_BYTES: Final = 256 << 20
@@ -72,30 +67,30 @@ def find_similar(
     num_queries = sum(piece.count for piece in pieces)
     if picture is not None:
         _refuse_a_large_picture(num_queries, count)
-    written = open_features(*open_parent(among))
-    candidates = [] if written is not None else find_pieces([among], "train")
+    place = open_among(among)
     with (
         redirect_stdout(stream),
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
     ):
-        asker = _Asker(uri, trained, *choose_layer(trained, layer), open_store(workspace), stream)
+        asker = Asker(uri, trained, *choose_layer(trained, layer), open_store(workspace), stream)
         _refuse_too_many(num_queries, count, asker.width)
-        if written is not None:
-            _refuse_others(written, asker.header)
+        if place.written is not None:
+            _refuse_others(place.written, asker.header)
         rejected: list[tuple[str, str]] = []
         passed_over: list[tuple[str, str]] = []
         with asker.features(pieces, "features", rejected) as tables:
             queries = pa.concat_tables([features_schema(asker.width).empty_table(), *tables])
         refuse_if_none(len(queries), rejected)
-        search = _Search(queries, count)
-        if written is not None:
-            search.scan(written, stream)
-        else:
-            with asker.features(candidates, "similar", passed_over) as tables:
-                for table in tables:
-                    search.add(table)
-            refuse_if_none(search.num_rows, passed_over)
-        similar = search.result(asker.header, among, [*rejected, *passed_over])
+        search = Search(features_of(queries), count)
+        search.look_through(place, asker, passed_over)
+        similar = Similar(
+            header=asker.header,
+            among=among,
+            queries=found_in(queries),
+            neighbours=search.neighbours,
+            distances=search.distances,
+            rejected=[*rejected, *passed_over],
+        )
     # Drawn first: an interrupt while images are read again leaves no file.
     drawn = None if picture is None else draw_similar(similar, trained.stored_px)
     if output is not None:
@@ -105,74 +100,6 @@ def find_similar(
         if drawn.num_gone:
             tell(stream, f"grey in the picture: {drawn.num_gone:,} images that are gone")
     return similar
-
-
-@dataclass(frozen=True, slots=True)
-class _Asker:
-    """Asks a model for a layer's activations."""
-
-    uri: str
-    trained: TrainedNetwork
-    layer: str
-    width: int
-    workspace: ObjectStore
-    stream: IO[str]
-
-    @property
-    def header(self) -> FeaturesHeader:
-        return describe_features(self.uri, self.trained, self.layer, self.width)
-
-    @contextmanager
-    def features(
-        self, pieces: Sequence[Piece], stage: str, rejected: list[tuple[str, str]]
-    ) -> Iterator[Iterator[pa.Table]]:
-        asked, progress = WhatItSees(self.layer, self.width), StatusLine(stage, self.stream)
-        with answered(
-            self.uri, self.trained, pieces, asked, self.workspace, progress, self.stream
-        ) as answers:
-            yield without_rejects(answers, rejected)
-
-
-class _Search:
-    """A search that remembers where the nearest images lie, and of no other."""
-
-    def __init__(self, queries: pa.Table, count: int) -> None:
-        self._queries = queries
-        self._nearest = NearestSearch(features_of(queries), count)
-        self._found: dict[int, Found] = {}
-        self.num_rows = 0
-
-    def scan(self, written: FeaturesFile, stream: IO[str]) -> None:
-        progress, total = StatusLine("similar", stream), written.num_rows()
-        try:
-            for table in written.tables():
-                self.add(table)
-                progress(self.num_rows, total)
-        finally:
-            progress.close()
-
-    def add(self, table: pa.Table) -> None:
-        self._nearest.add(features_of(table))
-        start, self.num_rows = self.num_rows, self.num_rows + len(table)
-        rows = np.unique(self._nearest.found.rows)
-        new = rows[rows >= start]
-        found = zip(new.tolist(), _found_in(table.take(new - start)), strict=True)
-        kept = {row: self._found[row] for row in rows[rows < start].tolist()}
-        self._found = kept | dict(found)
-
-    def result(
-        self, header: FeaturesHeader, among: str, rejected: list[tuple[str, str]]
-    ) -> Similar:
-        found = self._nearest.found
-        neighbours = [[self._found[row] for row in rows] for rows in found.rows.tolist()]
-        return Similar(
-            header, among, _found_in(self._queries), neighbours, found.distances, rejected
-        )
-
-
-def _found_in(table: pa.Table) -> list[Found]:
-    columns = (table[name].to_pylist() for name in ("path", "uri", "row", "label"))
-    return [Found(*image) for image in zip(*columns, strict=True)]
 
 
 def _check_places(workspace: str, output: str | None, picture: str | None) -> None:
@@ -202,13 +129,8 @@ def _refuse_too_many(num_queries: int, count: int, width: int) -> None:
 
 
 def _refuse_others(written: FeaturesFile, header: FeaturesHeader) -> None:
+    refuse_other_model(written, header)
     theirs = written.header
-    if theirs.model_digest != header.model_digest:
-        raise RecipeError(
-            f"{written.uri} holds features of another model, {theirs.model} ({theirs.network},"
-            f" step {theirs.step:,})",
-            remedy=f"ask that model, or write the features of {header.model} anew",
-        )
     if theirs.layer != header.layer:
         raise RecipeError(
             f"{written.uri} holds features of layer {theirs.layer}, not of {header.layer}",

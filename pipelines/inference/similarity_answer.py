@@ -23,6 +23,11 @@ class Found:
     row: int | None
     label: int | None
 
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """What no other image has."""
+        return self.uri, self.row
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Similar:

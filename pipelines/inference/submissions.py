@@ -23,6 +23,7 @@ from infra.parquet import read_parquet
 from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.datasets import find_dataset
+from pipelines.inference.ensemble_file import is_ensemble_file, read_ensemble
 from pipelines.inference.output_files import check_output_file, write_output
 from pipelines.inference.prediction import predict_images
 from pipelines.lookup.evaluations import find_evaluation, read_kept
@@ -57,7 +58,8 @@ def submit(
 
     Args:
         what: with images a model, as `open_model` takes it; without, an evaluation, as
-            `find_evaluation` takes it; without `output` a file of answers, to be checked.
+            `find_evaluation` takes it, or a file of an ensemble; without `output` a file of
+            answers, to be checked.
         images: files and folders; the lines are in the order of the files' names.
         devkit: the development kit's archive or its folder, path or URI; it knows the ids.
         output: a .txt file to write.
@@ -110,20 +112,22 @@ def _ids_of(devkit: str | None) -> dict[str, int]:
 
 
 def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
-    """Return five labels an image of an evaluation, in the order of the images' names."""
+    """Return five labels an image of an evaluation or ensemble, in the order of images' names."""
     if name.startswith(MODELS):
         raise RecipeError(
             f"{name} is a model, and no images are named for it",
             remedy="name images after it, or an evaluation or a training in its place",
         )
-    found = find_evaluation(name, workspace=workspace, view=view)
-    kept = read_kept(found)
-    own = workspace_of(found.store)
-    fingerprint = found.evaluation.dataset_fingerprint
+    if is_ensemble_file(name):
+        own, (fingerprint, kept) = workspace, read_ensemble(name, view)
+    else:
+        found = find_evaluation(name, workspace=workspace, view=view)
+        own, fingerprint = workspace_of(found.store), found.evaluation.dataset_fingerprint
+        kept = read_kept(found)
     dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
     if dataset is None:
         raise DataError(
-            f"{found.store.uri} is of dataset {fingerprint[:12]}, which is not in {own}",
+            f"{name} is of dataset {fingerprint[:12]}, which is not in {own}",
             remedy="name the --workspace that has it: its members' names are needed",
         )
     store, manifest = dataset

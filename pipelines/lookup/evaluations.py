@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from alexnet.evaluate.evaluation import (
     RECEIPT,
@@ -84,14 +85,17 @@ def read_kept(found: Found) -> Kept:
     Raises:
         ObjectCorrupt: other bytes than the evaluation names.
     """
-    column = f"{found.view}_probabilities"
-    best = f"{found.view}_pred"
-    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", best, column])
-    lists = table[column].combine_chunks()
+    columns = ["sample_id", "label", f"{found.view}_pred", f"{found.view}_probabilities"]
+    return kept_of(read_predictions(found.store, found.evaluation, columns), found.view)
+
+
+def kept_of(table: pa.Table, view: View) -> Kept:
+    """Take one view out of a table of predictions."""
+    lists = table[f"{view}_probabilities"].combine_chunks()
     flat = lists.values.to_numpy(zero_copy_only=False)
     return Kept(
         sample_ids=table["sample_id"].to_numpy(),
         labels=table["label"].to_numpy(),
-        predicted=table[best].to_numpy(),
+        predicted=table[f"{view}_pred"].to_numpy(),
         probabilities=flat.reshape(len(table), lists.type.list_size),
     )

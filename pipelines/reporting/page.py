@@ -12,11 +12,14 @@ import yaml
 from alexnet.evaluate.evaluation import Accuracy
 from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import VIEW_NAMES
+from alexnet.release.split_neighbours import num_among
 from pipelines.reporting.pictures import (
     CONFUSION,
     CURVES,
     FILM,
     FILTERS,
+    MAPS,
+    NEIGHBOURS,
     frame_name,
     marks_of,
     panel_name,
@@ -84,6 +87,9 @@ def render_page(
         marks=marks_of(sources),
         filters=FILTERS,
         film=FILM if FILM in pictures else None,
+        maps=MAPS if MAPS in pictures else None,
+        neighbours=NEIGHBOURS if NEIGHBOURS in pictures else None,
+        num_among=num_among(sources.manifest),
         confusion=CONFUSION,
         frames=[(step, frame_name(step)) for step in strip_steps(sources)],
         panel=[(panel_name(n), image) for n, image in enumerate(sources.panel, start=1)],

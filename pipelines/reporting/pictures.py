@@ -1,13 +1,15 @@
 """A report's pictures: which there are, drawn from its sources."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from alexnet.figures.confusion import draw_confusion
 from alexnet.figures.curves import Plot, draw_curve, draw_curves
 from alexnet.figures.film import draw_film
 from alexnet.figures.filters import filters_picture
-from alexnet.figures.pixels import Picture, enlarged, picture_png
+from alexnet.figures.maps import draw_layers
+from alexnet.figures.neighbours import Tile, draw_neighbours
+from alexnet.figures.pixels import Picture, as_jpeg, enlarged, picture_png
 from alexnet.figures.schedule_marks import ScheduleMark, schedule_marks
 from alexnet.figures.thinning import Curve, evenly
 from alexnet.train.schedule import CosineSchedule
@@ -21,6 +23,8 @@ _ENLARGED_TO_PX: Final = 800
 CONFUSION: Final = "confusion.png"
 FILTERS: Final = "filters.png"
 FILM: Final = "film.png"
+MAPS: Final = "maps.png"
+NEIGHBOURS: Final = "neighbours.jpg"
 LOSS: Final = "train/loss"
 RATE: Final = "train/weight_rate"
 CURVES: Final = {
@@ -44,8 +48,10 @@ def draw_pictures(sources: Sources) -> dict[str, bytes]:
             for step in strip_steps(sources)
         },
         **_film(sources),
-        CONFUSION: draw_confusion(sources.confusion, names),
         **panel,
+        **_maps(sources),
+        **_neighbours(sources, names),
+        CONFUSION: draw_confusion(sources.confusion, names),
     }
 
 
@@ -59,6 +65,28 @@ def _film(sources: Sources) -> Mapping[str, bytes]:
     if len(sources.frames) < LEAST_IN_FILM:
         return {}
     return {FILM: draw_film(sources.frames, towers=sources.towers)}
+
+
+def _maps(sources: Sources) -> Mapping[str, bytes]:
+    return {MAPS: draw_layers(sources.view, sources.layers)} if sources.layers else {}
+
+
+def _neighbours(sources: Sources, names: Sequence[str]) -> Mapping[str, bytes]:
+    rows = [
+        [
+            Tile(image.pixels, names[image.label]),
+            *(
+                Tile(near.pixels, names[near.label], near.label == image.label)
+                for near in image.near
+            ),
+        ]
+        for image in sources.panel
+        if image.near
+    ]
+    if not rows:
+        return {}
+    # As JPEG: of photographs a PNG has many megabytes.
+    return {NEIGHBOURS: as_jpeg(draw_neighbours(rows, sources.manifest.height_px, sources.near_by))}
 
 
 def strip_steps(sources: Sources) -> list[int]:

@@ -1,35 +1,34 @@
 """What a report is made of, read from where the steps left it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from alexnet.evaluate.blocks import Block, BlockReader, RowRange, StoredRows
-from alexnet.evaluate.evaluation import Evaluation, read_predictions
+from alexnet.evaluate.evaluation import Evaluation
 from alexnet.evaluate.rows import View, view_suffix
-from alexnet.figures.panel import Guess, best_guesses, choose_rows
 from alexnet.figures.thinning import Curve, curve_of, evenly
 from alexnet.release.gate import Verdict
+from alexnet.release.inside import Inside
 from alexnet.release.receipt import Registration
 from alexnet.train.attempts import Attempt, read_attempts
-from alexnet.train.checkpoint import open_checkpoint, read_tensors
 from alexnet.train.filters import count_towers, first_filters, list_filters, read_filters
 from alexnet.train.receipt import TrainingReceipt
 from infra.commit import read_object
 from infra.parquet import read_parquet
+from infra.progress import ProgressReport, no_progress
 from infra.store import ObjectStore
 from infra.tracking.journal import Journal
 from infra.tracking.points import MetricPoint
 from pipelines.recipe import Recipe
+from pipelines.reporting.panel_images import PanelImage, read_panel
 from pipelines.timeline import CommandNote, read_notes
 from preprocessing.building.commit import read_rejects
-from preprocessing.dataset.manifest import Manifest, Reject, Split
-from preprocessing.dataset.stored import encode_jpeg
+from preprocessing.dataset.manifest import Manifest, Reject
+from preprocessing.dataset.pixels import Pixels
 
 MOST_FRAMES: Final = 20
 """Pictures of the filters over time that MLflow gets."""
@@ -48,17 +47,6 @@ class ClassCount:
     count: int
     right: Mapping[View, tuple[int, int]]
     """Right at 1 and at 5, by view."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PanelImage:
-    """A validation image as it is stored, and what the network takes it for (centre view)."""
-
-    jpeg: bytes
-    label: int
-    rank: int
-    """Classes that stand before the true one."""
-    guesses: tuple[Guess, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +73,12 @@ class Sources:
     confusion: npt.NDArray[np.int64]
     """(true, predicted), centre view."""
     panel: Sequence[PanelImage]
+    near_by: str
+    """The layer by which some are near."""
+    view: Pixels
+    """What the network saw of the panel's first image."""
+    layers: Sequence[tuple[str, npt.NDArray[np.float32]]]
+    """That image's maps of every layer with weights that has maps, (maps, height, width)."""
     verdict: Verdict
     registration: Registration
     commands: Sequence[CommandNote]
@@ -102,20 +96,24 @@ def read_sources(
     evaluation: Evaluation,
     verdict: Verdict,
     registration: Registration,
-    filters: tuple[Filters, int],
+    inside: Inside,
     command: CommandNote,
+    progress: ProgressReport = no_progress,
 ) -> Sources:
     """Read everything a report shows.
 
     Args:
         dataset, run, evaluated: where these lie; what is committed there was read already.
-        filters: of the last checkpoint, as `read_last_filters` returns them.
+        inside: the network of the last checkpoint.
         command: the one that runs now.
+        progress: gets the images that were looked through for the panel's neighbours, and in all.
 
     Raises:
         ObjectCorrupt, ShardCorrupt: stored bytes are damaged.
     """
     classes = read_class_counts(evaluated, evaluation)
+    filters, towers = filters_of(inside)
+    panel = read_panel(dataset, manifest, evaluated, evaluation, inside, progress)
     return Sources(
         recipe=recipe,
         dataset_uri=dataset.uri,
@@ -125,25 +123,26 @@ def read_sources(
         training=training,
         attempts=read_attempts(run),
         curves=read_curves(run),
-        filters=filters[0],
-        towers=filters[1],
+        filters=filters,
+        towers=towers,
         frames=read_frames(run),
         evaluation_uri=evaluated.uri,
         evaluation=evaluation,
         classes=classes,
         confusion=read_confusion(evaluated, evaluation, len(classes)),
-        panel=list(_panel(dataset, manifest, evaluated, evaluation)),
+        panel=panel,
+        near_by=inside.hidden_layer,
+        view=inside.views([panel[0].pixels])[0],
+        layers=inside.maps_by_layer(panel[0].pixels),
         verdict=verdict,
         registration=registration,
         commands=[*read_notes(run), command],
     )
 
 
-def read_last_filters(checkpoint: ObjectStore) -> tuple[Filters, int]:
-    """Read the first layer's filters in a checkpoint's folder, and how many towers they are of."""
-    receipt, _ = open_checkpoint(checkpoint)
-    weights = read_tensors(checkpoint, receipt.judged)
-    return first_filters(weights).float().numpy(), count_towers(weights)
+def filters_of(inside: Inside) -> tuple[Filters, int]:
+    """Return a network's first layer's filters, and how many towers they are of."""
+    return first_filters(inside.weights).float().numpy(), count_towers(inside.weights)
 
 
 def read_frames(run: ObjectStore) -> dict[int, Filters]:
@@ -212,42 +211,3 @@ def read_confusion(
     true, predicted = table["true"].to_numpy(), table["predicted"].to_numpy()
     counts[true, predicted] = table["center_count"].to_numpy()
     return counts
-
-
-def _panel(
-    dataset: ObjectStore, manifest: Manifest, evaluated: ObjectStore, evaluation: Evaluation
-) -> Iterator[PanelImage]:
-    columns = ["label", "center_rank", "center_probabilities"]
-    table = read_predictions(evaluated, evaluation, columns)
-    labels, ranks = table["label"].to_numpy(), table["center_rank"].to_numpy()
-    rows = choose_rows(labels, ranks == 0)
-    images = _stored_images(dataset, manifest, rows)
-    probabilities = table["center_probabilities"].take(pa.array(rows, pa.int64()))
-    for row, jpeg, of_image in zip(rows, images, probabilities, strict=True):
-        guesses = best_guesses(of_image.values.to_numpy(zero_copy_only=False))
-        yield PanelImage(jpeg, int(labels[row]), int(ranks[row]), tuple(guesses))
-
-
-def _stored_images(dataset: ObjectStore, manifest: Manifest, rows: Sequence[int]) -> list[bytes]:
-    """Read some rows of the val split, ascending, as JPEGs of what evaluation saw."""
-    reader = BlockReader(dataset, manifest)
-    try:
-        places = [place_of(manifest.val, row) for row in rows]
-        return [_as_jpeg(reader.read(Block((place,))), manifest) for place in places]
-    finally:
-        reader.close()
-
-
-def _as_jpeg(rows: StoredRows, manifest: Manifest) -> bytes:
-    if (manifest.shape, manifest.encoding) == ("square", "jpeg"):
-        return rows.jpegs[0].tobytes()
-    return encode_jpeg(rows.decode()[0], quality=90)
-
-
-def place_of(split: Split, row: int) -> RowRange:
-    """Return where the row of this number stands, counted over all shards."""
-    for number, shard in enumerate(split.shards):
-        if row < shard.num_rows:
-            return RowRange(number, row, row + 1)
-        row -= shard.num_rows
-    raise IndexError("the split has fewer rows")

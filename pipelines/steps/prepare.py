@@ -10,7 +10,7 @@ from pipelines.tables import built_text
 from pipelines.workflow import Step
 from preprocessing.building.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, read_manifest
-from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
+from preprocessing.prepare import dataset_folder, dataset_key, earlier_dataset, prepare_dataset
 from preprocessing.sources.source import DatasetIndex, read_index
 
 
@@ -49,6 +49,7 @@ class PrepareStep(Step[Dataset]):
 
     def make(self) -> Dataset:
         """Render and commit; say what came of it."""
+        self._tell_of_an_earlier_one()
         _ = self.context.cluster
         built = self._prepared()
         self.context.say(f"{self.name}: {built_text(dataset_fields(built))}")
@@ -57,6 +58,16 @@ class PrepareStep(Step[Dataset]):
     def fields(self, product: Dataset) -> dict[str, Any]:
         """Return what `--json` shows."""
         return dataset_fields(product)
+
+    def _tell_of_an_earlier_one(self) -> None:
+        recipe, workspace = self.context.recipe, self.context.workspace
+        folder = earlier_dataset(self._index, recipe.dataset, recipe.prepare, workspace)
+        if folder is not None:
+            self.context.say(
+                f"{self.name}: {folder} is of the same images and settings, but was made by an"
+                " earlier version of this program; this one makes other bytes of them, so they are"
+                " rendered anew. What was trained on the old one keeps it"
+            )
 
     def _prepared(self) -> Dataset:
         recipe = self.context.recipe

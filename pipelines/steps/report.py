@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from infra.canonical import canonical_json, digest_of, sha256_hex
 from infra.commit import (
@@ -30,7 +30,10 @@ from pipelines.steps.register import RegisterStep
 from pipelines.steps.train import TrainStep
 from pipelines.workflow import Step
 
-VERSION: Final = 2
+if TYPE_CHECKING:
+    from alexnet.release.inside import Inside
+
+VERSION: Final = 3
 """Raised by hand when the same run would be told in another way worth telling again."""
 RECEIPT: Final = "report.json"
 PAGE: Final = "report.html"
@@ -137,6 +140,7 @@ class ReportStep(Step[Reported]):
         return None if body is None else parse_receipt(ReportReceipt, body, where)
 
     def _write(self) -> ReportReceipt:
+        from alexnet.threads import one_thread
         from pipelines.reporting.page import Tracked, render_page
         from pipelines.reporting.pictures import draw_pictures
         from pipelines.reporting.sources import read_sources
@@ -144,19 +148,21 @@ class ReportStep(Step[Reported]):
         store, tracking = self.folder(), self.context.tracking
         dataset, training = self._prepare.product, self._train.product
         evaluated = self._evaluate.product
-        sources = read_sources(
-            recipe=self.context.recipe,
-            dataset=dataset.store,
-            manifest=dataset.manifest,
-            run=training.store,
-            training=training.receipt,
-            evaluated=evaluated.store,
-            evaluation=evaluated.evaluation,
-            verdict=self._gate.product.verdict,
-            registration=self._register.product.registration,
-            filters=self._last_filters,
-            command=self.context.timeline.note("done", sys.argv),
-        )
+        with one_thread(), self.context.progress("report") as progress:
+            sources = read_sources(
+                recipe=self.context.recipe,
+                dataset=dataset.store,
+                manifest=dataset.manifest,
+                run=training.store,
+                training=training.receipt,
+                evaluated=evaluated.store,
+                evaluation=evaluated.evaluation,
+                verdict=self._gate.product.verdict,
+                registration=self._register.product.registration,
+                inside=self._inside,
+                command=self.context.timeline.note("done", sys.argv),
+                progress=progress,
+            )
         pictures = draw_pictures(sources)
         run_id = self._run_id
         page = render_page(
@@ -192,18 +198,21 @@ class ReportStep(Step[Reported]):
 
     def _frames(self) -> Mapping[int, Any]:
         from pipelines.reporting.pictures import filters_frame
-        from pipelines.reporting.sources import read_frames
+        from pipelines.reporting.sources import filters_of, read_frames
 
-        _, towers = self._last_filters
+        _, towers = filters_of(self._inside)
         frames = read_frames(self._train.product.store)
         return {step: filters_frame(filters, towers) for step, filters in frames.items()}
 
     @cached_property
-    def _last_filters(self) -> tuple[Any, int]:
-        """The last checkpoint's filters and towers; once, for they lie among all its weights."""
-        from pipelines.reporting.sources import read_last_filters
+    def _inside(self) -> "Inside":
+        """The last checkpoint's network; its weights are read once."""
+        from alexnet.evaluate.trained import trained_network
+        from alexnet.release.inside import Inside
 
-        return read_last_filters(self._train.product.checkpoint)
+        dataset = self._prepare.product
+        checkpoint = self._train.product.checkpoint
+        return Inside(trained_network(checkpoint, dataset.store, dataset.manifest))
 
     def _per_class(self) -> Mapping[str, list[Any]]:
         from pipelines.reporting.sources import class_columns, read_class_counts

@@ -15,8 +15,9 @@ from pipelines.defaults import folder_overrides, tracking_or_environment, worksp
 
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
-        "check_gradients", "compare_runs", "ensemble", "features", "figures", "inspect",
-        "list_runs", "load_recipe", "predict", "run", "similar", "submission",
+        "check_gradients", "check_storage", "clean", "compare_runs", "ensemble", "estimate",
+        "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "repair", "run",
+        "similar", "submission", "verify",
     ]  # fmt: skip
 
 
@@ -43,6 +44,48 @@ def test_a_dry_run_says_what_would_run(tmp_path: Path) -> None:
         ("prepare", "would-run"),
         ("train", "would-run"),
     ]
+
+
+def test_a_workspace_is_foreseen_cleaned_and_its_place_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["dataset.drawn.train_per_class=1", "dataset.drawn.val_per_class=1"]
+    few += ["dataset.drawn.num_classes=2", "prepare.stored_px=16", "train.augment.crop_px=12"]
+    recipe = pipelines.load_recipe("demo", few)
+    found, again = (
+        pipelines.estimate(*of, workspace=str(tmp_path)) for of in ((recipe,), ("demo", few))
+    )
+    assert {**found, "core_hours": 0} == {**again, "core_hours": 0}
+    assert found["train"]["num_images"] == 2
+    assert not (tmp_path / "datasets").exists()
+    with pytest.raises(RecipeError, match="is no workspace"):
+        pipelines.clean(workspace=str(tmp_path))
+    promises = pipelines.check_storage(str(tmp_path / "new"))["promises"]
+    assert set(promises.values()) == {"kept"}
+    (tmp_path / "workspace.json").write_text("{}")
+    assert pipelines.clean(workspace=str(tmp_path))["num_removed"] == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_dataset_is_verified_and_mended(tiny_training: Any, tmp_path: Path) -> None:
+    dataset = tmp_path / "d"
+    shutil.copytree(tiny_training.store.uri, dataset)
+    (dataset / "stats.safetensors").write_bytes(b"short")
+    found = pipelines.verify(str(dataset))
+    assert not found["whole"]
+    assert "stats.safetensors" in {item["path"] for item in found["problems"]}
+    assert "error" not in found
+    few = ["dataset.drawn.num_classes=2", "dataset.drawn.train_per_class=8"]
+    few += ["dataset.drawn.val_per_class=3", "prepare.stored_px=16", "train.augment.crop_px=12"]
+    made = pipelines.repair("demo", few, workspace=str(tmp_path / "w"))
+    assert made["repaired"] == []
+    shard = next(Path(made["uri"]).glob("train/*.parquet"))
+    shard.unlink()
+    mended = pipelines.repair("demo", few, workspace=str(tmp_path / "w"))
+    assert mended["repaired"] == [f"train/{shard.name}"]
+    assert pipelines.verify(made["uri"], deep=True)["whole"]
 
 
 def test_trainings_are_listed_compared_inspected_and_asked(

@@ -21,7 +21,13 @@ from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.statistics import read_statistics
 from preprocessing.errors import ManifestError, TooManyRejects
-from preprocessing.prepare import VERSION, dataset_folder, dataset_key, prepare_dataset
+from preprocessing.prepare import (
+    VERSION,
+    dataset_folder,
+    dataset_key,
+    earlier_dataset,
+    prepare_dataset,
+)
 from preprocessing.settings import DatasetSettings, DrawnSettings, PrepareSettings
 from preprocessing.sources.source import read_index
 
@@ -76,6 +82,25 @@ def test_only_what_decides_bytes_is_in_the_key(tmp_path: Path, workspace: Folder
     keys = {dataset_key(index, PrepareSettings(**options)) for options in other}
     assert len(keys | {key}) == len(other) + 1
     assert dataset_key(index, PrepareSettings(), version=VERSION + 1) != key
+
+
+def test_an_earlier_versions_dataset_is_found_by_its_key(
+    tmp_path: Path, workspace: FolderStore
+) -> None:
+    dataset = DatasetSettings(name="tiny", archives=str(write_archives(tmp_path)))
+    settings = PrepareSettings()
+    index = read_index(dataset, settings, workspace)
+    own, before = (
+        dataset_folder("tiny", dataset_key(index, settings, version))
+        for version in (VERSION, VERSION - 1)
+    )
+    workspace.child(own).write("manifest.json", b"{}")
+    workspace.child(before).write("classes.json", b"{}")  # begun, not committed
+    assert earlier_dataset(index, dataset, settings, workspace) is None
+    workspace.child(before).write("manifest.json", b"{}")
+    assert earlier_dataset(index, dataset, settings, workspace) == before
+    other = PrepareSettings(stored_px=128)
+    assert earlier_dataset(index, dataset, other, workspace) is None
 
 
 @pytest.mark.ray

@@ -1,10 +1,11 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.evaluate.blocks import BLOCK_ROWS, BlockReader, plan_blocks
+from alexnet.evaluate.blocks import BLOCK_ROWS, BlockReader, place_of, plan_blocks
 from preprocessing.dataset.manifest import Shard, Split
 
 
@@ -35,3 +36,18 @@ def test_blocks_are_read_across_shards_and_groups(tiny_training: Any) -> None:
     reader.close()
     assert ids.tolist() == [i for i in range(152) if i not in (3, 40)]
     assert images.shape == (64, 48, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("row", "place"), [(0, (0, 0)), (98, (0, 98)), (99, (1, 0)), (149, (1, 50))]
+)
+def test_rows_are_counted_over_all_shards(
+    tiny_training: Any, row: int, place: tuple[int, int]
+) -> None:
+    found = place_of(tiny_training.manifest.val, row)
+    assert (found.shard, found.start, found.stop) == (*place, place[1] + 1)
+
+
+def test_a_row_behind_the_last_has_no_place(tiny_training: Any) -> None:
+    with pytest.raises(IndexError):
+        place_of(tiny_training.manifest.val, 150)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.figures.maps import GAP_PX, draw_maps, maps_picture
+from alexnet.figures.maps import GAP_PX, draw_layers, draw_maps, layers_picture, maps_picture
 
 
 def images(count: int, side: int = 8) -> np.ndarray:
@@ -70,3 +70,26 @@ def test_sixteen_maps_are_shown_from_the_first_to_the_last() -> None:
     assert draw_maps(np.zeros((1, 8, 8, 3), np.uint8), maps, "conv1") == one
     maps[:, 95] = 1
     assert draw_maps(np.zeros((1, 8, 8, 3), np.uint8), maps, "conv1") != one
+
+
+def test_a_row_a_layer_beside_the_image_each_with_a_scale_of_its_own() -> None:
+    image = np.full((8, 8, 3), (200, 10, 30), np.uint8)
+    small, large = (np.zeros((n, side, side), np.float32) for n, side in ((20, 4), (8, 2)))
+    small[0], small[19] = 2, 1  # the first and the last are shown
+    large[3, 0, 1], large[4] = 50, -7
+    picture = layers_picture(image, [small, large])
+    step = 128 + GAP_PX
+    assert picture.shape == (2 * step - GAP_PX, 10 * step - GAP_PX, 3)
+    assert (picture[:, : 2 * step - GAP_PX] == (200, 10, 30)).all()
+    cells = picture[64::step, 2 * step + 64 :: step, 0]
+    assert cells[0].tolist() == [255, 0, 0, 0, 0, 0, 0, 128]
+    assert picture[step : step + 64, 5 * step + 64 : 5 * step + 128].min() == 255
+    assert not picture[step + 64 : step + 128, 2 * step :: step].any()
+
+
+def test_layers_of_any_number_and_size_are_drawn() -> None:
+    for count in (1, 5):
+        layers = [(f"conv{n}$", np.ones((3 * n, n, n), np.float32)) for n in range(1, count + 1)]
+        drawn = draw_layers(images(1)[0], layers)
+        with Image.open(io.BytesIO(drawn)) as image:
+            assert image.width == 1600

@@ -23,9 +23,9 @@ from preprocessing.dataset.stored import encode_jpeg
 
 ALL = {
     "filters.png", "film.png", "curves.png", "panel.png", "maps.png", "saliency.png",
-    "confusion.png",
+    "neighbours.png", "confusion.png",
 }  # fmt: skip
-OF_IMAGES = {"panel.png", "maps.png", "saliency.png"}
+OF_IMAGES = {"panel.png", "maps.png", "saliency.png", "neighbours.png"}
 
 
 @pytest.fixture
@@ -47,7 +47,12 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def figures(model: object, *images: object, workspace: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"layer": None, "output": str(workspace.parent / "out"), **options}
+    settings: dict[str, Any] = {
+        "layer": None,
+        "among": None,
+        "output": str(workspace.parent / "out"),
+        **options,
+    }
     return draw_figures(
         str(model),
         [str(image) for image in images],
@@ -133,12 +138,50 @@ def test_where_nothing_is_at_hand_its_filters_are_drawn_and_images_asked_for(
     )
     fields = figures("r", workspace=workspace)
     assert (fields["pictures"], fields["images"]) == (["filters.png"], [])
-    assert {fields["left_out"][name] for name in OF_IMAGES} == {
+    assert {fields["left_out"][name] for name in sorted(OF_IMAGES)} == {
         "no validation images of the dataset it was trained on were found in the workspace:"
         " name some"
     }
     with pytest.raises(RecipeError, match="no layer 'conv9'"):
         figures("r", workspace=workspace, layer="conv9")
+
+
+def test_neighbours_are_looked_for_among_what_is_named(workspace: Path, pictures: Path) -> None:
+    out = workspace.parent / "out"
+    by_split = figures("r", workspace=workspace)
+    first = (out / "neighbours.png").read_bytes()
+    by_folder = figures("r", workspace=workspace, among=str(pictures))
+    second = (out / "neighbours.png").read_bytes()
+    assert by_split["pictures"] == by_folder["pictures"]
+    assert by_folder["rejected"] == [{"path": f"{pictures}/note.txt", "reason": "not an image"}]
+    figures("r", workspace=workspace, among=str(workspace / "datasets" / "d"))
+    third = (out / "neighbours.png").read_bytes()
+    assert len({first, second, third}) == 3
+    features = str(workspace.parent / "features.parquet")
+    pipelines.features(
+        "r", str(workspace / "datasets" / "d"), output=features, split="train",
+        workspace=str(workspace),
+    )  # fmt: skip
+    figures("r", workspace=workspace, among=features)
+    # The same images; what they are called is not known of features.
+    assert (out / "neighbours.png").read_bytes() not in (first, second, third)
+
+
+def test_an_image_is_not_its_own_neighbour(workspace: Path, pictures: Path) -> None:
+    noise = str(pictures / "noise.jpg")
+    fields = figures("r", noise, workspace=workspace, among=str(pictures))
+    assert fields["left_out"] == {"neighbours.png": f"{pictures} has no other image"}
+
+
+def test_features_of_another_model_or_nothing_to_look_through_is_refused(
+    workspace: Path, pictures: Path
+) -> None:
+    with pytest.raises(InputRejected, match="no file or folder gone"):
+        figures("no model", workspace=workspace, among="gone")
+    (pictures / "noise.jpg").unlink()
+    with pytest.raises(InputRejected, match=r"note\.txt is no image"):
+        figures("r", workspace=workspace, among=str(pictures))
+    assert not (workspace.parent / "out").exists()
 
 
 def test_a_wrong_layer_is_named_and_nothing_is_written(workspace: Path) -> None:

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,11 +162,51 @@ def test_the_same_with_ids_of_imagenet(shared_data: Path, tmp_path: Path) -> Non
     round_trip(shared_data / "ilsvrc-mini", tmp_path)
 
 
+def test_an_ensembles_file_is_answered_with_as_its_members_are(
+    devkit: Path, tmp_path: Path
+) -> None:
+    """A mean of one network with itself has its probabilities, and so its answers."""
+    workspace = tmp_path / "workspace"
+    evaluated(workspace, devkit)
+    first = workspace / "evaluations" / "e"
+    shutil.copytree(first, workspace / "evaluations" / "f")
+    mean = tmp_path / "mean.parquet"
+    members = [str(first), str(first.with_name("f"))]
+    api.ensemble(members, output=str(mean), workspace=str(workspace))
+    place = {"devkit": str(devkit), "workspace": str(workspace)}
+    written = []
+    for number, what in enumerate([str(first), str(mean)]):
+        written.append(tmp_path / f"{number}.txt")
+        api.submission(what, output=str(written[-1]), **place)
+    assert written[0].read_text() == written[1].read_text()
+
+
+def test_a_file_that_is_no_ensembles_is_refused(devkit: Path, tmp_path: Path) -> None:
+    workspace, output = tmp_path / "workspace", str(tmp_path / "a.txt")
+    evaluated(workspace, devkit)
+    first = workspace / "evaluations" / "e"
+    shutil.copytree(first, workspace / "evaluations" / "f")
+    mean = tmp_path / "mean.parquet"
+    members = [str(first), str(first.with_name("f"))]
+    api.ensemble(members, output=str(mean), workspace=str(workspace))
+    place: dict[str, Any] = {"devkit": str(devkit), "output": output}
+    with pytest.raises(DataError, match="has no view ten_crop"):
+        api.submission(str(mean), view="ten_crop", workspace=str(workspace), **place)
+    with pytest.raises(DataError, match=r"is of dataset .* which is not in"):
+        api.submission(str(mean), workspace=str(tmp_path / "other"), **place)
+    with pytest.raises(DataError, match="is no file of an ensemble"):
+        api.submission(str(first / PREDICTIONS), workspace=str(workspace), **place)
+    mean.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="is no file of an ensemble"):
+        api.submission(str(mean), workspace=str(workspace), **place)
+    with pytest.raises(DataError, match="there is no file gone"):
+        api.submission("gone.parquet", workspace=str(workspace), **place)
+    assert not Path(output).exists()
+
+
 @pytest.fixture
 def model(tiny_training: Any, tmp_path: Path) -> str:
     """A checkpoint and its dataset, in a workspace."""
-    import shutil
-
     checkpoint = tmp_path / "workspace" / "runs" / "r" / "checkpoints" / "c"
     shutil.copytree(tiny_training.checkpoint.uri, checkpoint)
     shutil.copytree(tiny_training.store.uri, tmp_path / "workspace" / "datasets" / "tiny")

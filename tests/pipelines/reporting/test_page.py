@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from alexnet.evaluate.rows import View
+from alexnet.evaluate.trained import trained_network
 from alexnet.figures.panel import Guess
 from alexnet.release.gate import Regression
+from alexnet.release.inside import Inside
 from pipelines.recipe_yaml import load_recipe
 from pipelines.reporting.page import (
     Tracked,
@@ -19,14 +21,12 @@ from pipelines.reporting.page import (
     versions_of,
     worst_first,
 )
+from pipelines.reporting.panel_images import PanelImage
 from pipelines.reporting.pictures import draw_pictures
 from pipelines.reporting.sources import (
     ClassCount,
-    PanelImage,
     Sources,
     class_columns,
-    place_of,
-    read_last_filters,
     read_sources,
 )
 from pipelines.timeline import Timeline
@@ -71,6 +71,8 @@ def command(**states: Any) -> Any:
 
 @pytest.fixture
 def sources(finished_run: Any) -> Sources:
+    checkpoint = finished_run.run.child(finished_run.training.checkpoint)
+    inside = Inside(trained_network(checkpoint, finished_run.dataset, finished_run.manifest))
     return read_sources(
         recipe=load_recipe("demo", ["train.epochs=2", "train.global_batch=4"]),
         dataset=finished_run.dataset,
@@ -81,7 +83,7 @@ def sources(finished_run: Any) -> Sources:
         evaluation=finished_run.evaluation,
         verdict=finished_run.verdict,
         registration=finished_run.registration,
-        filters=read_last_filters(finished_run.run.child(finished_run.training.checkpoint)),
+        inside=inside,
         command=command(evaluate="ran", gate="holds"),
     )
 
@@ -93,7 +95,7 @@ def rendered(sources: Sources) -> str:
 def test_a_page_needs_nothing_beside_it(sources: Sources) -> None:
     page = Page(rendered(sources))
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) >= 4 + 1 + 3 + 1 + 8
+    assert len(images) >= 4 + 1 + 3 + 1 + 8 + 2
     for attributes in images:
         assert str(attributes["src"]).startswith("data:image/")
         assert attributes["alt"]
@@ -174,7 +176,8 @@ def many_classes(sources: Sources) -> Sources:
         Regression(label=n, name="x", count=50, champion_correct=40, candidate_correct=1, p=1e-9)
         for n in range(40)
     )
-    panel = [PanelImage(b"\xff\xd8", 999, 1, (Guess(998, 0.75), Guess(999, 0.25)))]
+    guesses = (Guess(998, 0.75), Guess(999, 0.25))
+    panel = [PanelImage(b"\xff\xd8", 999, 1, guesses, np.zeros((48, 48, 3), np.uint8))]
     return replace(
         sources,
         classes=classes,
@@ -244,14 +247,28 @@ def test_the_panel_shows_what_is_stored(sources: Sources, finished_run: Any) -> 
         assert (image.guesses[0].label == image.label) == (image.rank == 0)
 
 
-@pytest.mark.parametrize(
-    ("row", "place"), [(0, (0, 0)), (98, (0, 98)), (99, (1, 0)), (149, (1, 50))]
-)
-def test_rows_are_counted_over_all_shards(
-    finished_run: Any, row: int, place: tuple[int, int]
+def test_the_neighbours_are_of_all_other_images_or_it_is_said_of_how_many(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = place_of(finished_run.manifest.val, row)
-    assert (found.shard, found.start, found.stop) == (*place, place[1] + 1)
+    text = " ".join(Page(rendered(sources)).words)
+    assert "distance of fc7_relu, nearest first, of all other validation images." in text
+    monkeypatch.setattr("alexnet.release.split_neighbours.MOST_AMONG", 64)
+    assert "of the first 64 of 150 validation images." in " ".join(Page(rendered(sources)).words)
+
+
+def test_without_neighbours_and_maps_there_are_no_pictures_of_them(sources: Sources) -> None:
+    alone = [replace(image, near=()) for image in sources.panel]
+    bare = replace(sources, panel=alone, layers=[])
+    assert not {"neighbours.jpg", "maps.png"} & set(draw_pictures(bare))
+    assert "most like them" not in rendered(bare)
+    assert "What the layers make" not in rendered(bare)
+
+
+def test_the_panels_neighbours_are_other_images_of_the_split(sources: Sources) -> None:
+    for image in sources.panel:
+        assert len(image.near) == 6
+        assert not any(np.array_equal(near.pixels, image.pixels) for near in image.near)
+    assert [name for name, _ in sources.layers] == [f"conv{n}" for n in range(1, 6)]
 
 
 @pytest.mark.parametrize(

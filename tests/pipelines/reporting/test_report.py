@@ -32,6 +32,7 @@ def test_a_report_is_one_page_with_its_pictures_beside_it(finished_run: Any, ste
     assert {"report.html", "loss.png", "filters.png", "confusion.png", "prediction-8.jpg"} <= set(
         listed
     )
+    assert {"neighbours.jpg", "maps.png"} <= set(listed)
     assert {f"filters-{n:08}.png" for n in (0, 5, 10)} <= set(listed)
     for path, item in listed.items():
         body = (folder / path).read_bytes()
