@@ -23,7 +23,7 @@ from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Goes up when the same archives and options would give other bytes."""
 
 REPAIR: Final = (

@@ -57,7 +57,7 @@ def test_a_key_is_pinned(tmp_path: Path, workspace: FolderStore) -> None:
     assert dataset_key(index, PrepareSettings()) == PINNED_KEY
 
 
-PINNED_KEY = "10e56c55c55b5cce7341b10601058f90ddf695fa13aa33898e9caeb2ad0735f2"
+PINNED_KEY = "bd4da59ae078752c1137043aadcc90fde20d42590187764ba53514aec8a84a00"
 
 
 def test_only_what_decides_bytes_is_in_the_key(tmp_path: Path, workspace: FolderStore) -> None:
