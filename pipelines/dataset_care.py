@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, redirect_stdout
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from infra.errors import ExitCode, ObjectCorrupt, ProjectError, RecipeError
 from pipelines.defaults import tracking_or_environment
 from pipelines.output import print_cleaning, print_fields, print_verification
 from pipelines.recipe_yaml import load_recipe
+
+if TYPE_CHECKING:
+    from preprocessing.dataset.manifest import Manifest
 
 WORKSPACE_MARK: Final = "workspace.json"
 
@@ -80,18 +83,28 @@ def verify(uri: str, *, deep: bool, as_json: bool) -> ExitCode:
         "size_bytes": found.size_bytes,
         "problems": [{"path": item.path, "problem": item.problem} for item in found.problems],
     }
-    error = _damaged(fields) if found.problems else None
+    error = _damaged(fields, manifest) if found.problems else None
     print_verification(fields, error, as_json=as_json)
     return error.exit_code if error else ExitCode.DONE
 
 
-def _damaged(fields: Mapping[str, Any]) -> ProjectError:
+def _damaged(fields: Mapping[str, Any], manifest: "Manifest") -> ProjectError:
     num_objects = len({item["path"] for item in fields["problems"]})
     return ObjectCorrupt(
         f"{fields['uri']} is damaged: {len(fields['problems'])} problems in {num_objects} objects",
-        remedy="make them anew with the recipe, settings and workspace it was prepared with:"
-        " `alexnet prepare RECIPE --repair`; or restore them from a copy",
+        remedy="make them anew in the workspace it lies in, with a RECIPE that names its images:"
+        f" `{repair_command(manifest)}`; or restore them from a copy",
     )
+
+
+def repair_command(manifest: "Manifest") -> str:
+    """Write the command that repairs a dataset, as far as the dataset knows it. Pure."""
+    settings: dict[str, str | int | float] = {"dataset.name": manifest.name}
+    settings |= {f"prepare.{name}": value for name, value in (manifest.options or {}).items()}
+    if manifest.num_rejects:
+        settings["prepare.max_rejects"] = manifest.num_rejects
+    given = (f"--set {name}={value}" for name, value in settings.items())
+    return " ".join(["alexnet prepare RECIPE --repair", *given])
 
 
 def repair(

@@ -38,7 +38,7 @@ def dataset_key(index: DatasetIndex, prepare: PrepareSettings, version: int = VE
 
     A folder's `val_fraction` is in it by the split that the index gives every member.
     """
-    options = prepare.model_dump(exclude={"max_rejects", "parallelism", "val_fraction"})
+    options = {name: value for name, value in prepare.deciding().items() if name != "val_fraction"}
     return digest_of(["prepare", version, options, index.digest])
 
 

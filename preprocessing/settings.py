@@ -123,6 +123,10 @@ class PrepareSettings(Frozen):
         description="Shards rendered at a time; none: as many as the cluster has CPUs.",
     )
 
+    def deciding(self) -> dict[str, str | int | float]:
+        """Return what decides a dataset's bytes, `val_fraction` by the split it makes."""
+        return self.model_dump(exclude={"max_rejects", "parallelism"})
+
     @field_validator("chroma", mode="before")
     @classmethod
     def _digits_are_text(cls, value: object) -> object:

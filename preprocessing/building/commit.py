@@ -97,6 +97,7 @@ def commit_dataset(
         rejects=describe_object(REJECTS, lists[REJECTS]),
         num_rejects=len(rejects),
         made_with=encoder_versions(),
+        options=job.options.deciding(),
     )
     return _publish(job.target, manifest, lists)
 

@@ -111,6 +111,8 @@ class Manifest(Frozen):
     num_rejects: Count
     made_with: dict[str, str]
     """Library versions; in no digest."""
+    options: dict[str, str | int | float] | None = None
+    """Settings of `prepare` that it was made with, all that a repair needs; in no digest."""
 
     @cached_property
     def fingerprint(self) -> str:

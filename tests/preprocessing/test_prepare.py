@@ -104,6 +104,7 @@ class TestBuilding:
         archives = write_archives(tmp_path / "a", num_classes=3, bad=[4, 9])
         manifest, store = prepare(workspace, archives, max_rejects=2)
         assert (manifest.train.count, manifest.val.count, manifest.num_rejects) == (16, 4, 2)
+        assert manifest.options == PrepareSettings(**OPTIONS).deciding()
         assert open_dataset(store) == manifest
         tables = [pq.read_table(pa.BufferReader(store.read(s.path))) for s in manifest.train.shards]
         rows = pa.concat_tables(tables).to_pylist()
