@@ -110,7 +110,7 @@ class PrepareSettings(Frozen):
         default=0.1,
         gt=0,
         lt=1,
-        description="Share of each class kept for validation: folder without val/.",
+        description="Share of each class kept for validation, where a source has none.",
     )
     max_rejects: int = Field(
         default=0,

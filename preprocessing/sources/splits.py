@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final
 
 from infra.errors import DataError
@@ -83,22 +84,30 @@ def split_word(key: str) -> str | None:
 
 
 def split_by_key(members: Iterable[Member], seed: int, val_fraction: float) -> list[Member]:
-    """Give the val split its share of each class: the first by sha256(seed/val/name).
+    """Give val the images whose sha256(seed/val/name), as a part of one, is below val_fraction.
 
-    At least one image of a class with two or more, never all of them.
+    What an image is for hangs on its own name, so images that are added move no other. Except in a
+    class so small that one split would have none: of two images or more the lowest is for val and
+    the highest for train, wherever they lie. A single one is for train.
     """
-    by_class: defaultdict[str, list[Member]] = defaultdict(list)
+    by_class: defaultdict[str, list[tuple[bytes, Member]]] = defaultdict(list)
     for member in members:
-        by_class[member.wnid].append(member)
+        digest = hashlib.sha256(f"{seed}/val/{member.name}".encode()).digest()
+        by_class[member.wnid].append((digest, member))
     result: list[Member] = []
     for group in by_class.values():
-        group.sort(key=lambda m: hashlib.sha256(f"{seed}/val/{m.name}".encode()).digest())
-        num_val = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
+        group.sort(key=itemgetter(0))
+        num_below = sum(_part_of_one(digest) < val_fraction for digest, _ in group)
+        num_val = min(max(1, num_below), len(group) - 1)
         result += [
             replace(member, split="val" if i < num_val else "train")
-            for i, member in enumerate(group)
+            for i, (_, member) in enumerate(group)
         ]
     return result
+
+
+def _part_of_one(digest: bytes) -> float:
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_of_files(files: SplitFiles) -> Mapping[str, SplitName]:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,4 +84,39 @@ def test_a_share_keeps_where_members_lie() -> None:
     assert all(
         (parts[m.name].start, parts[m.name].size_bytes) == (m.start, m.size_bytes) for m in members
     )
-    assert sum(m.split == "val" for m in parts.values()) == 3
+    assert 0 < sum(m.split == "val" for m in parts.values()) < 9
+
+
+def val_of(count: int, names: Sequence[str] = ()) -> set[str]:
+    """Names of val among images of one class, with a share of a tenth."""
+    all_names = [*(f"{i}.jpg" for i in range(count)), *names]
+    members = [Member("train", name, name, 0, 1, "cat") for name in all_names]
+    return {m.name for m in split_by_key(members, 0, 0.1) if m.split == "val"}
+
+
+@given(st.sets(st.text("abc/", min_size=1, max_size=6), max_size=80), st.integers(60, 200))
+def test_images_that_are_added_move_none(added: set[str], count: int) -> None:
+    new = {f"new/{name}" for name in added}
+    assert val_of(count, sorted(new)) - new == val_of(count)
+
+
+def test_the_share_is_that_of_the_names() -> None:
+    # If these change, pictures move between train and val in everybody's datasets.
+    assert val_of(60) == PINNED_VAL
+    assert len(val_of(20_000)) == pytest.approx(2000, rel=0.05)
+
+
+PINNED_VAL = {"0.jpg", "37.jpg", "53.jpg"}
+
+
+def test_only_in_a_class_too_small_for_both_an_added_image_moves_one() -> None:
+    below = sorted(val_of(200))
+    above = [f"{i}.jpg" for i in range(200) if f"{i}.jpg" not in val_of(200)]
+    # None is below the share: the lowest stands in, until one is.
+    (stands_in,) = val_of(0, above[:5])
+    assert stands_in in above
+    assert val_of(0, [*above[:5], below[0]]) == {below[0]}
+    # All are: the highest is for training, until another is.
+    assert len(val_of(0, below[:4])) == 3
+    assert val_of(0, [*below[:4], above[0]]) == set(below[:4])
+    assert (val_of(0, above[:1]), val_of(0, below[:1])) == (set(), set())
