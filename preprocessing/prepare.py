@@ -18,7 +18,7 @@ from preprocessing.care.repair import repair_objects
 from preprocessing.care.verify import Verification, find_dataset
 from preprocessing.care.verify_files import Problem
 from preprocessing.care.versions import warn_of_other_versions
-from preprocessing.dataset.manifest import MEMBERS, Manifest, open_dataset, read_manifest
+from preprocessing.dataset.manifest import MEMBERS, REJECTS, Manifest, open_dataset, read_manifest
 from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
@@ -57,7 +57,8 @@ def prepare_dataset(
     """Build and commit the dataset of an index, or reuse the committed one. Ray must be up.
 
     Raises:
-        TooManyRejects: more than prepare.max_rejects; nothing is committed then.
+        TooManyRejects: more than prepare.max_rejects; nothing is committed then, and
+            `_build/rejects.parquet` lists them.
         ManifestError: its fingerprint is not the one that dataset.fingerprint asks for.
         ObjectCorrupt: a committed dataset lacks an object, or one has another size.
         DataError: a committed dataset was made from other bytes than the archives have now.
@@ -70,7 +71,8 @@ def prepare_dataset(
         with _repair_named():
             manifest = open_dataset(store)
             warn_of_other_versions(store.uri, manifest)
-            check_rejects(read_rejects(store, manifest), prepare.max_rejects)
+            rejects, listed_in = read_rejects(store, manifest), f"{store.uri}/{REJECTS}"
+            check_rejects(rejects, prepare.max_rejects, listed_in=listed_in)
             check_source(store, manifest, index, progress)
     _check_fingerprint(manifest, dataset.fingerprint, store.uri)
     return manifest
