@@ -70,10 +70,11 @@ def prepare_dataset(
     else:
         with _repair_named():
             manifest = open_dataset(store)
-            warn_of_other_versions(store.uri, manifest)
             rejects, listed_in = read_rejects(store, manifest), f"{store.uri}/{REJECTS}"
             check_rejects(rejects, prepare.max_rejects, listed_in=listed_in)
             check_source(store, manifest, index, progress)
+        job = _job_of(index, prepare, store)
+        warn_of_other_versions(job, manifest, lambda: plan_dataset(index, prepare))
     _check_fingerprint(manifest, dataset.fingerprint, store.uri)
     return manifest
 

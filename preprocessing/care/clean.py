@@ -35,7 +35,8 @@ _LEASED: Final = re.compile(
 _UNLEASED: Final = re.compile(r"(indexes|archives|models|champions)/.*|[^/]+")
 _SHARD: Final = r"(train|val)/part-\d{5}-of-\d{5}\.parquet"
 _RECEIPT: Final = (
-    r"_build/(environment\.json|rejects\.parquet|(train|val)-\d{5}\.(json|safetensors))"
+    r"_build/((environment|compared-[0-9a-f]{16})\.json|rejects\.parquet"
+    r"|(train|val)-\d{5}\.(json|safetensors))"
 )
 _FILES: Final = "|".join(map(re.escape, (CLASSES, STATISTICS, MEMBERS, REJECTS)))
 _PRODUCT: Final = rf"{_SHARD}|{_RECEIPT}|{_FILES}"
