@@ -10,12 +10,14 @@ from operator import itemgetter
 from typing import Final
 
 from infra.errors import DataError
-from infra.store import ObjectStore
+from infra.store import FolderStore, ObjectStore
 from preprocessing.errors import ArchiveMissing
 from preprocessing.sources.archives import SourceFile
 from preprocessing.sources.members import Member, SplitName
 from preprocessing.sources.names import is_utf8
+from preprocessing.sources.unlisted import entries_of, refuse_unlisted
 
+_HIDDEN: Final = "._"
 _WORD: Final = re.compile(
     r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(?![a-z])"
 )
@@ -46,15 +48,18 @@ def find_split_files(store: ObjectStore, suffix: str) -> SplitFiles:
 
     The last word for a split in a file's path counts. Test stands in for val where there is none.
     Names that begin with a dot or an underscore are passed over, and so are files without such a
-    word beside files that have one.
+    word beside files that have one. What no listing of a directory shows is refused.
 
     Raises:
         ArchiveMissing: there are no such files.
-        DataError: none is for train, or a file's name is no name.
+        DataError: none is for train, or a file's name is no name; a folder cannot be read or is a
+            link, or a link to such a file leads nowhere.
     """
+    if isinstance(store, FolderStore):
+        refuse_unlisted(entries_of(store.uri, _HIDDEN), hidden=_HIDDEN, suffix=suffix)
     found: defaultdict[str, list[SourceFile]] = defaultdict(list)
     for info in store.list():
-        if info.key.endswith(suffix) and not re.search(r"(^|/)[._]", info.key):
+        if info.key.endswith(suffix) and not re.search(rf"(^|/)[{_HIDDEN}]", info.key):
             _check_key(store, info.key)
             found[split_word(info.key) or ""].append(SourceFile.of(info))
     if not found:

@@ -1,11 +1,14 @@
+import errno
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import DataError
-from infra.store import MemoryStore
+from infra.store import FolderStore, MemoryStore
 from preprocessing.errors import ArchiveMissing
 from preprocessing.sources.members import Member
 from preprocessing.sources.splits import SplitFiles, find_split_files, split_by_key, split_word
@@ -53,6 +56,50 @@ def test_files_without_a_word_are_all_for_training_if_none_has_one() -> None:
 def test_files_for_validation_alone_are_refused() -> None:
     with pytest.raises(DataError, match=r"no \*\.tar file has a name for training"):
         files_of("val-0.tar", "test-0.tar")
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    for name in ("train/0.tar", "val/0.tar"):
+        path = tmp_path / "tars" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    return tmp_path / "tars"
+
+
+@pytest.mark.parametrize("place", ["more", "train/more"])
+def test_a_linked_folder_is_refused_by_name(tars: Path, place: str) -> None:
+    (tars / place).symlink_to(tars.parent)
+    with pytest.raises(DataError, match=f"tars/{place} is a link that is not followed"):
+        find_split_files(FolderStore(tars), ".tar")
+
+
+def test_links_are_followed_to_files_and_looked_at_where_they_matter(tars: Path) -> None:
+    (tars / "train" / "1.tar").symlink_to(tars / "val" / "0.tar")
+    (tars / "_logs").symlink_to(tars.parent)
+    (tars / "README").symlink_to(tars / "gone")
+    assert names(find_split_files(FolderStore(tars), ".tar")) == (
+        ["train/0.tar", "train/1.tar"],
+        ["val/0.tar"],
+    )
+    (tars / "train" / "2.tar").symlink_to(tars / "gone")
+    with pytest.raises(DataError, match=r"train/2\.tar is a link that is not followed"):
+        find_split_files(FolderStore(tars), ".tar")
+
+
+def test_a_folder_that_may_not_be_read_is_refused_by_name(
+    tars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("/val"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # who runs the tests may be root
+    with pytest.raises(DataError, match="tars/val cannot be read: Permission denied"):
+        find_split_files(FolderStore(tars), ".tar")
 
 
 @pytest.mark.parametrize("key", ["train//a.tar", "train/\udcff.tar"])
