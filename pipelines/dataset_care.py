@@ -9,6 +9,7 @@ from infra.errors import ObjectCorrupt, ProjectError, RecipeError
 
 if TYPE_CHECKING:
     from pipelines.recipe import Recipe
+    from preprocessing.dataset.manifest import Manifest
 
 WORKSPACE_MARK: Final = "workspace.json"
 
@@ -84,6 +85,7 @@ def verify_dataset_at(uri: str, *, deep: bool, stream: IO[str]) -> dict[str, Any
         "num_rows": found.num_rows,
         "size_bytes": found.size_bytes,
         "problems": [{"path": item.path, "problem": item.problem} for item in found.problems],
+        "repair": repair_command(manifest),
     }
 
 
@@ -94,9 +96,19 @@ def damage_in(fields: Mapping[str, Any]) -> ProjectError | None:
     num_objects = len({item["path"] for item in fields["problems"]})
     return ObjectCorrupt(
         f"{fields['uri']} is damaged: {len(fields['problems'])} problems in {num_objects} objects",
-        remedy="make them anew with the recipe, settings and workspace it was prepared with:"
-        " `alexnet prepare RECIPE --repair`; or restore them from a copy",
+        remedy="make them anew in the workspace it lies in, with a RECIPE that names its images:"
+        f" `{fields['repair']}`; or restore them from a copy",
     )
+
+
+def repair_command(manifest: "Manifest") -> str:
+    """Write the command that repairs a dataset, as far as the dataset knows it. Pure."""
+    settings: dict[str, str | int | float] = {"dataset.name": manifest.name}
+    settings |= {f"prepare.{name}": value for name, value in (manifest.options or {}).items()}
+    if manifest.num_rejects:
+        settings["prepare.max_rejects"] = manifest.num_rejects
+    given = (f"--set {name}={value}" for name, value in settings.items())
+    return " ".join(["alexnet prepare RECIPE --repair", *given])
 
 
 def repair_dataset_of(

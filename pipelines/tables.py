@@ -97,14 +97,21 @@ def built_text(fields: dict[str, Any]) -> str:
         f"{count:,} images in {fields['num_shards']:,} shards, {_bytes(fields['size_bytes'])};"
         f" {len(rejects):,} {what}"
     )
+    return "\n".join([text, *_reject_lines(rejects)])
+
+
+def refused_text(rejects: Sequence[dict[str, Any]]) -> str:
+    """Write up to MOST_REJECTS of the images for which a build was refused."""
+    return "\n".join(["nothing is committed, these cannot be used:", *_reject_lines(rejects)])
+
+
+def _reject_lines(rejects: Sequence[dict[str, Any]]) -> list[str]:
     rows = [
         (f"  {item['split']} {item['sample_id']}", item["archive"], item["member"], item["reason"])
         for item in rejects[:MOST_REJECTS]
     ]
     more = len(rejects) - len(rows)
-    return "\n".join(
-        [text, *columns_text(rows).splitlines(), *([f"  and {more:,} more"] if more else [])]
-    )
+    return [*columns_text(rows).splitlines(), *([f"  and {more:,} more"] if more else [])]
 
 
 def verification_text(fields: dict[str, Any]) -> str:

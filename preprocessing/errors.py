@@ -1,6 +1,13 @@
 """The branch of the error tree that preprocessing has: data that is wrong (exit code 3)."""
 
+from typing import Final
+
 from infra.errors import DataError
+
+ANEW: Final = (
+    "read it with the version that made it, or delete the dataset's folder and prepare it anew"
+)
+"""The way out for what is whole and not understood: prepare alone would take it as it is."""
 
 
 class ArchiveMissing(DataError):

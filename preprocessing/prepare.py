@@ -21,6 +21,7 @@ from preprocessing.care.versions import warn_of_other_versions
 from preprocessing.dataset.manifest import (
     MANIFEST,
     MEMBERS,
+    REJECTS,
     RESTORED,
     Manifest,
     open_dataset,
@@ -30,7 +31,7 @@ from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Goes up when the same archives and options would give other bytes."""
 
 REPAIR: Final = (
@@ -45,7 +46,7 @@ def dataset_key(index: DatasetIndex, prepare: PrepareSettings, version: int = VE
 
     A folder's `val_fraction` is in it by the split that the index gives every member.
     """
-    options = prepare.model_dump(exclude={"max_rejects", "parallelism", "val_fraction"})
+    options = {name: value for name, value in prepare.deciding().items() if name != "val_fraction"}
     return digest_of(["prepare", version, options, index.digest])
 
 
@@ -78,7 +79,8 @@ def prepare_dataset(
     """Build and commit the dataset of an index, or reuse the committed one. Ray must be up.
 
     Raises:
-        TooManyRejects: more than prepare.max_rejects; nothing is committed then.
+        TooManyRejects: more than prepare.max_rejects; nothing is committed then, and
+            `_build/rejects.parquet` lists them.
         ManifestError: its fingerprint is not the one that dataset.fingerprint asks for.
         ObjectCorrupt: a committed dataset lacks an object, or one has another size.
         DataError: a committed dataset was made from other bytes than the archives have now.
@@ -90,9 +92,11 @@ def prepare_dataset(
     else:
         with _repair_named():
             manifest = open_dataset(store)
-            warn_of_other_versions(store.uri, manifest)
-            check_rejects(read_rejects(store, manifest), prepare.max_rejects)
+            rejects, listed_in = read_rejects(store, manifest), f"{store.uri}/{REJECTS}"
+            check_rejects(rejects, prepare.max_rejects, listed_in=listed_in)
             check_source(store, manifest, index, progress)
+        job = _job_of(index, prepare, store)
+        warn_of_other_versions(job, manifest, lambda: plan_dataset(index, prepare))
     _check_fingerprint(manifest, dataset.fingerprint, store.uri)
     return manifest
 

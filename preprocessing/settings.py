@@ -110,7 +110,7 @@ class PrepareSettings(Frozen):
         default=0.1,
         gt=0,
         lt=1,
-        description="Share of each class kept for validation: folder without val/.",
+        description="Share of each class kept for validation, where a source has none.",
     )
     max_rejects: int = Field(
         default=0,
@@ -122,6 +122,10 @@ class PrepareSettings(Frozen):
         ge=1,
         description="Shards rendered at a time; none: as many as the cluster has CPUs.",
     )
+
+    def deciding(self) -> dict[str, str | int | float]:
+        """Return what decides a dataset's bytes, `val_fraction` by the split it makes."""
+        return self.model_dump(exclude={"max_rejects", "parallelism"})
 
     @field_validator("chroma", mode="before")
     @classmethod

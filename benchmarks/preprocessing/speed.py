@@ -23,8 +23,15 @@ from benchmarks.preprocessing.sources import (
     given_archives,
     repeated_photographs,
 )
-from benchmarks.preprocessing.speed_report import Candidate, SourceReport, SpeedReport, format_speed
+from benchmarks.preprocessing.speed_report import (
+    OURS,
+    Candidate,
+    SourceReport,
+    SpeedReport,
+    format_speed,
+)
 from infra.ray_runtime import ray_session
+from preprocessing.building.estimate import estimate_build
 from preprocessing.settings import PrepareSettings
 
 OUTPUT: Final = Path("build/benchmarks")
@@ -86,7 +93,10 @@ def measure(
     """Take turns: in each round every candidate once, with the base before, after and between."""
     workspace = folder / f"work-{source.name}"
     members = source.members(workspace)
-    place = Path(source.index(workspace).store.uri)
+    index = source.index(workspace)
+    place = Path(index.store.uri)
+    _say(f"{source.name}: estimate")
+    estimate = estimate_build(index, source.options)
     versions: dict[str, str] = {}
 
     def loop(name: LoopName, processes: int) -> Take:
@@ -108,7 +118,7 @@ def measure(
     takes["render_shard in 1 process"] = loop("whole", 1)
     takes["pillow loop, 1 process"] = loop("pillow", 1)
     for workers in options.workers:
-        takes[f"ours, {workers} workers"] = lambda workers=workers: take_build(
+        takes[f"{OURS}{workers} workers"] = lambda workers=workers: take_build(
             source, workers, folder
         )
     if options.python is not None:
@@ -143,6 +153,7 @@ def measure(
         candidates=tuple(candidate_of(name, passes[name], bases[name]) for name in takes),
         steps_us=steps,
         command=command,
+        estimated_cpu_s=estimate.core_hours * 3600,
     )
     shutil.rmtree(workspace)
     return report, versions

@@ -17,6 +17,10 @@ _HEAD: Final = (
 )  # fmt: skip
 
 
+OURS: Final = "ours, "
+"""How the names of our builds begin."""
+
+
 class Candidate(Frozen):
     """Something that was measured in turn with the bare loop."""
 
@@ -57,6 +61,14 @@ class SourceReport(Frozen):
     steps_us: dict[str, float]
     """Microseconds of CPU an image."""
     command: Commands
+    estimated_cpu_s: float
+    """What `prepare --estimate` says a build takes."""
+
+    @property
+    def estimate_over_builds(self) -> tuple[float, ...]:
+        """The estimate over each build's CPU seconds, Ray's start and the commit counted in."""
+        builds = (one for one in self.candidates if one.name.startswith(OURS))
+        return tuple(self.estimated_cpu_s / taken.cpu_s for one in builds for taken in one.passes)
 
 
 class SpeedReport(Frozen):
@@ -108,6 +120,8 @@ def _format_source(source: SourceReport) -> str:
             format_table(("step, 1 thread", "us of CPU an image", "of the bare loop"), steps),
             f"added to the bare loop: {added_share(source.steps_us):.0%}; so a build can reach"
             f" {1 / (1 + added_share(source.steps_us)):.2f} of it",
+            f"`--estimate` said {source.estimated_cpu_s:.1f} s of CPU, of what builds took"
+            f" {_ratio(source.estimate_over_builds) or 'nothing is known'}",
         ]
     )
 

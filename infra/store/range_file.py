@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
+
+from infra.errors import StoreError
 from infra.store.base import ObjectStore, is_remote
 
 if TYPE_CHECKING:
@@ -18,7 +21,8 @@ _REQUESTS_AT_ONCE: Final = 16
 class RangeFile(io.RawIOBase):
     """Bytes start to stop of a stored object as a seekable file, read ahead in one buffer.
 
-    A read returns fewer bytes than asked for at the end only.
+    A read returns fewer bytes than asked for at the end only. What lies near is opened once: to
+    open it for every read took two thirds of the walk over an archive's headers.
 
     Args:
         store: where the object is.
@@ -43,7 +47,9 @@ class RangeFile(io.RawIOBase):
         self._position = 0
         self._buffer, self._buffer_start = b"", 0
         self._fetched: dict[int, bytes] = {}
-        default = _REMOTE_READ_AHEAD_BYTES if is_remote(store) else _LOCAL_READ_AHEAD_BYTES
+        self._is_remote = is_remote(store)
+        self._near: pa.NativeFile | None = None
+        default = _REMOTE_READ_AHEAD_BYTES if self._is_remote else _LOCAL_READ_AHEAD_BYTES
         self._read_ahead = default if read_ahead_bytes is None else read_ahead_bytes
 
     def readable(self) -> bool:
@@ -53,6 +59,12 @@ class RangeFile(io.RawIOBase):
     def seekable(self) -> bool:
         """Yes."""
         return True
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._near is not None:
+            self._near.close()
+        super().close()
 
     def tell(self) -> int:
         """Return the position, counted from the range's start."""
@@ -101,4 +113,14 @@ class RangeFile(io.RawIOBase):
         return self._buffer, self._buffer_start
 
     def _read_range(self, start: int, stop: int) -> bytes:
-        return self._store.read_range(self._key, self._start + start, self._start + stop)
+        if self._is_remote:
+            return self._store.read_range(self._key, self._start + start, self._start + stop)
+        if self._near is None:
+            self._near = self._store.open_input(self._key)
+        try:
+            return self._near.read_at(stop - start, self._start + start)
+        except OSError as error:
+            raise StoreError(
+                f"{self._store.uri}: cannot read {self._key}: {error}",
+                remedy="check the disk, and run again",
+            ) from error

@@ -55,6 +55,7 @@ def _dataset(store: ObjectStore) -> dict[str, Any]:
         "rows_per_group": manifest.rows_per_group,
         "num_shards": {"train": len(manifest.train.shards), "val": len(manifest.val.shards)},
         "made_with": manifest.made_with,
+        "options": manifest.options,
         "class_entropy_bits": shuffle_quality(store, manifest),
     }
     return {"kind": "dataset", **dataset_fields(Dataset(store, manifest)), **options}

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
-from pipelines.tables import built_text
+from pipelines.tables import built_text, refused_text
 from pipelines.workflow import Step
-from preprocessing.building.commit import read_rejects
+from preprocessing.building.commit import read_refused, read_rejects
 from preprocessing.dataset.manifest import Manifest, read_manifest
+from preprocessing.errors import TooManyRejects
 from preprocessing.prepare import dataset_folder, dataset_key, earlier_dataset, prepare_dataset
 from preprocessing.sources.source import DatasetIndex, read_index
 
@@ -51,7 +52,12 @@ class PrepareStep(Step[Dataset]):
         """Render and commit; say what came of it."""
         self._tell_of_an_earlier_one()
         _ = self.context.cluster
-        built = self._prepared()
+        try:
+            built = self._prepared()
+        except TooManyRejects:
+            if rejects := [reject.model_dump() for reject in read_refused(self.folder())]:
+                self.context.say(f"{self.name}: {refused_text(rejects)}")
+            raise
         self.context.say(f"{self.name}: {built_text(dataset_fields(built))}")
         return built
 

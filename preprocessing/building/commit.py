@@ -30,6 +30,8 @@ from preprocessing.dataset.statistics import PixelSums, finish
 from preprocessing.errors import ManifestError, TooManyRejects
 from preprocessing.sources.members import Members
 
+REFUSED: Final = "_build/rejects.parquet"
+"""The rejects of a build that was refused for them: all that were known then."""
 _NAMED: Final = 10
 _REJECT_SCHEMA: Final = pa.schema(
     [
@@ -97,21 +99,39 @@ def commit_dataset(
         rejects=describe_object(REJECTS, lists[REJECTS]),
         num_rejects=len(rejects),
         made_with=encoder_versions(),
+        options=job.options.deciding(),
     )
     return _publish(job.target, manifest, lists)
 
 
-def check_rejects(rejects: Sequence[Reject], max_rejects: int) -> None:
-    """Raise TooManyRejects, naming up to ten, when there are more than max_rejects."""
+def check_rejects(
+    rejects: Sequence[Reject],
+    max_rejects: int,
+    *,
+    listed_in: str | None = None,
+    are_all: bool = True,
+) -> None:
+    """Raise TooManyRejects, naming up to ten, when there are more than max_rejects.
+
+    Args:
+        listed_in: where the list of them is.
+        are_all: whether every image was looked at.
+    """
     if len(rejects) <= max_rejects:
         return
     lines = [f"  {item.archive}: {item.member}: {item.reason}" for item in rejects[:_NAMED]]
     if len(rejects) > _NAMED:
         lines.append(f"  and {len(rejects) - _NAMED} more")
+    if listed_in is not None:
+        lines.append(f"  listed in {listed_in}")
     what = "1 image" if len(rejects) == 1 else f"{len(rejects):,} images"
     raise TooManyRejects(
-        f"{what} cannot be used, {max_rejects} are allowed:\n" + "\n".join(lines),
-        remedy=f"replace them, or do without them: --set prepare.max_rejects={len(rejects)}",
+        f"{'' if are_all else 'at least '}{what} cannot be used, {max_rejects} are allowed:\n"
+        + "\n".join(lines),
+        remedy=f"replace them, or do without them: --set prepare.max_rejects={len(rejects)}"
+        if are_all
+        else "see by their reasons whether these are the images that were meant: the others were"
+        " not looked at; a higher prepare.max_rejects goes on to the end",
     )
 
 
@@ -122,8 +142,17 @@ def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
 
 def read_rejects(store: ObjectStore, manifest: Manifest) -> list[Reject]:
     """Read the rejects of a committed dataset."""
-    table = read_parquet(read_object(store, manifest.rejects))
-    return [Reject(**row) for row in table.to_pylist()]
+    return _parse_rejects(read_object(store, manifest.rejects))
+
+
+def read_refused(store: ObjectStore) -> list[Reject]:
+    """Read the rejects of a build that was refused for them; none where there is no such."""
+    body = read_receipt(store, REFUSED)
+    return [] if body is None else _parse_rejects(body)
+
+
+def _parse_rejects(body: bytes) -> list[Reject]:
+    return [Reject(**row) for row in read_parquet(body).to_pylist()]
 
 
 def _gather(

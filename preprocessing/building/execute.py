@@ -17,10 +17,11 @@ from infra.canonical import canonical_json
 from infra.commit import read_receipt
 from infra.errors import LeaseLost, ServiceError
 from infra.lease import FOLDER as LEASES
+from infra.parquet import parquet_bytes
 from infra.progress import NotedReport
 from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.store import ObjectStore
-from preprocessing.building.commit import check_rejects
+from preprocessing.building.commit import REFUSED, check_rejects, rejects_table
 from preprocessing.building.digests import damage_of
 from preprocessing.building.identity import FOLDER as SOURCES
 from preprocessing.building.plan import PlannedShard
@@ -36,6 +37,9 @@ ENVIRONMENT: Final = "_build/environment.json"
 ROOM_S: Final = 300.0
 """How long tasks wait for a node that can hold one; a lost node is back, or replaced, by then."""
 LOOK_S: Final = 10.0
+HOPELESS_SHARE: Final = 0.05
+"""Of all images: with more rejects, and more than FEW, this is not what was meant to be built."""
+FEW: Final = 100
 KEPT_BYTES: Final = 64 << 20
 """Of freed memory, by a process that renders: an ordinary image's buffers, many times over."""
 
@@ -58,7 +62,8 @@ def render_shards(
         parallelism: shards at a time; None: as many as the cluster has CPUs.
 
     Raises:
-        TooManyRejects: as soon as more than max_rejects are known.
+        TooManyRejects: more than max_rejects; at the end, so that all are known, unless there are
+            so many that it is hopeless. `REFUSED` lists them then.
         LeaseLost: another process committed this dataset, with other versions or archives.
         ManifestError: all is there but the manifest, made with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
@@ -68,7 +73,7 @@ def render_shards(
     _start_anew_unless(job.target, plan, canonical_json(environment))
     done = _sound(job.target, finished_shards(job.target, plan), parallelism)
     log.info("render_started num_shards=%d num_finished=%d", len(plan), len(done))
-    _check(done, max_rejects)
+    _check(job.target, plan, done, max_rejects)
     total = sum(len(planned.members) for planned in plan)
     progress(_num_images(done), total, _note(done, plan))
     todo = [planned for planned in plan if planned.path not in done]
@@ -76,7 +81,8 @@ def render_shards(
     for receipt in tasks:
         done[receipt.shard.path] = receipt
         progress(_num_images(done), total, _note(done, plan))
-        _check(done, max_rejects)
+        _check(job.target, plan, done, max_rejects)
+    job.target.delete(REFUSED)
     return [done[planned.path] for planned in plan]
 
 
@@ -244,8 +250,20 @@ def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[Plann
     return len(finished_shards(target, plan)) == len(plan)
 
 
-def _check(done: dict[str, ShardReceipt], max_rejects: int) -> None:
-    check_rejects([item for receipt in done.values() for item in receipt.rejects], max_rejects)
+def _check(
+    target: ObjectStore,
+    plan: Sequence[PlannedShard],
+    done: dict[str, ShardReceipt],
+    max_rejects: int,
+) -> None:
+    """Refuse too many rejects: with every shard done, or when they are hopelessly many before."""
+    rejects = [r for shard in plan if shard.path in done for r in done[shard.path].rejects]
+    are_all = len(done) == len(plan)
+    hopeless = max(FEW, int(HOPELESS_SHARE * sum(len(shard.members) for shard in plan)))
+    if len(rejects) > (max_rejects if are_all else max(max_rejects, hopeless)):
+        target.write(REFUSED, parquet_bytes(rejects_table(rejects)))
+        listed_in = f"{target.uri}/{REFUSED}"
+        check_rejects(rejects, max_rejects, listed_in=listed_in, are_all=are_all)
 
 
 def _note(done: dict[str, ShardReceipt], plan: Sequence[PlannedShard]) -> str:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 from safetensors.numpy import load, save
 
 from infra.commit import Frozen, StoredObject, read_object, write_object
@@ -84,7 +85,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
         start=planned.start,
         stop=planned.stop,
         holes=tuple(reject.sample_id for reject in work.rejects),
-        pixels_sha256=work.pixels.hexdigest(),
+        pixels_xxh3=work.pixels.hexdigest(),
     )
     sums = write_object(job.target, sums_path(planned), work.sums_to_bytes())
     receipt = ShardReceipt(shard=shard, rejects=tuple(work.rejects), sums=sums)
@@ -119,7 +120,7 @@ class _Work:
         side_px = job.options.stored_px
         self._sums = PixelAdder(side_px, side_px, len(job.classes))
         self._member_sha256: list[bytes] = []
-        self.pixels = hashlib.sha256()
+        self.pixels = xxhash.xxh3_128()
         self.rejects: list[Reject] = []
 
     def rows(self) -> Iterator[Row]:

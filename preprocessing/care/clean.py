@@ -34,7 +34,10 @@ _LEASED: Final = re.compile(
 """Folders in which work is done under a lease of theirs."""
 _UNLEASED: Final = re.compile(r"(indexes|archives|models|champions)/.*|[^/]+")
 _SHARD: Final = r"(train|val)/part-\d{5}-of-\d{5}\.parquet"
-_RECEIPT: Final = r"_build/(environment\.json|(train|val)-\d{5}\.(json|safetensors))"
+_RECEIPT: Final = (
+    r"_build/((environment|compared-[0-9a-f]{16})\.json|rejects\.parquet"
+    r"|(train|val)-\d{5}\.(json|safetensors))"
+)
 _FILES: Final = "|".join(map(re.escape, (CLASSES, STATISTICS, MEMBERS, REJECTS)))
 _PRODUCT: Final = rf"{_SHARD}|{_RECEIPT}|{_FILES}"
 _BUILT: Final = re.compile(rf"{_PRODUCT}|sources/[0-9a-f]{{64}}\.json")

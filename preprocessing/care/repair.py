@@ -249,9 +249,7 @@ def _other_bytes(uri: str, failed: Sequence[RenderedShard], manifest: Manifest) 
 
 def _pixels(failed: Sequence[RenderedShard]) -> str:
     """Say whether the pixels before encoding are still the same."""
-    pairs = {
-        (item.wanted.expected.pixels_sha256, item.receipt.shard.pixels_sha256) for item in failed
-    }
+    pairs = {(item.wanted.expected.pixels_xxh3, item.receipt.shard.pixels_xxh3) for item in failed}
     if any(None in pair for pair in pairs):
         return "whether the pixels agree is not known: the manifest has no digest of them"
     if all(before == now for before, now in pairs):

@@ -17,7 +17,12 @@ from infra.progress import ProgressReport, no_progress
 from infra.store import ObjectStore, RangeFile, is_remote
 from preprocessing.building.digests import damage_of
 from preprocessing.building.execute import run_tasks
-from preprocessing.care.verify_files import Problem, check_files, check_manifest
+from preprocessing.care.verify_files import (
+    Problem,
+    check_files,
+    check_manifest,
+    refuse_failing_place,
+)
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Manifest, Shard, read_manifest
 from preprocessing.dataset.pixels import Pixels
@@ -110,13 +115,20 @@ def verify_dataset(
 
 
 def check_shard(check: Check, shard: Shard) -> CheckedShard:
-    """Check one shard: its bytes, then its rows, a row group in memory at a time."""
+    """Check one shard: its bytes, then its rows, a row group in memory at a time.
+
+    Bytes that a disk does not give back are damage, which a repair writes elsewhere.
+
+    Raises:
+        StoreError: the place fails when the rows of whole bytes are read.
+    """
     damage = damage_of(check.store, shard)
     if damage is not None:
         return CheckedShard(shard, (Problem(shard.path, damage, is_damage=True),))
     try:
         found = list(_row_problems(check, shard))
     except _UNREADABLE as error:
+        refuse_failing_place(error, f"{check.store.uri}/{shard.path}")
         found = [f"cannot be read: {error}"]
     return CheckedShard(shard, tuple(Problem(shard.path, text, is_damage=False) for text in found))
 

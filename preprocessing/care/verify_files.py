@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.commit import StoredObject, read_object
-from infra.errors import ProjectError
+from infra.errors import ProjectError, ServiceError, StoreError
 from infra.parquet import read_parquet
 from infra.store import ObjectStore
 from preprocessing.building.commit import read_rejects
@@ -67,6 +67,22 @@ def check_files(store: ObjectStore, manifest: Manifest) -> tuple[list[Problem], 
     return found, read_classes(store, manifest.classes) if is_known else None
 
 
+def refuse_failing_place(error: BaseException, where: str) -> None:
+    """Raise what the system, or a store, said: it is no contradiction in bytes that are whole.
+
+    Raises:
+        StoreError: the place fails.
+    """
+    if isinstance(error, ServiceError):
+        raise error
+    # Arrow gives a number to what the system said, and none to what it found in the bytes.
+    if isinstance(error, OSError) and error.errno is not None:
+        raise StoreError(
+            f"{where} cannot be read: {error}",
+            remedy="check the disk or the network behind it, and run again",
+        ) from error
+
+
 _Look = Callable[[ObjectStore, Manifest], Iterator[str]]
 
 
@@ -79,6 +95,7 @@ def _check(
     try:
         found = list(look(store, manifest))
     except _UNREADABLE as error:
+        refuse_failing_place(error, f"{store.uri}/{item.path}")
         found = [f"cannot be read: {error}"]
     return [Problem(item.path, text, is_damage=False) for text in found]
 

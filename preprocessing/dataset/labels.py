@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from infra.canonical import canonical_json
 from infra.commit import Frozen, StoredObject, read_object
 from infra.store import ObjectStore
-from preprocessing.errors import ManifestError
+from preprocessing.errors import ANEW, ManifestError
 
 
 class ClassEntry(Frozen):
@@ -86,5 +86,5 @@ def read_classes(store: ObjectStore, expected: StoredObject) -> Classes:
     except ValidationError as error:
         raise ManifestError(
             f"{store.uri}/{expected.path} is no list of classes this version reads: {error}",
-            remedy="prepare the dataset again with this version",
+            remedy=ANEW,
         ) from error

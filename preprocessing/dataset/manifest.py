@@ -42,8 +42,11 @@ class Shard(StoredObject):
     stop: Count
     holes: tuple[int, ...] = ()
     """Sample ids that were rejected at render, ascending."""
-    pixels_sha256: str | None = None
-    """Hex SHA-256 of the rows' sizes and pixels before encoding: the same under other encoders."""
+    pixels_xxh3: str | None = None
+    """Hex XXH3 of the rows' sizes and pixels before encoding: 128 bits, the same under any encoder.
+
+    It is no security digest; `sha256` is.
+    """
 
     @model_validator(mode="after")
     def _holes_are_inside(self) -> "Shard":
@@ -114,6 +117,8 @@ class Manifest(Frozen):
     num_rejects: Count
     made_with: dict[str, str]
     """Library versions; in no digest."""
+    options: dict[str, str | int | float] | None = None
+    """Settings of `prepare` that it was made with, all that a repair needs; in no digest."""
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from infra.commit import StoredObject, read_object
 from infra.store import ObjectStore
-from preprocessing.errors import ManifestError
+from preprocessing.errors import ANEW, ManifestError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ def parse_statistics(body: bytes) -> DatasetStatistics:
     except (SafetensorError, TypeError) as error:
         raise ManifestError(
             f"the statistics cannot be read: {error}",
-            remedy="prepare the dataset again with this version",
+            remedy=ANEW,
         ) from error
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from preprocessing.dataset.pixels import Pixels, central_square, decode_image, decode_square
-from preprocessing.errors import ImageRejected
+from preprocessing.errors import ANEW, ImageRejected
 
 ShapeName = Literal["square", "keep-aspect", "original"]
 EncodingName = Literal["jpeg", "raw"]
@@ -54,9 +54,7 @@ def decode_stored(body: bytes | npt.NDArray[np.uint8], into: Pixels | None = Non
         width, height = int(raw[1]), int(raw[2])
         return np.frombuffer(body, np.uint8)[raw.end() :].reshape(height, width, 3)
     except ValueError as error:
-        raise ImageRejected(
-            f"a stored image cannot be decoded: {error}", remedy="prepare the dataset again"
-        ) from error
+        raise ImageRejected(f"a stored image cannot be decoded: {error}", remedy=ANEW) from error
 
 
 def decode_original(body: bytes | npt.NDArray[np.uint8]) -> Pixels:

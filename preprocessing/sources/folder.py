@@ -3,13 +3,10 @@
     FOLDER/train/<class>/…  and  FOLDER/val/<class>/…     as they are
     FOLDER/train/<class>/…  or   FOLDER/<class>/…         a keyed share of each class becomes val
 
-Names that begin with a dot are passed over. A folder that is a link is refused: a walk that follows
-them may never end, and one that does not would leave its class out without a word.
+Names that begin with a dot are passed over; what no listing shows is refused (unlisted.py).
 """
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,7 +17,9 @@ from preprocessing.sources.archives import SourceFile, problem_of_folder
 from preprocessing.sources.members import Member, Members, SplitName
 from preprocessing.sources.names import is_utf8
 from preprocessing.sources.splits import split_by_key
+from preprocessing.sources.unlisted import entries_of, refuse_unlisted
 
+_HIDDEN = "."
 _LAYOUT = "lay it out as train/<class>/… and val/<class>/…, or as <class>/…"
 
 
@@ -36,7 +35,7 @@ def index_folder(
     """
     infos = {info.key: info for info in store.list() if not _hidden(info.key)}
     if isinstance(store, FolderStore):
-        _refuse_what_no_listing_shows(Path(store.uri))
+        _refuse_what_no_listing_shows(store.uri)
     if not infos:
         raise ArchiveMissing(
             f"{store.uri} {problem_of_folder(store) or 'holds no files'}", remedy=_LAYOUT
@@ -51,34 +50,11 @@ def index_folder(
     return Members(pa.table(columns, schema=Members.schema())), sources
 
 
-def _refuse_what_no_listing_shows(root: Path) -> None:
-    """Refuse what a store passes over; the folder itself, and files, may be links."""
-    shown = _entries(str(root))
+def _refuse_what_no_listing_shows(root: str) -> None:
+    shown = entries_of(root, _HIDDEN)
     if any(entry.name == "train" for entry in shown):
         shown = [entry for entry in shown if entry.name in ("train", "val")]
-    while shown:
-        entry = shown.pop()
-        if entry.is_dir(follow_symlinks=False):
-            shown += _entries(entry.path)
-        elif entry.is_symlink() and not Path(entry.path).is_file():
-            raise DataError(
-                f"{entry.path} is a link that is not followed",
-                remedy="put the folder itself there, or link its files",
-            )
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            # Of a disk's own lost+found nobody expects images, and few may read it.
-            return [e for e in entries if not e.name.startswith(".") and e.name != "lost+found"]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be read: {error.strerror}",
-            remedy="give this user the right to read it, or take it out",
-        ) from error
+    refuse_unlisted(shown, hidden=_HIDDEN)
 
 
 def _members(
@@ -130,4 +106,4 @@ def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:
 
 
 def _hidden(key: str) -> bool:
-    return any(part.startswith(".") for part in key.split("/"))
+    return any(part.startswith(_HIDDEN) for part in key.split("/"))

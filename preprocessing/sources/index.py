@@ -65,10 +65,15 @@ def archive_index(
         ArchiveCorrupt: the archive, or a tar in it, is cut off, is no tar, or holds nothing.
         ObjectCorrupt: the kept index is damaged.
     """
-    key = digest_of([INDEX_VERSION, f"{store.uri}/{source.name}", source.model_dump(), nested])
+    key = index_key(store, source, nested=nested)
     return kept_or_scanned(
         workspace, key, store, (source,), lambda: scan_archive(store, source, nested=nested)
     )
+
+
+def index_key(store: ObjectStore, source: SourceFile, *, nested: bool) -> str:
+    """Hex SHA-256 of what decides the index of one archive."""
+    return digest_of([INDEX_VERSION, f"{store.uri}/{source.name}", source.model_dump(), nested])
 
 
 def kept_or_scanned(

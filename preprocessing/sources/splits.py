@@ -6,15 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final
 
 from infra.errors import DataError
-from infra.store import ObjectStore
+from infra.store import FolderStore, ObjectStore
 from preprocessing.errors import ArchiveMissing
 from preprocessing.sources.archives import SourceFile
 from preprocessing.sources.members import Member, SplitName
 from preprocessing.sources.names import is_utf8
+from preprocessing.sources.unlisted import entries_of, refuse_unlisted
 
+_HIDDEN: Final = "._"
 _WORD: Final = re.compile(
     r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(?![a-z])"
 )
@@ -45,15 +48,18 @@ def find_split_files(store: ObjectStore, suffix: str) -> SplitFiles:
 
     The last word for a split in a file's path counts. Test stands in for val where there is none.
     Names that begin with a dot or an underscore are passed over, and so are files without such a
-    word beside files that have one.
+    word beside files that have one. What no listing of a directory shows is refused.
 
     Raises:
         ArchiveMissing: there are no such files.
-        DataError: none is for train, or a file's name is no name.
+        DataError: none is for train, or a file's name is no name; a folder cannot be read or is a
+            link, or a link to such a file leads nowhere.
     """
+    if isinstance(store, FolderStore):
+        refuse_unlisted(entries_of(store.uri, _HIDDEN), hidden=_HIDDEN, suffix=suffix)
     found: defaultdict[str, list[SourceFile]] = defaultdict(list)
     for info in store.list():
-        if info.key.endswith(suffix) and not re.search(r"(^|/)[._]", info.key):
+        if info.key.endswith(suffix) and not re.search(rf"(^|/)[{_HIDDEN}]", info.key):
             _check_key(store, info.key)
             found[split_word(info.key) or ""].append(SourceFile.of(info))
     if not found:
@@ -83,22 +89,30 @@ def split_word(key: str) -> str | None:
 
 
 def split_by_key(members: Iterable[Member], seed: int, val_fraction: float) -> list[Member]:
-    """Give the val split its share of each class: the first by sha256(seed/val/name).
+    """Give val the images whose sha256(seed/val/name), as a part of one, is below val_fraction.
 
-    At least one image of a class with two or more, never all of them.
+    What an image is for hangs on its own name, so images that are added move no other. Except in a
+    class so small that one split would have none: of two images or more the lowest is for val and
+    the highest for train, wherever they lie. A single one is for train.
     """
-    by_class: defaultdict[str, list[Member]] = defaultdict(list)
+    by_class: defaultdict[str, list[tuple[bytes, Member]]] = defaultdict(list)
     for member in members:
-        by_class[member.wnid].append(member)
+        digest = hashlib.sha256(f"{seed}/val/{member.name}".encode()).digest()
+        by_class[member.wnid].append((digest, member))
     result: list[Member] = []
     for group in by_class.values():
-        group.sort(key=lambda m: hashlib.sha256(f"{seed}/val/{m.name}".encode()).digest())
-        num_val = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
+        group.sort(key=itemgetter(0))
+        num_below = sum(_part_of_one(digest) < val_fraction for digest, _ in group)
+        num_val = min(max(1, num_below), len(group) - 1)
         result += [
             replace(member, split="val" if i < num_val else "train")
-            for i, member in enumerate(group)
+            for i, (_, member) in enumerate(group)
         ]
     return result
+
+
+def _part_of_one(digest: bytes) -> float:
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_of_files(files: SplitFiles) -> Mapping[str, SplitName]:

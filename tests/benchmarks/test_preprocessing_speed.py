@@ -13,7 +13,7 @@ from benchmarks.preprocessing.ours import Commands, take_build
 from benchmarks.preprocessing.rival_program import square, unpack
 from benchmarks.preprocessing.sources import Source, given_archives, repeated_photographs
 from benchmarks.preprocessing.speed import candidate_of
-from benchmarks.preprocessing.speed_report import SourceReport, SpeedReport, format_speed
+from benchmarks.preprocessing.speed_report import OURS, SourceReport, SpeedReport, format_speed
 from preprocessing.settings import PrepareSettings
 
 OPTIONS = PrepareSettings(stored_px=32, rows_per_group=4, rows_per_shard=8, max_rejects=1)
@@ -108,7 +108,7 @@ def test_a_pass_is_held_against_the_base_around_it() -> None:
 @pytest.mark.parametrize("has_others", [True, False])
 def test_the_table_says_what_was_left_out(has_others: bool) -> None:
     base = candidate_of("bare", [measured(100)], [measured(100)] * 2)
-    ours = candidate_of("ours", [measured(90, 2, 5.5)], [measured(100)] * 2)
+    ours = candidate_of(f"{OURS}2 workers", [measured(90, 2, 5.5)], [measured(100)] * 2)
     report = SpeedReport(
         started_at="2026-01-01T00:00:00+00:00",
         hardware=read_hardware(),
@@ -126,10 +126,12 @@ def test_the_table_says_what_was_left_out(has_others: bool) -> None:
                 candidates=(ours,),
                 steps_us=dict.fromkeys(BARE, 10.0) | {"more": 10.0},
                 command=Commands(first_s=9.0, again_s=2.0, peak_bytes=1 << 20),
+                estimated_cpu_s=5.0,
             ),
         ),
     )
     table = format_speed(report)
     assert ("left out" in table) is not has_others
     assert "0.90 [0.90, 0.90]" in table
+    assert "`--estimate` said 5.0 s of CPU, of what builds took 0.90 [0.90, 0.90]" in table
     assert "added to the bare loop: 25%; so a build can reach 0.80 of it" in table

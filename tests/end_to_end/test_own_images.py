@@ -33,7 +33,7 @@ def test_a_folder_of_pictures_becomes_names_for_others(tmp_path: Path) -> None:
 
     cli = Cli(tmp_path / "workspace", TINY)
     document = cli.run_well("run", "demo", "--from-folder", str(pictures))
-    assert (document["num_classes"], document["train"]["count"], document["count"]) == (3, 54, 6)
+    assert (document["num_classes"], document["train"]["count"], document["count"]) == (3, 52, 8)
     assert document["model_uri"] == "models:/apples/1"
 
     plain = Cli(cli.workspace, settings=())

@@ -101,6 +101,23 @@ def test_a_workspace_that_was_killed_half_way_goes_on_in_s3(
     check_points(services.mlflow.uri, trained, reference)
 
 
+def test_of_three_that_prepare_in_one_new_place_one_works(
+    services: Services, s3_store: S3Store
+) -> None:
+    cli = services.cli(s3_store)
+    tiny = ["dataset.drawn.train_per_class=20", "dataset.drawn.val_per_class=5"]
+    processes = [cli.start("prepare", "demo", settings=tiny) for _ in range(3)]
+    ended = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3, ended
+    first, *others = (cli.parse(out) for out, _ in ended)
+    assert others == [first] * 2
+    assert (first["train"], first["val"]) == ({"count": 200}, {"count": 50})
+    assert sum("250 images in" in err for _, err in ended) == 1  # who made it says so
+    for folder, ending in (("datasets/", "/manifest.json"), ("archives/", "/drawn.json")):
+        assert ends_there(s3_store, folder, ending) == 1
+    assert ends_there(s3_store, "datasets/", ".parquet") == first["num_shards"] + 2
+
+
 def model_of(store: S3Store) -> str:
     (receipt,) = [info.key for info in store.list("runs/") if info.key.endswith("finished.json")]
     digest: str = json.loads(store.read(receipt))["model_sha256"]

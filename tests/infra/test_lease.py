@@ -161,8 +161,21 @@ def test_another_host_is_believed_until_it_falls_silent() -> None:
         beating.result()
 
 
-def test_a_claim_without_any_heartbeat_is_taken_over_when_stale() -> None:
-    store = MemoryStore()
+def store_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> ObjectStore:
+    match kind:
+        case "memory":
+            return MemoryStore()
+        case "folder":
+            return FolderStore(folder)
+        case _:
+            return request.getfixturevalue("s3_store")
+
+
+@pytest.mark.parametrize("kind", ["memory", "s3"])
+def test_a_claim_without_any_heartbeat_is_taken_over_when_stale(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store = store_of(kind, tmp_path, request)
     claim_as(store, 1, elsewhere())
     started_at = time.monotonic()
     with hold_lease(store, timings=QUICK):
@@ -274,9 +287,11 @@ def test_a_late_claim_of_a_deleted_number_is_withdrawn() -> None:
     assert store.stat("lease/0001.json") is None
 
 
-@pytest.mark.parametrize("kind", ["memory", "folder"])
-def test_of_eight_threads_one_works_at_a_time(kind: str, tmp_path: Path) -> None:
-    store = MemoryStore() if kind == "memory" else FolderStore(tmp_path)
+@pytest.mark.parametrize("kind", ["memory", "folder", "s3"])
+def test_of_eight_threads_one_works_at_a_time(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store = store_of(kind, tmp_path, request)
     alone = threading.Lock()
     start = threading.Barrier(8)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -15,8 +16,10 @@ from infra.lease import Claim
 from infra.process_identity import this_process
 from infra.store import FolderStore
 from pipelines.cli import app
-from preprocessing.dataset.manifest import open_dataset
+from pipelines.dataset_care import repair_command
+from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.errors import ManifestError
+from preprocessing.settings import PrepareSettings
 
 SMALL = [
     "dataset.drawn.num_classes=2",
@@ -98,6 +101,20 @@ def test_an_estimate_is_printed_and_no_dataset_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "datasets").exists()
 
 
+def test_the_command_that_repairs_has_all_that_the_dataset_knows(tiny_training: Any) -> None:
+    manifest: Manifest = tiny_training.manifest
+    assert manifest.options is None
+    command = "alexnet prepare RECIPE --repair --set dataset.name=tiny"
+    rejects = "--set prepare.max_rejects=2"
+    assert repair_command(manifest) == f"{command} {rejects}"
+    options = PrepareSettings(quality=81, chroma="444", val_fraction=0.25).deciding()
+    told = repair_command(manifest.model_copy(update={"options": options, "num_rejects": 0}))
+    assert told.startswith(f"{command} --set prepare.stored_px=256 ")
+    for setting in ("quality=81", "chroma=444", "val_fraction=0.25", "seed=0"):
+        assert f" --set prepare.{setting}" in told
+    assert len(told.split()) == 2 * len(options) + 6
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_a_dataset_is_verified_damaged_and_repaired(tmp_path: Path) -> None:
@@ -131,7 +148,12 @@ def test_a_dataset_is_verified_damaged_and_repaired(tmp_path: Path) -> None:
     assert isinstance(refused, ObjectCorrupt)
     assert "--repair" in refused.remedy
 
-    mended = prepare(*options, "--repair")
+    # The recipe says where the images are, the dataset all else.
+    words = document["error"]["remedy"].split("`")[1].split()
+    assert words[:4] == ["alexnet", "prepare", "RECIPE", "--repair"]
+    source = [word for setting in SMALL[:3] for word in ("--set", setting)]
+    crop = ["--set", SMALL[-1]]
+    mended = prepare("demo", "--workspace", str(tmp_path), "--json", *source, *crop, *words[3:])
     assert mended.exit_code == 0
     assert json.loads(mended.stdout) == {**made, "repaired": paths}
     assert prepare("--verify", made["uri"]).exit_code == 0

@@ -7,6 +7,7 @@ from pipelines.tables import (
     cleaning_text,
     comparison_text,
     predictions_text,
+    refused_text,
     rejected_text,
     runs_text,
     verification_text,
@@ -187,3 +188,4 @@ def test_a_build_names_some_of_what_it_could_not_use() -> None:
     assert lines[1] == "  val 0   v.tar  0.jpg   cut"
     assert lines[-1] == "  and 3 more"
     assert len(lines) == 22
+    assert refused_text(rejects).splitlines()[1:] == lines[1:]

@@ -171,7 +171,7 @@ def test_pixels_have_a_digest_that_encoders_do_not_change(tmp_path: Path) -> Non
     def digests(name: str, **options: Any) -> tuple[list[str | None], list[str]]:
         _, manifest, _ = build(tmp_path / name, **options)
         shards = manifest.train.shards
-        return [s.pixels_sha256 for s in shards], [s.sha256 for s in shards]
+        return [s.pixels_xxh3 for s in shards], [s.sha256 for s in shards]
 
     jpeg, raw = digests("jpeg"), digests("raw", encoding="raw")
     assert jpeg[0] == raw[0]

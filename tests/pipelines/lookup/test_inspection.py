@@ -78,6 +78,7 @@ def test_a_dataset_is_told_as_prepare_tells_it_and_more(
     assert found["uri"] == store.uri
     assert (found["train"], found["val"]) == ({"count": 20}, {"count": 150})
     assert (found["num_classes"], found["stored_px"]) == (7, [48, 48])
+    assert found["options"] is None
     assert found["num_shards"] == {"train": 1, "val": 2}
     assert found["rejects"][0]["member"] == "ILSVRC2012_val_00000004.JPEG"
     assert len(found["fingerprint"]) == 64

@@ -44,6 +44,13 @@ def test_at_most_ten_are_named() -> None:
     assert caught.value.problem.count("JPEG") == 10
 
 
+def test_of_some_only_no_sum_is_named() -> None:
+    with pytest.raises(TooManyRejects, match="at least 3 images") as caught:
+        check_rejects(rejects(3), 2, listed_in="x/y", are_all=False)
+    assert caught.value.problem.endswith("\n  listed in x/y")
+    assert "max_rejects=" not in caught.value.remedy
+
+
 def test_a_table_without_rejects_has_columns() -> None:
     assert rejects_table([]).column_names == list(Reject.model_fields)
 

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,14 @@ def test_bytes_come_out_as_estimated(
     job = RenderJob(source=index.store, target=target, classes=index.classes, options=prepare)
     plan = plan_dataset(index, prepare)
     (val,) = (planned for planned in plan if planned.split == "val")
+    started_s = time.process_time()
     made = render_shard(job, val).shard.size_bytes
+    cpu_an_image = (time.process_time() - started_s) / len(val.members)
     assert found.val.size_bytes == pytest.approx(made, rel=0.1)
     assert found.num_sampled == 384
-    assert 0 < found.core_hours < 1
+    # How near it comes is a benchmark's matter (benchmarks.preprocessing.speed).
+    estimated = found.core_hours * 3600 / (found.train.num_images + found.val.num_images)
+    assert 0.2 < estimated / cpu_an_image < 5
 
 
 def test_all_that_is_written_comes_out_as_estimated(shared_data: Path, tmp_path: Path) -> None:

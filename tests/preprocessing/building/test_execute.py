@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from infra.progress import no_progress
 from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute
+from preprocessing.building.commit import REFUSED, read_refused
 from preprocessing.building.execute import (
     ENVIRONMENT,
     finished_shards,
@@ -26,7 +28,7 @@ from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob, render_shard
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import MANIFEST, MEMBERS
-from preprocessing.errors import ManifestError
+from preprocessing.errors import ManifestError, TooManyRejects
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members
 
@@ -50,12 +52,14 @@ def job_of(target: Any, source: Any) -> tuple[RenderJob, tuple[PlannedShard, ...
     return job, plan_split(Members(table), "train", seed=0, rows_per_shard=2)
 
 
-def render(job: RenderJob, plan: tuple[PlannedShard, ...], source_digest: str) -> None:
+def render(
+    job: RenderJob, plan: tuple[PlannedShard, ...], source_digest: str, max_rejects: int = 0
+) -> None:
     render_shards(
         job,
         plan,
         source_digest=source_digest,
-        max_rejects=0,
+        max_rejects=max_rejects,
         parallelism=1,
         progress=no_progress,
     )
@@ -129,6 +133,63 @@ def test_a_whole_dataset_that_lost_its_manifest_is_not_deleted(sign: str) -> Non
         render(job, plan, "new")
     assert "restore manifest.json" in caught.value.remedy
     assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
+def in_this_process(work: Any, shared: Any, items: Any, **_: Any) -> Iterator[Any]:
+    """In place of Ray: one item after the other."""
+    return (work(shared, item) for item in items)
+
+
+class TestRefusing:
+    @pytest.fixture(autouse=True)
+    def without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(execute, "run_tasks", in_this_process)
+        monkeypatch.setattr(execute, "render_in_task", render_shard)
+
+    def test_bad_images_of_all_shards_are_named_in_one_run(self) -> None:
+        job, plan = job_of(store := MemoryStore(), source := MemoryStore())
+        for planned in plan:
+            spoil(source, planned)
+        for _ in range(2):  # rendered, and found
+            with pytest.raises(TooManyRejects, match="3 images cannot be used, 0") as caught:
+                render(job, plan, "source")
+            bad = [planned.members.names()[0] for planned in plan]
+            assert all(f"{name}: " in caught.value.problem for name in bad)
+            assert f"{store.uri}/{REFUSED}" in caught.value.problem
+            assert [reject.member for reject in read_refused(store)] == bad
+        render(job, plan, "source", max_rejects=3)
+        assert read_refused(store) == []
+
+    def test_when_it_is_hopeless_the_rest_is_not_rendered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job, plan = job_of(store := MemoryStore(), source := MemoryStore())
+        monkeypatch.setattr(execute, "FEW", 0)
+        spoil(source, plan[1])
+        with pytest.raises(TooManyRejects, match="at least 1 image cannot be used"):
+            render(job, plan, "source")
+        assert sorted(finished_shards(store, plan)) == [planned.path for planned in plan[:2]]
+        assert len(read_refused(store)) == 1
+        monkeypatch.setattr(execute, "HOPELESS_SHARE", 0.2)
+        with pytest.raises(TooManyRejects, match=r"^1 image cannot be used"):
+            render(job, plan, "source")
+
+    def test_rejects_that_are_allowed_are_never_hopeless(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job, plan = job_of(MemoryStore(), source := MemoryStore())
+        monkeypatch.setattr(execute, "FEW", 0)
+        for planned in plan:
+            spoil(source, planned)
+        render(job, plan, "source", max_rejects=3)
+
+
+def spoil(source: MemoryStore, planned: PlannedShard) -> None:
+    """Make the first image of a shard none."""
+    member = next(iter(planned.members))
+    body = bytearray(source.read(member.archive))
+    body[member.start : member.start + 2] = b"no"
+    source.write(member.archive, bytes(body))
 
 
 class Tasks:

@@ -3,7 +3,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from jpeg_archives import NO_IMAGE, make_jpeg
 from PIL import Image, ImageOps
 
@@ -51,7 +52,7 @@ def planned(members: Sequence[Member], start: int = 0) -> PlannedShard:
     return PlannedShard(split="train", number=0, num_shards=1, start=start, members=Members(table))
 
 
-def job_of(source: ObjectStore, target: ObjectStore, wnids: Sequence[str], px: int) -> RenderJob:
+def job_of(source: ObjectStore, target: ObjectStore, wnids: Iterable[str], px: int) -> RenderJob:
     return RenderJob(
         source=source,
         target=target,
@@ -99,6 +100,42 @@ def test_odd_files_look_as_pillow_shows_them(shared_data: Path, tmp_path: Path) 
         stored = decode_stored(row["image"]["bytes"]).astype(int)
         difference = np.abs(stored - pillow_reference(body, 256)).mean()
         assert difference < 3, ODD[member.name]
+
+
+@pytest.mark.parametrize("shape", ["square", "keep-aspect", "original"])
+def test_photographs_of_full_size_look_as_pillow_shows_them(
+    shared_data: Path, tmp_path: Path, shape: ShapeName
+) -> None:
+    folder = shared_data / "ilsvrc-fullsize"
+    bodies = {path.name: path.read_bytes() for path in sorted(folder.glob("*.JPEG"))}
+    assert len(bodies) == 30
+    members = [Member("train", name, name, 0, len(body), name[:9]) for name, body in bodies.items()]
+    job = job_of(FolderStore(folder), FolderStore(tmp_path), {m.wnid for m in members}, 256)
+    job = replace(job, options=job.options.model_copy(update={"shape": shape}))
+    receipt = render_shard(job, planned(members))
+    assert receipt.rejects == ()
+    rows = pq.read_table(pa.BufferReader(job.target.read(receipt.shard.path))).to_pylist()
+    assert [row["image"]["path"] for row in rows] == list(bodies)
+    for row in rows:
+        body, stored = bodies[row["image"]["path"]], row["image"]["bytes"]
+        expected = pillow_shape(body, shape, 256)
+        assert (row["height"], row["width"]) == expected.shape[:2]
+        found = decode_image(stored) if shape == "original" else decode_stored(stored)
+        assert np.abs(found.astype(int) - expected).mean() < 3, row["image"]["path"]
+        assert stored == body or shape != "original"
+
+
+def pillow_shape(body: bytes, shape: ShapeName, px: int) -> npt.NDArray[np.uint8]:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(body))).convert("RGB")
+    match shape:
+        case "square":
+            return pillow_reference(body, px)
+        case "keep-aspect":
+            scale = px / min(image.size)
+            size = (round(image.width * scale), round(image.height * scale))
+            return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        case "original":
+            return np.asarray(image)
 
 
 def test_row_groups_are_packed_across_rejects() -> None:
@@ -158,7 +195,7 @@ def test_a_large_jpeg_is_decoded_as_its_shape_needs(
         assert np.array_equal(square, decode_square(body, 32))
     whole = decode_image(body) if shape == "original" else decode_stored(row["image"]["bytes"])
     pixels = b"%d %d\n" % size + whole.tobytes()
-    assert receipt.shard.pixels_sha256 == hashlib.sha256(pixels).hexdigest()
+    assert receipt.shard.pixels_xxh3 == xxhash.xxh3_128_hexdigest(pixels)
 
 
 def test_a_shard_of_nothing_but_rejects_is_an_empty_file() -> None:

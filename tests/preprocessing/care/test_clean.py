@@ -58,6 +58,8 @@ LEFT = (
     f"{HALF}/members.parquet",
     f"{HALF}/rejects.parquet",
     f"{HALF}/sources/{KEY * 4}.json",
+    f"{HALF}/_build/rejects.parquet",
+    f"{HALF}/_build/compared-{KEY}.json",
     f"{HALF}/_build/train-00000.json",
     f"{HALF}/_build/train-00000.safetensors",
     f"{HALF}/{ENVIRONMENT}",

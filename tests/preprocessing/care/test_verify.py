@@ -1,5 +1,6 @@
 """One shard at a time, without Ray; all of a dataset over Ray is in test_repair.py."""
 
+import errno
 import hashlib
 import random
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from infra.errors import StoreError
 from infra.store import MemoryStore
 from infra.store.s3 import S3Store
 from preprocessing.care.repair import ASIDE, Repair, WantedShard, repair_shard
@@ -165,6 +167,27 @@ def test_bytes_that_are_no_shard_are_named_though_the_digest_is_theirs(built: An
     facts = {"size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     (text,) = found(check_of(built), shard.model_copy(update={"path": "other.parquet", **facts}))
     assert text.startswith("cannot be read: ")
+
+
+class FailingLater(MemoryStore):
+    """Gives each object's bytes once; then its disk is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_before: set[str] = set()
+
+    def open_input(self, key: str) -> pa.NativeFile:
+        file = super().open_input(key)
+        if key in self.read_before:
+            raise OSError(errno.EIO, "Input/output error")
+        self.read_before.add(key)
+        return file
+
+
+def test_a_disk_that_fails_behind_whole_bytes_is_no_contradiction(build: Build) -> None:
+    other = build(FailingLater(), MemoryStore())
+    with pytest.raises(StoreError, match=r"train/part-.* cannot be read: .*Input/output error"):
+        check_shard(check_of(other), shards_of(other.manifest)[0])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from infra.commit import write_object
+from infra.errors import StoreError
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import MemoryStore
 from preprocessing.care.verify_files import check_files, check_manifest
@@ -96,6 +97,25 @@ def test_bytes_that_mean_nothing_are_named_though_the_digest_is_theirs(built: An
         ((found, problem),) = [p for p in problems(built, **{name: item}) if p[0] == path]
         assert problem.startswith("cannot be read: ")
         store.write(found, whole)
+
+
+class Away(MemoryStore):
+    """Can be read in pieces, and not whole."""
+
+    def open_input(self, key: str) -> pa.NativeFile:
+        return pa.BufferReader(super().read(key))
+
+    def read(self, key: str) -> bytes:
+        raise StoreError(f"{key} does not answer", remedy="wait")
+
+
+def test_a_store_that_stays_away_is_no_problem_of_the_dataset(build: Callable[..., Any]) -> None:
+    built = build(store := MemoryStore(), MemoryStore())
+    away = Away()
+    for info in store.list():
+        away.write(info.key, store.read(info.key))
+    with pytest.raises(StoreError, match=r"classes\.json does not answer"):
+        check_files(away, built.manifest)
 
 
 def test_a_manifest_adds_up_or_is_named(built: Any) -> None:

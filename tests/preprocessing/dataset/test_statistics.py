@@ -75,5 +75,6 @@ def test_what_is_written_is_read_back() -> None:
 
 
 def test_other_bytes_are_refused() -> None:
-    with pytest.raises(ManifestError):
+    with pytest.raises(ManifestError) as caught:
         parse_statistics(b"no safetensors")
+    assert "delete the dataset's folder" in caught.value.remedy

@@ -89,7 +89,7 @@ class CountingStore(MemoryStore):
 
     def __init__(self, uri: str) -> None:
         super().__init__()
-        self._uri, self.num_read = uri, 0
+        self._uri, self.num_read, self.num_opened = uri, 0, 0
 
     @property
     def uri(self) -> str:
@@ -102,6 +102,7 @@ class CountingStore(MemoryStore):
 
     def open_input(self, key: str) -> pa.NativeFile:
         store = self
+        self.num_opened += 1
 
         class Counting(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
@@ -123,6 +124,7 @@ def test_an_archive_is_read_twice_at_most_headers_and_members(uri: str) -> None:
     assert store.num_read <= len(body)
     if uri == "/local":
         assert store.num_read <= 60 * 4096 + 6 * 10_240  # headers, and the padding of six tars
+        assert store.num_opened == 6  # once a tar, not once a header
     store.num_read = 0
     columns = {name: table[name] for name in ("name", "start", "size_bytes")}
     texts = {"split": "train", "archive": TRAIN, "wnid": "n"}
