@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from infra.errors import RecipeError
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def run(
 
     Args:
         recipe: a shipped recipe's name, a YAML file, or what `load_recipe` returned.
-        overrides: `key.path=value`, for a recipe that is given by name.
+        overrides: `key.path=value`, for a recipe that is given by name or file.
         until: prepare, train, evaluate, gate, register or report.
-        from_folder: a folder per class, instead of the recipe's archives.
+        from_folder: a folder per class, instead of the archives of a recipe given by name or file.
         workspace: holds everything made; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
         dry_run: only look which steps hold.
@@ -47,10 +48,10 @@ def run(
         What `alexnet run --json` prints.
 
     Raises:
-        ProjectError: any deliberate failure.
+        RecipeError: overrides or a folder beside a recipe that is loaded already; no such step.
+        ProjectError: any other deliberate failure.
     """
-    overrides = [*folder_overrides(from_folder), *overrides]
-    resolved = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+    resolved = _resolved(recipe, [*folder_overrides(from_folder), *overrides])
     from pipelines.command import bring_about
     from pipelines.output import run_fields
 
@@ -64,3 +65,15 @@ def run(
         dry_run=dry_run,
     )
     return run_fields(outcomes)
+
+
+def _resolved(recipe: "str | Recipe", overrides: Sequence[str]) -> "Recipe":
+    if isinstance(recipe, str):
+        return load_recipe(recipe, overrides)
+    if overrides:
+        raise RecipeError(
+            "a loaded recipe takes no overrides and no from_folder",
+            remedy="give run() the recipe's name or file beside them, or load_recipe() the"
+            ' overrides: load_recipe(NAME, ["train.epochs=3"])',
+        )
+    return recipe
