@@ -22,6 +22,7 @@ from pipelines.commands.interruptible import interruptible
 from pipelines.commands.options import (
     CleanOption,
     DeepOption,
+    DemoTrackingOption,
     EstimateOption,
     FolderOption,
     ImagesArgument,
@@ -53,7 +54,7 @@ app = typer.Typer(
 def demo(
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
+    tracking_uri: DemoTrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on small drawn archives, in minutes."""

@@ -16,6 +16,11 @@ def tracking_or_environment(given: str | None) -> str | None:
     return given or os.environ.get("MLFLOW_TRACKING_URI")
 
 
+def is_from_environment(tracking_uri: str) -> bool:
+    """Tell whether this is the server that $MLFLOW_TRACKING_URI names."""
+    return tracking_uri == os.environ.get("MLFLOW_TRACKING_URI")
+
+
 def folder_overrides(folder: str | None) -> list[str]:
     """Return the overrides that put a folder per class in the place of a recipe's images."""
     from pipelines.recipe_yaml import slug_of

@@ -28,6 +28,15 @@ TrackingOption = Annotated[
         help="MLflow server. [default: $MLFLOW_TRACKING_URI, else a file in the workspace]",
     ),
 ]
+DemoTrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server. [default: a file in the workspace, also where $MLFLOW_TRACKING_URI is"
+        " set]",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.")
 ]

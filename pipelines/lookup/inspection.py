@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 from infra.commit import read_receipt
 from infra.errors import DataError
 from infra.store import ObjectStore, open_store
+from infra.tracking.place import place_for, sqlite_path, without_credentials
+from pipelines.defaults import is_from_environment
 
 if TYPE_CHECKING:
     from alexnet.release.registry import ModelRegistry, RegisteredVersion
@@ -143,7 +145,6 @@ def find_version(
         TrackingError: MLflow is away.
     """
     from alexnet.release.registry import ModelRegistry
-    from infra.tracking.place import place_for, sqlite_path
 
     name, version, alias = _parse_model_uri(uri)
     registry = found = None
@@ -153,13 +154,27 @@ def find_version(
         registry = ModelRegistry(place.uri, name)
         found = registry.by_alias(alias) if alias else registry.by_version(version)
     if registry is None or found is None:
-        where = workspace if tracking_uri is None else "that MLflow server"
-        raise DataError(
-            f"{uri} is not in the registry of {where}",
+        raise _not_registered(uri, workspace, tracking_uri)
+    return registry, found
+
+
+def _not_registered(uri: str, workspace: str, tracking_uri: str | None) -> DataError:
+    if tracking_uri is None:
+        return DataError(
+            f"{uri} is not in the registry of {workspace}",
             remedy="name models:/NAME/VERSION or models:/NAME@ALIAS, and the --workspace or"
             " --tracking-uri it was registered with",
         )
-    return registry, found
+    remedy = "name models:/NAME/VERSION or models:/NAME@ALIAS of that server, or another"
+    if is_from_environment(tracking_uri):
+        remedy = (
+            "$MLFLOW_TRACKING_URI is set, so that server was asked and not the workspace, which is"
+            " where `alexnet demo` registers all the same: unset it, or name another"
+        )
+    return DataError(
+        f"{uri} is not in the registry of {without_credentials(tracking_uri)}",
+        remedy=f"{remedy} with --tracking-uri",
+    )
 
 
 def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, Any]:

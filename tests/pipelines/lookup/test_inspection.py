@@ -247,6 +247,19 @@ def test_a_model_that_is_not_registered(uri: str, mlflow_place: TrackingPlace) -
         inspect_uri(uri, workspace=str(folder), tracking_uri=None)
 
 
+def test_a_model_that_the_named_server_does_not_have(
+    mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> DataError:
+        with pytest.raises(DataError, match=re.escape(mlflow_place.uri)) as caught:
+            inspect_uri("models:/x@champion", workspace="/w", tracking_uri=mlflow_place.uri)
+        return caught.value
+
+    assert "$MLFLOW_TRACKING_URI" not in look().remedy
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_place.uri)
+    assert "$MLFLOW_TRACKING_URI is set, so that server was asked" in look().remedy
+
+
 def test_looking_for_a_model_makes_no_workspace_of_a_mistyped_name(tmp_path: Path) -> None:
     typo = str(tmp_path / "typo")
     with pytest.raises(DataError, match=re.escape(f"is not in the registry of {typo}")):
