@@ -15,7 +15,7 @@ from infra.store import FolderStore, ObjectStore, open_store
 from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
 from pipelines.steps.evaluate import EvaluateStep, evaluation_folder, evaluation_key
-from pipelines.steps.prepare import Dataset, PrepareStep
+from pipelines.steps.prepare import PrepareStep
 from pipelines.workflow import Step
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class GateStep(Step[Judged]):
         Where MLflow is away, or the champion is of a version that did not note its classes, the
         gate itself tells.
         """
-        if not self._prepare.is_done or self._rival_checked:
+        if self._rival_checked:
             return
         self._rival_checked = True
         try:
@@ -74,7 +74,7 @@ class GateStep(Step[Judged]):
             return
         classes = champion.classes_sha256 if champion else None
         if classes is not None:
-            refuse_other_classes(self._champions_name, classes, self._prepare.product)
+            refuse_other_classes(self._champions_name, classes, self._prepare.classes_sha256)
 
     def folder(self) -> ObjectStore:
         """Return the gate's folder."""
@@ -202,7 +202,9 @@ class GateStep(Step[Judged]):
                 self.context.workspace.child("champions"),
             )
         trained = open_package(package)
-        refuse_other_classes(self._champions_name, trained.classes.item.sha256, dataset)
+        refuse_other_classes(
+            self._champions_name, trained.classes.item.sha256, self._prepare.classes_sha256
+        )
         key = evaluation_key(
             model_sha256=trained.weights.item.sha256,
             dataset=dataset,
@@ -224,15 +226,15 @@ class GateStep(Step[Judged]):
         return place
 
 
-def refuse_other_classes(champion: str, classes_sha256: str, dataset: Dataset) -> None:
-    """Refuse to compare with a champion of other classes than the dataset has.
+def refuse_other_classes(champion: str, theirs_sha256: str, ours_sha256: str) -> None:
+    """Refuse to compare with a champion of other classes than our images have.
 
     Raises:
         RecipeError: the classes differ.
     """
-    if classes_sha256 != dataset.manifest.classes.sha256:
+    if theirs_sha256 != ours_sha256:
         raise RecipeError(
-            f"{champion} tells other classes apart than {dataset.store.uri} has: the two networks"
+            f"{champion} tells other classes apart than this recipe's images have: the two networks"
             " cannot be compared",
             remedy="give this one a name of its own: --set register.model_name=NAME",
         )

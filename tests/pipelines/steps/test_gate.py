@@ -12,16 +12,33 @@ from infra.tracking.place import place_for
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.steps.gate import GateStep, refuse_other_classes
-from pipelines.steps.prepare import Dataset
+from pipelines.steps.prepare import PrepareStep
 
 
-def test_a_champion_of_other_classes_is_no_rival(tiny_training: Any) -> None:
-    dataset = Dataset(tiny_training.store, tiny_training.manifest)
-    classes = tiny_training.manifest.classes
-    refuse_other_classes("models:/alexnet@champion", classes.sha256, dataset)
+@pytest.fixture
+def champion_of_other_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    champion = SimpleNamespace(classes_sha256="0" * 64)
+    registry = SimpleNamespace(champion=lambda: champion)
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+
+
+def test_a_champion_of_other_classes_is_no_rival() -> None:
+    refuse_other_classes("models:/alexnet@champion", "1" * 64, "1" * 64)
     with pytest.raises(RecipeError, match="tells other classes apart") as caught:
-        refuse_other_classes("models:/alexnet@champion", "0" * 64, dataset)
+        refuse_other_classes("models:/alexnet@champion", "0" * 64, "1" * 64)
     assert "register.model_name" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("champion_of_other_classes")
+def test_a_champion_of_other_classes_is_told_before_a_dataset_is_made(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    few = ["dataset.drawn.train_per_class=1", "dataset.drawn.val_per_class=1"]
+    context = Context(load_recipe("demo", few), store, place_for(store, None), io.StringIO())
+    prepare = PrepareStep(context)
+    assert not prepare.look()
+    evaluate: Any = None
+    with pytest.raises(RecipeError, match="models:/alexnet@champion tells other classes apart"):
+        GateStep(context, prepare, evaluate).check_products()
 
 
 def test_an_mlflow_that_never_answers_holds_up_no_training(
@@ -36,7 +53,7 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         store = FolderStore(tmp_path)
         context = Context(load_recipe("demo"), store, place_for(store, uri), io.StringIO())
-        prepare: Any = SimpleNamespace(is_done=True)
+        prepare: Any = None
         evaluate: Any = None
         GateStep(context, prepare, evaluate).check_products()
 
