@@ -23,6 +23,7 @@ from pipelines.commands.options import (
     CleanOption,
     DeepOption,
     DemoTrackingOption,
+    DryRunOption,
     EstimateOption,
     FolderOption,
     ImagesArgument,
@@ -69,9 +70,7 @@ def run(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
     from_folder: FolderOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which steps hold and which would run.")
-    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Run the whole workflow; what already holds is not done again."""
     _run(

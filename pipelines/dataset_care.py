@@ -156,7 +156,7 @@ def clean(workspace: str, *, as_json: bool) -> None:
 
 
 def estimate(name: str, overrides: Sequence[str], *, workspace: str, as_json: bool) -> None:
-    """Say what preparing a recipe's dataset would take, before anything is made.
+    """Say what preparing a recipe's dataset would take; its images are indexed for that.
 
     Raises:
         ProjectError: any deliberate failure.

@@ -12,7 +12,8 @@ from preprocessing.sources.source import read_index
 def estimate_dataset(recipe: Recipe, *, workspace: str) -> dict[str, Any]:
     """Index a recipe's images, render some of them, and say what all would take.
 
-    Indexes, and archives that are drawn, are kept in the workspace; nothing else is written.
+    Indexes, archives that are drawn, and images that have to be unpacked to be indexed (CIFAR,
+    Hugging Face) are kept in the workspace; nothing else is written.
 
     Raises:
         DataError: the images cannot be found or read.

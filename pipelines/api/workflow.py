@@ -42,7 +42,7 @@ def run(
         from_folder: a folder per class, instead of the archives of a recipe given by name or file.
         workspace: holds everything made; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
-        dry_run: only look which steps hold.
+        dry_run: only look which steps hold; the images are indexed for that.
 
     Returns:
         What `alexnet run --json` prints.

@@ -61,6 +61,15 @@ FolderOption = Annotated[
     ),
 ]
 
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say which steps are done already and which would run. Indexes the images for that;"
+        " CIFAR and Hugging Face are unpacked.",
+    ),
+]
+
 PreparedRecipeArgument = Annotated[
     str | None,
     typer.Argument(
@@ -78,7 +87,12 @@ DeepOption = Annotated[
     bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
 ]
 EstimateOption = Annotated[
-    bool, typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests.")
+    bool,
+    typer.Option(
+        "--estimate",
+        help="Only say what it would take: bytes, hours, requests. Indexes the images for that;"
+        " CIFAR and Hugging Face are unpacked.",
+    ),
 ]
 CleanOption = Annotated[
     bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")
