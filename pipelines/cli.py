@@ -182,7 +182,13 @@ for asking in (features, figures, ensemble, submission):
 
 @app.command()
 def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
+    uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI",
+            help="A folder or s3:// URI that a step made, models:/NAME@ALIAS, or a run.",
+        ),
+    ],
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,

@@ -1,6 +1,7 @@
 """What lies at a place: a dataset, a run, a checkpoint, an evaluation, a verdict, a model."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.commit import read_receipt
@@ -22,23 +23,30 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
     """Describe what a URI names, as the step that made it did, with `kind` and what belongs to it.
 
     Args:
-        uri: a folder that a step made, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        workspace: whose registry holds the model, when no tracking URI is given.
+        uri: a folder that a step made, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, or, where no
+            such folder is, a run by name, unambiguous prefix or MLflow run id.
+        workspace: whose run is named; whose registry holds the model, without a tracking URI.
         tracking_uri: the MLflow server that holds it.
 
     Raises:
         DataError: there is nothing of ours.
+        RecipeError: several runs have such a name.
         TrackingError: MLflow is away, or knows no such model.
     """
     if uri.startswith(MODELS):
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
+    if "/" not in uri and not Path(uri).exists():
+        from pipelines.lookup.runs import find_run
+
+        return _run(find_run(uri, workspace))
     store = open_store(uri)
     for receipt, describe in _KINDS.items():
         if store.stat(receipt) is not None:
             return describe(store)
     raise DataError(
         f"{store.uri} is no dataset, run, checkpoint, evaluation, verdict, registration or report",
-        remedy="name the `uri` that a step printed, or models:/NAME@champion",
+        remedy="name the `uri` that a step printed, a run that `alexnet runs` lists, or"
+        " models:/NAME@champion",
     )
 
 
