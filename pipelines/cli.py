@@ -1,7 +1,6 @@
 """`alexnet`: parse, run, print what came of it, map errors to exit codes. Nothing else prints."""
 
 import logging
-import os
 import sys
 from typing import Annotated, Any
 
@@ -38,7 +37,12 @@ from pipelines.commands.options import (
     ViewOption,
     WorkspaceOption,
 )
-from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.defaults import (
+    folder_overrides,
+    log_level,
+    tracking_or_environment,
+    workspace_or_default,
+)
 
 app = typer.Typer(
     name="alexnet",
@@ -215,8 +219,8 @@ for looking in (check_gradients, runs, recipes, storage):
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
-    _configure_process()
     try:
+        _configure_process()
         app()
     except GateRefused as refusal:
         sys.stderr.write(f"{refusal.problem}\n  what to do: {refusal.remedy}\n")
@@ -268,8 +272,7 @@ def _configure_process() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    level = os.environ.get("ALEXNET_LOG", "WARNING")
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=log_level(), format="%(levelname)s %(name)s %(message)s")
 
 
 if __name__ == "__main__":
