@@ -76,7 +76,7 @@ def run(
     from_folder: FolderOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Run the whole workflow; what already holds is not done again."""
+    """Run the whole workflow; what is done already is not done again."""
     _run(
         recipe,
         "report",
@@ -145,8 +145,16 @@ def _add_step_command(step: str, description: str) -> None:
 
 _add_step_command("train", "Train to the recipe's end, from where the run stands.")
 _add_step_command("evaluate", "Count what the trained network gets right in validation.")
-_add_step_command("gate", "Judge it by thresholds and champion; refusal ends with 5.")
-_add_step_command("register", "Publish it as challenger; as champion if the gate passed it.")
+_add_step_command(
+    "gate",
+    "Compare the evaluated network with the recipe's thresholds and with the champion (the"
+    " registered model in use); exit code 5 if it may not take its place.",
+)
+_add_step_command(
+    "register",
+    "Make a version of the registered model: alias challenger, and champion if the gate accepted"
+    " it.",
+)
 _add_step_command("report", "Write a page about it all, with pictures; MLflow gets a copy.")
 
 
@@ -207,7 +215,7 @@ def inspect(
 
 @app.command()
 def receipt(as_json: JsonOption = False) -> None:
-    """Hold the network of 2012 against its paper and source: what, where, what for, what worth."""
+    """List what the network of 2012 is made of: paper, code and tests of each, and its worth."""
     from pipelines.receipt import print_receipt
 
     print_receipt(as_json=as_json)

@@ -49,7 +49,13 @@ ImagesArgument = Annotated[
     typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
 ]
 ViewOption = Annotated[
-    str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
+    str,
+    typer.Option(
+        "--view",
+        metavar="VIEW",
+        help="center: the central crop; ten_crop, nine_crop: an average over so many crops,"
+        " slower.",
+    ),
 ]
 
 FolderOption = Annotated[
@@ -57,7 +63,8 @@ FolderOption = Annotated[
     typer.Option(
         "--from-folder",
         metavar="DIR",
-        help="Take a folder per class, below train/ and val/ or neither, instead of the archives.",
+        help="Instead of the recipe's images, those of a folder: DIR/CLASS/*, or DIR/train/CLASS/*"
+        " and DIR/val/CLASS/*.",
     ),
 ]
 
