@@ -34,6 +34,7 @@ from pipelines.commands.options import (
     SetOption,
     TrackingOption,
     VerifyOption,
+    VersionOption,
     ViewOption,
     WorkspaceOption,
 )
@@ -46,13 +47,17 @@ from pipelines.defaults import (
 
 app = typer.Typer(
     name="alexnet",
-    help="From the ILSVRC-2012 archives to an evaluated, gated, registered AlexNet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def alexnet(_version: VersionOption = False) -> None:
+    """From the ILSVRC-2012 archives to an evaluated, gated, registered AlexNet."""
 
 
 @app.command()

@@ -26,6 +26,16 @@ def is_from_environment(tracking_uri: str) -> bool:
     return tracking_uri == os.environ.get("MLFLOW_TRACKING_URI")
 
 
+def package_version() -> str:
+    """Return the installed package's version; `unknown` where only its source is, as in a job."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("alexnet-pipeline")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def log_level() -> str:
     """Return the least level that is logged: $ALEXNET_LOG in capitals or not, else WARNING.
 

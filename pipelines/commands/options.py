@@ -4,6 +4,22 @@ from typing import Annotated
 
 import typer
 
+from pipelines.defaults import package_version
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(package_version())
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+]
+
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
 ]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from infra.errors import Interrupted
 from pipelines import api
 from pipelines.cli import app
+from pipelines.defaults import package_version
 from pipelines.inference import prediction
 
 
@@ -43,6 +45,15 @@ def test_an_interrupted_prediction_says_what_is_left(monkeypatch: pytest.MonkeyP
     result = CliRunner().invoke(app, ["predict", "m", "a.jpg"])
     assert isinstance(result.exception, Interrupted)
     assert result.exception.problem == "interrupted; nothing was written"
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"{package_version()}\n"
+    monkeypatch.setattr("importlib.metadata.version", nothing)
+    assert package_version() == "unknown"
 
 
 @pytest.mark.parametrize(("level", "code"), [("debug", 0), ("", 0), ("CHATTY", 2)])
