@@ -1,7 +1,6 @@
 """`alexnet`: parse, run, print what came of it, map errors to exit codes. Nothing else prints."""
 
 import logging
-import os
 import sys
 from typing import Annotated, Any
 
@@ -23,6 +22,8 @@ from pipelines.commands.interruptible import interruptible
 from pipelines.commands.options import (
     CleanOption,
     DeepOption,
+    DemoTrackingOption,
+    DryRunOption,
     EstimateOption,
     FolderOption,
     ImagesArgument,
@@ -34,14 +35,19 @@ from pipelines.commands.options import (
     SetOption,
     TrackingOption,
     VerifyOption,
+    VersionOption,
     ViewOption,
     WorkspaceOption,
 )
-from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.defaults import (
+    folder_overrides,
+    log_level,
+    tracking_or_environment,
+    workspace_or_default,
+)
 
 app = typer.Typer(
     name="alexnet",
-    help="From the ILSVRC-2012 archives to an evaluated, gated, registered AlexNet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,11 +56,16 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def alexnet(_version: VersionOption = False) -> None:
+    """From the ILSVRC-2012 archives to an evaluated, gated, registered AlexNet."""
+
+
 @app.command()
 def demo(
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     workspace: WorkspaceOption = None,
-    tracking_uri: TrackingOption = None,
+    tracking_uri: DemoTrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything on small drawn archives, in minutes."""
@@ -69,11 +80,9 @@ def run(
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
     from_folder: FolderOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which steps hold and which would run.")
-    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Run the whole workflow; what already holds is not done again."""
+    """Run the whole workflow; what is done already is not done again."""
     _run(
         recipe,
         "report",
@@ -151,8 +160,16 @@ def _add_step_command(step: str, description: str) -> None:
 
 _add_step_command("train", "Train to the recipe's end, from where the run stands.")
 _add_step_command("evaluate", "Count what the trained network gets right in validation.")
-_add_step_command("gate", "Judge it by thresholds and champion; refusal ends with 5.")
-_add_step_command("register", "Publish it as challenger; as champion if the gate passed it.")
+_add_step_command(
+    "gate",
+    "Compare the evaluated network with the recipe's thresholds and with the champion (the"
+    " registered model in use); exit code 5 if it may not take its place.",
+)
+_add_step_command(
+    "register",
+    "Make a version of the registered model: alias challenger, and champion if the gate accepted"
+    " it.",
+)
 _add_step_command("report", "Write a page about it all, with pictures; MLflow gets a copy.")
 
 
@@ -192,7 +209,13 @@ for asking in (features, figures, ensemble, submission):
 
 @app.command()
 def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="What to look at.")],
+    uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI",
+            help="A folder or s3:// URI that a step made, models:/NAME@ALIAS, or a run.",
+        ),
+    ],
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -207,7 +230,7 @@ def inspect(
 
 @app.command()
 def receipt(as_json: JsonOption = False) -> None:
-    """Hold the network of 2012 against its paper and source: what, where, what for, what worth."""
+    """List what the network of 2012 is made of: paper, code and tests of each, and its worth."""
     from pipelines.receipt import print_receipt
 
     print_receipt(as_json=as_json)
@@ -219,8 +242,8 @@ for looking in (check_gradients, runs, recipes, storage):
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
-    _configure_process()
     try:
+        _configure_process()
         app()
     except GateRefused as refusal:
         tell(sys.stderr, f"{refusal.problem}\n  what to do: {refusal.remedy}")
@@ -272,8 +295,7 @@ def _configure_process() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    level = os.environ.get("ALEXNET_LOG", "WARNING")
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=log_level(), format="%(levelname)s %(name)s %(message)s")
 
 
 if __name__ == "__main__":

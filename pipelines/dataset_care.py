@@ -148,7 +148,8 @@ def repair_dataset_of(
 def estimate_dataset(recipe: "Recipe", *, workspace: str, stream: IO[str]) -> dict[str, Any]:
     """Index a recipe's images, render some, and say what all would take, before that is begun.
 
-    Indexes, and archives that are drawn, are kept in the workspace; nothing else is written.
+    Indexes, archives that are drawn, and images that have to be unpacked to be indexed (CIFAR,
+    Hugging Face) are kept in the workspace; nothing else is written.
 
     Returns:
         What `prepare --estimate --json` prints.

@@ -2,7 +2,7 @@
 
 Everything is judged by the **centre** view: every evaluation has it (ten crops are optional), so
 all versions of a model compare in the same terms; it is what the registered model answers with
-unless asked, and what `val/top1` shows during training.
+unless asked, and what `val/top1` shows, a single point, of the last checkpoint.
 """
 
 import math

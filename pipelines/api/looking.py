@@ -12,6 +12,11 @@ def inspect(
 ) -> dict[str, Any]:
     """Say what a dataset, run, checkpoint, evaluation or model is, as `alexnet inspect --json`.
 
+    Args:
+        uri: a folder that a step made, `models:/NAME@ALIAS`, or a run by name.
+        workspace: where runs and models are looked for; by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
     Raises:
         DataError: there is nothing of ours.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from infra.errors import RecipeError
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
 
 if TYPE_CHECKING:
@@ -21,9 +22,21 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
 
 
 def resolved(recipe: "str | Recipe", overrides: Sequence[str], from_folder: str | None) -> "Recipe":
-    """Return the recipe that is meant: loaded by its name, or as it was given."""
+    """Return the recipe that is meant: loaded by its name, or as it was given.
+
+    Raises:
+        RecipeError: overrides or a folder beside a recipe that is loaded already.
+    """
     overrides = [*folder_overrides(from_folder), *overrides]
-    return load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
+    if isinstance(recipe, str):
+        return load_recipe(recipe, overrides)
+    if overrides:
+        raise RecipeError(
+            "a loaded recipe takes no overrides and no from_folder",
+            remedy="give the recipe's name or file beside them, or load_recipe() the"
+            ' overrides: load_recipe(NAME, ["train.epochs=3"])',
+        )
+    return recipe
 
 
 def run(
@@ -42,18 +55,19 @@ def run(
 
     Args:
         recipe: a shipped recipe's name, a YAML file, or what `load_recipe` returned.
-        overrides: `key.path=value`, for a recipe that is given by name.
+        overrides: `key.path=value`, for a recipe that is given by name or file.
         until: prepare, train, evaluate, gate, register or report.
-        from_folder: a folder per class, instead of the recipe's archives.
+        from_folder: a folder per class, instead of the archives of a recipe given by name or file.
         workspace: holds everything made; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
-        dry_run: only look which steps hold.
+        dry_run: only look which steps hold; the images are indexed for that.
 
     Returns:
         What `alexnet run --json` prints.
 
     Raises:
-        ProjectError: any deliberate failure.
+        RecipeError: overrides or a folder beside a recipe that is loaded already; no such step.
+        ProjectError: any other deliberate failure.
     """
     chosen = resolved(recipe, overrides, from_folder)
     from pipelines.command import bring_about

@@ -23,7 +23,12 @@ def ensemble(
         typer.Option("--weights", metavar="NUMBERS", help="0.3,0.7, say. [default: equal ones]"),
     ] = None,
     search: Annotated[
-        bool, typer.Option("--search", help="Search the weights, as the release did.")
+        bool,
+        typer.Option(
+            "--search",
+            help="Look for the weights with the fewest errors, and say what they are worth on"
+            " images that were not searched.",
+        ),
     ] = False,
     view: ViewOption = "center",
     output: Annotated[

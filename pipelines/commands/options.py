@@ -4,6 +4,22 @@ from typing import Annotated
 
 import typer
 
+from pipelines.defaults import package_version
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(package_version())
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+]
+
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")
 ]
@@ -28,6 +44,15 @@ TrackingOption = Annotated[
         help="MLflow server. [default: $MLFLOW_TRACKING_URI, else a file in the workspace]",
     ),
 ]
+DemoTrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server. [default: a file in the workspace, also where $MLFLOW_TRACKING_URI is"
+        " set]",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.")
 ]
@@ -40,7 +65,13 @@ ImagesArgument = Annotated[
     typer.Argument(metavar="IMAGES", help="Files, folders, Parquet files or datasets."),
 ]
 ViewOption = Annotated[
-    str, typer.Option("--view", metavar="VIEW", help="center, ten_crop or nine_crop.")
+    str,
+    typer.Option(
+        "--view",
+        metavar="VIEW",
+        help="center: the central crop; ten_crop, nine_crop: an average over so many crops,"
+        " slower.",
+    ),
 ]
 
 FolderOption = Annotated[
@@ -48,7 +79,17 @@ FolderOption = Annotated[
     typer.Option(
         "--from-folder",
         metavar="DIR",
-        help="Take a folder per class, below train/ and val/ or neither, instead of the archives.",
+        help="Instead of the recipe's images, those of a folder: DIR/CLASS/*, or DIR/train/CLASS/*"
+        " and DIR/val/CLASS/*.",
+    ),
+]
+
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say which steps are done already and which would run. Indexes the images for that;"
+        " CIFAR and Hugging Face are unpacked.",
     ),
 ]
 
@@ -69,7 +110,12 @@ DeepOption = Annotated[
     bool, typer.Option("--deep", help="With --verify or --repair: decode every image too.")
 ]
 EstimateOption = Annotated[
-    bool, typer.Option("--estimate", help="Only say what it would take: bytes, hours, requests.")
+    bool,
+    typer.Option(
+        "--estimate",
+        help="Only say what it would take: bytes, hours, requests. Indexes the images for that;"
+        " CIFAR and Hugging Face are unpacked.",
+    ),
 ]
 CleanOption = Annotated[
     bool, typer.Option("--clean", help="Only remove what interrupted builds left behind.")

@@ -1,11 +1,14 @@
 """What lies at a place: a dataset, a run, a checkpoint, an evaluation, a verdict, a model."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.commit import read_receipt
 from infra.errors import DataError
 from infra.store import ObjectStore, open_store
+from infra.tracking.place import place_for, sqlite_path, without_credentials
+from pipelines.defaults import is_from_environment
 
 if TYPE_CHECKING:
     from alexnet.release.registry import ModelRegistry, RegisteredVersion
@@ -20,23 +23,30 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
     """Describe what a URI names, as the step that made it did, with `kind` and what belongs to it.
 
     Args:
-        uri: a folder that a step made, or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        workspace: whose registry holds the model, when no tracking URI is given.
+        uri: a folder that a step made, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, or, where no
+            such folder is, a run by name, unambiguous prefix or MLflow run id.
+        workspace: whose run is named; whose registry holds the model, without a tracking URI.
         tracking_uri: the MLflow server that holds it.
 
     Raises:
         DataError: there is nothing of ours.
+        RecipeError: several runs have such a name.
         TrackingError: MLflow is away, or knows no such model.
     """
     if uri.startswith(MODELS):
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
+    if "/" not in uri and not Path(uri).exists():
+        from pipelines.lookup.runs import find_run
+
+        return _run(find_run(uri, workspace))
     store = open_store(uri)
     for receipt, describe in _KINDS.items():
         if store.stat(receipt) is not None:
             return describe(store)
     raise DataError(
         f"{store.uri} is no dataset, run, checkpoint, evaluation, verdict, registration or report",
-        remedy="name the `uri` that a step printed, or models:/NAME@champion",
+        remedy="name the `uri` that a step printed, a run that `alexnet runs` lists, or"
+        " models:/NAME@champion",
     )
 
 
@@ -144,7 +154,6 @@ def find_version(
         TrackingError: MLflow is away.
     """
     from alexnet.release.registry import ModelRegistry
-    from infra.tracking.place import place_for, sqlite_path
 
     name, version, alias = _parse_model_uri(uri)
     registry = found = None
@@ -154,13 +163,27 @@ def find_version(
         registry = ModelRegistry(place.uri, name)
         found = registry.by_alias(alias) if alias else registry.by_version(version)
     if registry is None or found is None:
-        where = workspace if tracking_uri is None else "that MLflow server"
-        raise DataError(
-            f"{uri} is not in the registry of {where}",
+        raise _not_registered(uri, workspace, tracking_uri)
+    return registry, found
+
+
+def _not_registered(uri: str, workspace: str, tracking_uri: str | None) -> DataError:
+    if tracking_uri is None:
+        return DataError(
+            f"{uri} is not in the registry of {workspace}",
             remedy="name models:/NAME/VERSION or models:/NAME@ALIAS, and the --workspace or"
             " --tracking-uri it was registered with",
         )
-    return registry, found
+    remedy = "name models:/NAME/VERSION or models:/NAME@ALIAS of that server, or another"
+    if is_from_environment(tracking_uri):
+        remedy = (
+            "$MLFLOW_TRACKING_URI is set, so that server was asked and not the workspace, which is"
+            " where `alexnet demo` registers all the same: unset it, or name another"
+        )
+    return DataError(
+        f"{uri} is not in the registry of {without_credentials(tracking_uri)}",
+        remedy=f"{remedy} with --tracking-uri",
+    )
 
 
 def _model(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[str, Any]:

@@ -80,12 +80,8 @@ class Rival:
         return f"models:/{self._registry.name}@champion"
 
     def _refuse_other_classes(self, classes_sha256: str) -> None:
-        if classes_sha256 != self._dataset.manifest.classes.sha256:
-            raise RecipeError(
-                f"{self._name} tells other classes apart than {self._dataset.store.uri} has: the"
-                " two networks cannot be compared",
-                remedy=_OWN_NAME,
-            )
+        ours = self._dataset.manifest.classes.sha256
+        refuse_other_classes(self._registry.name, classes_sha256, ours)
 
     def _has_model(self) -> bool:
         from alexnet.release.package import MODEL
@@ -165,3 +161,17 @@ class Rival:
         with TemporaryDirectory() as directory:
             files = self._registry.download(self._champion.version, Path(directory))
             return copy_package(FolderStore(files), self._context.workspace.child("champions"))
+
+
+def refuse_other_classes(model_name: str, theirs_sha256: str, ours_sha256: str) -> None:
+    """Refuse to compare with a champion of other classes than our images have.
+
+    Raises:
+        RecipeError: the classes differ.
+    """
+    if theirs_sha256 != ours_sha256:
+        raise RecipeError(
+            f"models:/{model_name}@champion tells other classes apart than this recipe's images"
+            " have: the two networks cannot be compared",
+            remedy=_OWN_NAME,
+        )

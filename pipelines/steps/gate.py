@@ -12,7 +12,7 @@ from infra.errors import TrackingError
 from infra.store import ObjectStore
 from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
-from pipelines.steps.champion import ELSEWHERE_S, Rival
+from pipelines.steps.champion import ELSEWHERE_S, Rival, refuse_other_classes
 from pipelines.steps.evaluate import EvaluateStep
 from pipelines.steps.prepare import PrepareStep
 from pipelines.workflow import Step
@@ -55,19 +55,23 @@ class GateStep(Step[Judged]):
     def check_products(self) -> None:
         """Refuse a champion that cannot be compared before hours are spent on its rival.
 
-        Where MLflow is away, or the champion is of a version that did not note its classes, the
-        gate itself tells.
+        Before the dataset is made by its classes alone. Where MLflow is away, or the champion is of
+        a version that did not note its classes, the gate itself tells.
         """
-        if not self._prepare.is_done or self._rival_checked:
+        if self._rival_checked:
             return
-        self._rival_checked = True
+        self._rival_checked = self._prepare.is_done
         try:
             # MLflow's own retries can take minutes, and a noted training goes on without it.
             experiment = self.context.recipe.tracking.experiment
             MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ELSEWHERE_S)
             registry = self._registry()
             champion = registry.champion()
-            if champion is not None:
+            if champion is None:
+                return
+            if (theirs := champion.classes_sha256) is not None:
+                refuse_other_classes(registry.name, theirs, self._prepare.classes_sha256)
+            if self._prepare.is_done:
                 Rival(self.context, registry, champion, self._prepare.product).check()
         except TrackingError:
             return

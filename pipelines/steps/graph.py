@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from infra.errors import RecipeError
 from infra.store import ObjectStore
 from pipelines.context import Context
 from pipelines.steps.evaluate import EvaluateStep
@@ -15,7 +16,11 @@ from pipelines.workflow import Step
 
 
 def build_steps(context: Context, *, until: str) -> list[Step[Any]]:
-    """Return the steps up to and including the one of this name, in order."""
+    """Return the steps up to and including the one of this name, in order.
+
+    Raises:
+        RecipeError: there is no such step.
+    """
     prepare = PrepareStep(context)
     train = TrainStep(context, prepare)
     evaluate = EvaluateStep(context, prepare, train)
@@ -24,6 +29,8 @@ def build_steps(context: Context, *, until: str) -> list[Step[Any]]:
     report = ReportStep(context, prepare, train, evaluate, gate, register)
     steps: list[Step[Any]] = [prepare, train, evaluate, gate, register, report]
     names = [step.name for step in steps]
+    if until not in names:
+        raise RecipeError(f"there is no step {until!r}", remedy=f"name one of {', '.join(names)}")
     return steps[: names.index(until) + 1]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from infra.canonical import sha256_hex
 from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.tables import built_text, refused_text
@@ -32,6 +33,13 @@ class PrepareStep(Step[Dataset]):
     def _index(self) -> DatasetIndex:
         recipe = self.context.recipe
         return read_index(recipe.dataset, recipe.prepare, self.context.workspace)
+
+    @property
+    def classes_sha256(self) -> str:
+        """Hex SHA-256 of the dataset's classes.json, known before anything is rendered."""
+        if self.is_done:
+            return self.product.manifest.classes.sha256
+        return sha256_hex(self._index.classes.to_bytes())
 
     def folder(self) -> ObjectStore:
         """Return the dataset's folder."""

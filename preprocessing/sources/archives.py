@@ -34,7 +34,8 @@ def find_archives(store: ObjectStore) -> tuple[SourceFile, ...]:
     return find_files(
         store,
         (TRAIN_ARCHIVE, VAL_ARCHIVE, DEVKIT_ARCHIVE),
-        remedy="put the three official archives there, or name their place in dataset.archives",
+        remedy=f"put {TRAIN_ARCHIVE}, {VAL_ARCHIVE} and {DEVKIT_ARCHIVE} there, or name their place"
+        " in dataset.archives",
     )
 
 

@@ -88,6 +88,24 @@ def test_a_dataset_is_verified_and_mended(tiny_training: Any, tmp_path: Path) ->
     assert pipelines.verify(made["uri"], deep=True)["whole"]
 
 
+def test_what_a_loaded_recipe_cannot_take_is_refused_and_not_dropped(tmp_path: Path) -> None:
+    recipe = pipelines.load_recipe("demo")
+    changes: list[dict[str, Any]] = [
+        {"overrides": ["train.epochs=3"]},
+        {"from_folder": str(tmp_path)},
+    ]
+    for change in changes:
+        with pytest.raises(RecipeError, match="a loaded recipe takes no overrides") as caught:
+            pipelines.run(recipe, **change, workspace=str(tmp_path / "w"), dry_run=True)
+        assert "load_recipe" in caught.value.remedy
+
+
+def test_an_unknown_step_is_told_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no step 'trian'") as caught:
+        pipelines.run("demo", until="trian", workspace=str(tmp_path), dry_run=True)
+    assert caught.value.remedy == "name one of prepare, train, evaluate, gate, register, report"
+
+
 def test_trainings_are_listed_compared_inspected_and_asked(
     tiny_training: Any, tmp_path: Path
 ) -> None:

@@ -1,6 +1,10 @@
 """Options that only the command line has to sort out; what commands do is tested elsewhere."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from typer.testing import CliRunner
 from infra.errors import Interrupted
 from pipelines import api
 from pipelines.cli import app
+from pipelines.defaults import package_version
 from pipelines.inference import prediction
 
 
@@ -40,3 +45,24 @@ def test_an_interrupted_prediction_says_what_is_left(monkeypatch: pytest.MonkeyP
     result = CliRunner().invoke(app, ["predict", "m", "a.jpg"])
     assert isinstance(result.exception, Interrupted)
     assert result.exception.problem == "interrupted; nothing was written"
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"{package_version()}\n"
+    monkeypatch.setattr("importlib.metadata.version", nothing)
+    assert package_version() == "unknown"
+
+
+@pytest.mark.parametrize(("level", "code"), [("debug", 0), ("", 0), ("CHATTY", 2)])
+def test_the_level_of_logging_is_one_there_is(level: str, code: int) -> None:
+    words = [sys.executable, "-m", "pipelines.cli", "recipes", "--json"]
+    environment = {**os.environ, "ALEXNET_LOG": level}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    if code:
+        error = json.loads(done.stdout)["error"]
+        assert error["message"] == "$ALEXNET_LOG is 'CHATTY', which is no level of logging"
+        assert "DEBUG, INFO, WARNING" in error["remedy"]

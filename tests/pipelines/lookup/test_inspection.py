@@ -119,6 +119,26 @@ def test_a_run_that_has_just_begun(store: FolderStore) -> None:
     assert found["recipe"]["register"] == {"model_name": "alexnet"}
 
 
+def test_a_run_by_its_name_and_a_folder_of_that_name_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, elsewhere = FolderStore(tmp_path / "workspace"), tmp_path / "elsewhere"
+    run = workspace.child("runs/demo-11aa22bb33cc44dd")
+    run.create("run.json", load_recipe("demo").model_dump_json().encode())
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    def look_for(name: str) -> dict[str, Any]:
+        return inspect_uri(name, workspace=workspace.uri, tracking_uri=None)
+
+    assert look_for("demo-11aa") == look_for(run.uri)
+    with pytest.raises(DataError, match="'demo-2' is no training of the workspace"):
+        look_for("demo-2")
+    (elsewhere / "demo-11aa").mkdir()
+    with pytest.raises(DataError, match="is no dataset, run, checkpoint"):
+        look_for("demo-11aa")
+
+
 def test_an_unfinished_run_shows_where_it_would_go_on(
     store: FolderStore, tiny_training: Any, mlflow_place: TrackingPlace
 ) -> None:
@@ -246,6 +266,19 @@ def test_a_model_that_is_not_registered(uri: str, mlflow_place: TrackingPlace) -
     folder = Path(mlflow_place.uri.removeprefix("sqlite:///")).parent
     with pytest.raises(DataError, match=re.escape(f"{uri} is not in the registry of {folder}")):
         inspect_uri(uri, workspace=str(folder), tracking_uri=None)
+
+
+def test_a_model_that_the_named_server_does_not_have(
+    mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> DataError:
+        with pytest.raises(DataError, match=re.escape(mlflow_place.uri)) as caught:
+            inspect_uri("models:/x@champion", workspace="/w", tracking_uri=mlflow_place.uri)
+        return caught.value
+
+    assert "$MLFLOW_TRACKING_URI" not in look().remedy
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_place.uri)
+    assert "$MLFLOW_TRACKING_URI is set, so that server was asked" in look().remedy
 
 
 def test_looking_for_a_model_makes_no_workspace_of_a_mistyped_name(tmp_path: Path) -> None:

@@ -7,15 +7,42 @@ from typing import Any
 import pytest
 
 from alexnet.evaluate.settings import EvaluateSettings
+from infra.errors import RecipeError
 from infra.store import FolderStore
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
-from pipelines.steps.champion import Rival
+from pipelines.steps.champion import Rival, refuse_other_classes
 from pipelines.steps.evaluate import EvaluateStep, evaluation_key
 from pipelines.steps.gate import GateStep
-from pipelines.steps.prepare import Dataset
+from pipelines.steps.prepare import Dataset, PrepareStep
+
+
+@pytest.fixture
+def champion_of_other_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    champion = SimpleNamespace(classes_sha256="0" * 64)
+    registry = SimpleNamespace(champion=lambda: champion, name="alexnet")
+    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+
+
+def test_a_champion_of_other_classes_is_no_rival() -> None:
+    refuse_other_classes("alexnet", "1" * 64, "1" * 64)
+    with pytest.raises(RecipeError, match="tells other classes apart") as caught:
+        refuse_other_classes("alexnet", "0" * 64, "1" * 64)
+    assert "register.model_name" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("champion_of_other_classes")
+def test_a_champion_of_other_classes_is_told_before_a_dataset_is_made(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    few = ["dataset.drawn.train_per_class=1", "dataset.drawn.val_per_class=1"]
+    context = Context(load_recipe("demo", few), store, place_for(store, None), io.StringIO())
+    prepare = PrepareStep(context)
+    assert not prepare.look()
+    evaluate: Any = None
+    with pytest.raises(RecipeError, match="models:/alexnet@champion tells other classes apart"):
+        GateStep(context, prepare, evaluate).check_products()
 
 
 def test_an_mlflow_that_never_answers_holds_up_no_training(
@@ -30,7 +57,7 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         store = FolderStore(tmp_path)
         context = Context(load_recipe("demo"), store, place_for(store, uri), io.StringIO())
-        prepare: Any = SimpleNamespace(is_done=True)
+        prepare: Any = None
         evaluate: Any = None
         GateStep(context, prepare, evaluate).check_products()
 

@@ -2,7 +2,7 @@ import io
 from pathlib import Path
 
 import pytest
-from jpeg_archives import DEVKIT, TRAIN, write_archives
+from jpeg_archives import DEVKIT, TRAIN, VAL, write_archives
 
 from infra.store import FolderStore, MemoryStore, RangeFile
 from preprocessing.errors import ArchiveMissing
@@ -12,8 +12,9 @@ from preprocessing.sources.archives import find_archives
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     write_archives(tmp_path)
     (tmp_path / DEVKIT).unlink()
-    with pytest.raises(ArchiveMissing, match=f"holds no {DEVKIT}"):
+    with pytest.raises(ArchiveMissing, match=f"holds no {DEVKIT}") as caught:
         find_archives(FolderStore(tmp_path))
+    assert all(name in caught.value.remedy for name in (TRAIN, VAL, DEVKIT))
 
 
 def test_archives_are_described_as_their_store_shows_them(tmp_path: Path) -> None:
