@@ -9,7 +9,7 @@ from infra.parquet import parquet_bytes
 from infra.store import FolderStore, MemoryStore
 from pipelines.steps.prepare import Dataset
 from pipelines.steps.seen import seen_in_training
-from preprocessing.dataset.manifest import MANIFEST, open_dataset
+from preprocessing.dataset.manifest import MANIFEST, read_manifest
 
 OURS = [("train", 0, "a"), ("train", 1, "b"), ("val", 0, "c"), ("val", 1, "d"), ("val", 2, "e")]
 THEIRS = [("train", 0, "e"), ("train", 1, "c"), ("train", 2, "f"), ("val", 0, "d")]
@@ -31,7 +31,9 @@ def write_dataset(store: FolderStore, tiny: Any, members: list[tuple[str, int, s
         "statistics": write_object(store, "stats.safetensors", str(members).encode()),
     }
     store.write(MANIFEST, tiny.manifest.model_copy(update=written).to_bytes())
-    return Dataset(store, open_dataset(store))
+    manifest = read_manifest(store)  # its shards are not needed
+    assert manifest is not None
+    return Dataset(store, manifest)
 
 
 @pytest.fixture

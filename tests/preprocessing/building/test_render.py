@@ -111,7 +111,9 @@ def test_photographs_of_full_size_look_as_pillow_shows_them(
     assert len(bodies) == 30
     members = [Member("train", name, name, 0, len(body), name[:9]) for name, body in bodies.items()]
     job = job_of(FolderStore(folder), FolderStore(tmp_path), {m.wnid for m in members}, 256)
-    job = replace(job, options=job.options.model_copy(update={"shape": shape}))
+    # Raw: of one picture, full of noise, a JPEG of quality 95 itself differs by 4.8.
+    changes = {"shape": shape, "encoding": "jpeg" if shape == "original" else "raw"}
+    job = replace(job, options=job.options.model_copy(update=changes))
     receipt = render_shard(job, planned(members))
     assert receipt.rejects == ()
     rows = pq.read_table(pa.BufferReader(job.target.read(receipt.shard.path))).to_pylist()
@@ -121,7 +123,7 @@ def test_photographs_of_full_size_look_as_pillow_shows_them(
         expected = pillow_shape(body, shape, 256)
         assert (row["height"], row["width"]) == expected.shape[:2]
         found = decode_image(stored) if shape == "original" else decode_stored(stored)
-        assert np.abs(found.astype(int) - expected).mean() < 3, row["image"]["path"]
+        assert np.abs(found.astype(int) - expected).mean() < 1, row["image"]["path"]
         assert stored == body or shape != "original"
 
 

@@ -150,7 +150,7 @@ def test_a_clean_workspace_is_left_as_it_is(built: Any, workspace: FolderStore) 
 def test_of_a_half_built_dataset_nothing_is_left(workspace: FolderStore) -> None:
     put(workspace, tuple(key for key in LEFT if key.startswith(HALF)))
     leave_killed(workspace)
-    assert len(clean(workspace).removed) == 11
+    assert len(clean(workspace).removed) == 13
     assert tree(workspace) == {}
     assert not Path(workspace.uri, HALF).exists()
     assert clean(workspace) == Cleaning()
