@@ -57,7 +57,7 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         store = FolderStore(tmp_path)
         context = Context(load_recipe("demo"), store, place_for(store, uri), io.StringIO())
-        prepare: Any = None
+        prepare: Any = SimpleNamespace(is_done=True)
         evaluate: Any = None
         GateStep(context, prepare, evaluate).check_products()
 
