@@ -15,7 +15,6 @@ from alexnet.evaluate.submission import (
     name_order,
     parse_submission,
     submission_text,
-    top_labels,
 )
 from infra.commit import read_object
 from infra.errors import DataError, RecipeError
@@ -24,7 +23,7 @@ from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.output_files import check_output_file, write_output
 from pipelines.inference.prediction import predict_images
-from pipelines.lookup.evaluations import find_evaluation, read_kept
+from pipelines.lookup.evaluations import find_evaluation, read_top5
 from pipelines.lookup.inspection import MODELS
 from pipelines.lookup.models import find_dataset
 from pipelines.lookup.runs import workspace_of
@@ -117,7 +116,7 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
             remedy="name images after it, or an evaluation or a training in its place",
         )
     found = find_evaluation(name, workspace=workspace, view=view)
-    kept = read_kept(found)
+    sample_ids, labels = read_top5(found)
     own = workspace_of(found.store)
     fingerprint = found.evaluation.dataset_fingerprint
     dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
@@ -135,9 +134,8 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
         for split, sample_id, member in zip(*table.values(), strict=True)
         if split == "val"
     }
-    order = name_order([names[sample_id] for sample_id in kept.sample_ids.tolist()])
-    labels = top_labels(kept.probabilities, kept.predicted)
-    return labels[order], read_classes(store, manifest.classes)
+    order = name_order([names[sample_id] for sample_id in sample_ids.tolist()])
+    return labels[order].astype(np.int64), read_classes(store, manifest.classes)
 
 
 def _answers(

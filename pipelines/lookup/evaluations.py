@@ -1,10 +1,11 @@
 """An evaluation by what people call it, and what it kept of each image."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from alexnet.evaluate.evaluation import (
     RECEIPT,
@@ -41,8 +42,6 @@ class Kept:
 
     sample_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int32]
-    """(n,) best labels of the exact probabilities."""
     probabilities: npt.NDArray[np.float16]
     """(n, classes)."""
 
@@ -85,13 +84,32 @@ def read_kept(found: Found) -> Kept:
         ObjectCorrupt: other bytes than the evaluation names.
     """
     column = f"{found.view}_probabilities"
-    best = f"{found.view}_pred"
-    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", best, column])
-    lists = table[column].combine_chunks()
-    flat = lists.values.to_numpy(zero_copy_only=False)
+    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", column])
     return Kept(
         sample_ids=table["sample_id"].to_numpy(),
         labels=table["label"].to_numpy(),
-        predicted=table[best].to_numpy(),
-        probabilities=flat.reshape(len(table), lists.type.list_size),
+        probabilities=_rows(table[column]),
     )
+
+
+def read_top5(found: Found) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Read the sample ids, (n,), and the five best labels of each image, (n, 5), best first.
+
+    Raises:
+        DataError: it is of a version that kept only the best one.
+        ObjectCorrupt: other bytes than the evaluation names.
+    """
+    column = f"{found.view}_top5"
+    table = read_predictions(found.store, found.evaluation, ["sample_id", column])
+    if column not in table.column_names:
+        raise DataError(
+            f"{found.store.uri} kept probabilities that are rounded, and not the five best classes",
+            remedy="evaluate again with this version, `alexnet evaluate RECIPE`",
+        )
+    return table["sample_id"].to_numpy(), _rows(table[column])
+
+
+def _rows(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    lists = column.combine_chunks()
+    flat: npt.NDArray[Any] = lists.values.to_numpy(zero_copy_only=False)
+    return flat.reshape(len(lists), lists.type.list_size)
