@@ -47,6 +47,42 @@ class ResizedCrop(Frozen):
     """Greatest ratio of the part's longer to its shorter side."""
 
 
+class ColorJitter(Frozen):
+    """Random brightness, contrast and saturation: torchvision's `ColorJitter` without hue."""
+
+    brightness: Annotated[float, Field(ge=0)] = 0.0
+    """Factors on the pixels lie between 1 less this (0 at least) and 1 plus this; 0.4 is usual."""
+    contrast: Annotated[float, Field(ge=0)] = 0.0
+    """The same for the distance of pixels from the image's mean grey."""
+    saturation: Annotated[float, Field(ge=0)] = 0.0
+    """The same for the distance of pixels from their own grey."""
+
+    @model_validator(mode="after")
+    def _has_a_strength(self) -> "ColorJitter":
+        if self.brightness == self.contrast == self.saturation == 0:
+            raise ValueError("give brightness, contrast or saturation above 0")
+        return self
+
+
+class RandomErasing(Frozen):
+    """A box of the image set to the mean; defaults are those of torchvision's `RandomErasing`."""
+
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the images of which a box is erased."""
+    min_area: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """Least share of the image that is erased."""
+    max_area: Annotated[float, Field(gt=0, le=1)] = 0.33
+    """Greatest share of the image that is erased; 0.4 in Zhong et al. 2017."""
+    max_aspect: Annotated[float, Field(ge=1)] = 10 / 3
+    """Greatest ratio of the box's longer to its shorter side."""
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> "RandomErasing":
+        if self.min_area > self.max_area:
+            raise ValueError("min_area is above max_area")
+        return self
+
+
 class AugmentSettings(Frozen):
     """What is done to an image before the network sees it."""
 
@@ -60,6 +96,10 @@ class AugmentSettings(Frozen):
     """How many neighbours of the global batch share a crop and a flip; 32 in the release."""
     resized_crop: ResizedCrop | None = None
     """Train on random parts scaled to crop_px; none cuts crop_px as it is, as in 2012."""
+    jitter: ColorJitter | None = None
+    """Random brightness, contrast and saturation in training; none in 2012."""
+    erase: RandomErasing | None = None
+    """Erase a box of some images in training; none in 2012."""
     view_px: Annotated[int, Field(ge=1)] | None = None
     """Side to which stored images are scaled before test views are cut; none leaves them."""
     normalise: Literal["mean-image", "channels"] = "mean-image"

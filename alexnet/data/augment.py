@@ -1,6 +1,8 @@
-"""From stored pixels to the network's input: mirror, mean, colour noise, on the device.
+"""From stored pixels to the network's input, on the device; no image sees another.
 
-Here images cross from NHWC uint8 RGB to NCHW float32.
+Here images cross from NHWC uint8 RGB to NCHW float32. In training, in this order: mirror, colour
+jitter, mean, colour noise, normalisation, erasing. Before it comes the crop (`cuts`), after it the
+size of a progressive training and the blends of two images (`train.mixing`).
 """
 
 import numpy as np
@@ -11,7 +13,9 @@ from torch.nn.functional import interpolate
 
 from alexnet.counter_rng import Keys, keys_of, stream_key
 from alexnet.counter_rng_torch import draw_normal
+from alexnet.data.erasing import erase
 from alexnet.data.input_statistics import Floats, InputStatistics
+from alexnet.data.jitter import jitter_colors
 from alexnet.settings import AugmentSettings
 from infra.errors import RecipeError
 
@@ -20,7 +24,8 @@ class Augment:
     """Turns batches of cropped images into the network's input, on one device.
 
     Args:
-        settings: which normalisation, and how strong the colour noise is by default.
+        settings: which normalisation; how strong colour noise is by default, and what else there
+            is in training.
         statistics: of the dataset the network is trained on, also when it sees others; only their
             image size counts where the settings ask for the published ones.
         device: where the batches are.
@@ -41,6 +46,7 @@ class Augment:
         if settings.statistics == "ilsvrc-2012":
             statistics = InputStatistics.of_ilsvrc_2012(*statistics.mean_image.shape[:2])
         self._color_noise = settings.color_noise
+        self._jitter, self._erase = settings.jitter, settings.erase
         self._view_px = settings.view_px
         self._scale = settings.scale
         # The central part for every crop, wherever it was taken, and never mirrored: so in 2012.
@@ -61,8 +67,10 @@ class Augment:
         flips: Tensor | None,
         noise_keys: Tensor,
         color_noise: float | None = None,
+        jitter_keys: Tensor | None = None,
+        erasing_keys: Tensor | None = None,
     ) -> Tensor:
-        """Mirror, subtract the mean, add colour noise.
+        """Mirror, jitter colours, subtract the mean, add colour noise, normalise, erase.
 
         With c > 0 an image becomes (image + c * noise) / (1 + c), the noise one RGB value for
         all its pixels: so the whole input is 1.1 times smaller in training, and grows when the
@@ -73,6 +81,8 @@ class Augment:
             flips: (n,) bool, which ones to mirror; none mirrors no image.
             noise_keys: (n,) int64, of `color_noise_keys`.
             color_noise: c of the schedule's phase; none is the settings' own.
+            jitter_keys: (n,) int64, of `jitter.jitter_keys`; none jitters no image.
+            erasing_keys: (n,) int64, of `erasing.erasing_keys`; none erases nothing.
 
         Returns:
             (n, 3, crop, crop) float32, channels last in memory.
@@ -80,12 +90,17 @@ class Augment:
         if flips is not None:
             images = torch.where(flips[:, None, None, None], images.flip(2), images)
         c = self._color_noise if color_noise is None else color_noise
+        if self._jitter is not None and jitter_keys is not None:
+            images = jitter_colors(images.float(), jitter_keys, self._jitter)
         pixels = images - self._mean
         if c > 0:
             # A sum, not a matrix product: that may run in TF32.
             noise = (draw_normal(noise_keys, 3)[:, None, :] * self._color_axes).sum(dim=2)
             pixels.add_(noise[:, None, None, :], alpha=c).div_(1 + c)
-        return self._to_nchw(pixels)
+        inputs = self._to_nchw(pixels)
+        if self._erase is not None and erasing_keys is not None:
+            erase(inputs, erasing_keys, self._erase)
+        return inputs
 
     def to_view_size(self, images: Tensor) -> Tensor:
         """Scale stored images for the test views, if the settings say so.

@@ -9,7 +9,9 @@ An epoch is built from whole row groups, the unit of reading:
 3. inside a window each group's rows are permuted and the groups interleaved by relative position,
    so that every batch takes the same number of rows (±1) from each group, and from the first k;
 4. a batch is sorted by the group's place in the window and cut into nearly equal runs, one a rank,
-   so that a rank reads its own groups and hardly any other.
+   so that a rank reads its own groups and hardly any other. Where neighbours are to be blended
+   (kind "paired"), each two groups' rows alternate first: else nearly all pairs would come from
+   one group, and so an image's partners from the same 64 for the life of the dataset.
 
 Rows are (shard, row in the shard). What a batch holds depends on the dataset, the seed, the epoch,
 the step and the global batch; never on the number of ranks. See architecture section 5.
@@ -26,7 +28,8 @@ import numpy.typing as npt
 from alexnet.counter_rng import permutation, permutations, stream_key
 
 Ints = npt.NDArray[np.int64]
-OrderKind = Literal["reshuffled", "fixed"]
+OrderKind = Literal["reshuffled", "paired", "fixed"]
+"""Another order every epoch; so too, with neighbours of different groups; that of epoch 0."""
 
 WINDOW_ROWS: Final = 2048
 """Rows that a window has at least: enough groups to mix, few enough to hold their JPEG bytes."""
@@ -107,7 +110,8 @@ class Order:
         window, rows = _window_of(self, epoch, step)
         start = (step - window * self.steps_per_window) * self.global_batch
         batch = rows[start : start + self.batch_rows(step)]
-        return batch[np.argsort(batch[:, 0], kind="stable"), 1:]
+        batch = batch[np.argsort(batch[:, 0], kind="stable")]
+        return (_alternate(batch) if self.kind == "paired" else batch)[:, 1:]
 
     def share(self, epoch: int, step: int, rank: int, world_size: int) -> tuple[Ints, int]:
         """Return a rank's part of a batch, shape (n, 2), and its first row's place in the batch.
@@ -148,6 +152,17 @@ def _window_of(order: Order, epoch: int, step: int) -> tuple[int, Ints]:
     epoch = 0 if order.kind == "fixed" else epoch
     window = min(step // order.steps_per_window, order.last_window)
     return window, _window_rows(order, epoch, window)
+
+
+def _alternate(batch: Ints) -> Ints:
+    """Let the rows of groups 2k and 2k + 1 alternate; (n, 3), sorted by the group's place.
+
+    A border between ranks then splits two groups, not one. Less is not to be had: of pairs that
+    cross from group to group, those before and those after a border have two in common.
+    """
+    places = batch[:, 0]
+    within = np.arange(len(places)) - np.searchsorted(places, places)
+    return batch[np.lexsort((places, within, places // 2))]
 
 
 @lru_cache(maxsize=4)

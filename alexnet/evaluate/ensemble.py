@@ -174,17 +174,18 @@ def mix(
 ) -> ViewRows:
     """Average the members: what an evaluation would keep of a network that gives the average.
 
-    `predicted` and `rank` are of the exact average, which is then rounded to float16.
+    `top5` and `rank` are of the exact average, which is then rounded to float16.
     """
-    predicted, rounded = [], []
+    top5, rounded = [], []
     for start in range(0, len(labels), _ROWS):
         total = np.zeros((len(labels[start : start + _ROWS]), rivals.num_classes))
         for part, of_member in zip(parts, probabilities, strict=True):
             total += part * of_member[start : start + _ROWS].astype(np.float64)
-        predicted.append(total.argmax(axis=1).astype(np.int32))  # ties: the lower class
+        best = np.argsort(-total, axis=1, kind="stable")[:, :5]  # ties: the lower class
+        top5.append(best.astype(np.int32))
         rounded.append((total / sum(parts)).astype(np.float16))
     return ViewRows(
-        predicted=np.concatenate(predicted),
+        top5=np.concatenate(top5),
         rank=rivals.ranks(parts).astype(np.int32),
         loss=rivals.losses(parts),
         probabilities=np.concatenate(rounded),

@@ -18,9 +18,9 @@ def judge_rows(scores: Tensor, labels: Tensor) -> ViewRows:
         DataError: a score is not a number: every comparison with it would count as right.
     """
     refuse_diverged(scores)
-    best, own = top_classes(scores, 1)[:, 0], scores.gather(1, labels[:, None])[:, 0]
+    own = scores.gather(1, labels[:, None])[:, 0]
     return ViewRows(
-        predicted=best.to(torch.int32).cpu().numpy(),
+        top5=top_classes(scores, 5).to(torch.int32).cpu().numpy(),
         rank=label_ranks(scores, labels).to(torch.int32).cpu().numpy(),
         loss=-own.to(torch.float64).cpu().numpy(),
         probabilities=scores.exp().to(torch.float16).cpu().numpy(),

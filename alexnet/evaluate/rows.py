@@ -38,14 +38,19 @@ def view_suffix(view: View) -> str:
 class ViewRows:
     """What one view gave for some images, one row an image."""
 
-    predicted: npt.NDArray[np.int32]
-    """(n,) label of the best class."""
+    top5: npt.NDArray[np.int32]
+    """(n, 5) labels of the best classes, best first; or of all, where there are fewer."""
     rank: npt.NDArray[np.int32]
     """(n,) how many classes stand before the true one: right at k when below k."""
     loss: npt.NDArray[np.float64]
     """(n,) -ln p of the true class."""
     probabilities: npt.NDArray[np.float16]
-    """(n, classes), rounded; `predicted` and `rank` are of the exact ones."""
+    """(n, classes), rounded; `top5` and `rank` are of the exact ones."""
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int32]:
+        """Label of the best class, (n,)."""
+        return self.top5[:, 0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +73,7 @@ def join_results(results: list[BlockResult]) -> BlockResult:
 
 def _join_views(parts: list[ViewRows]) -> ViewRows:
     return ViewRows(
-        predicted=np.concatenate([part.predicted for part in parts]),
+        top5=np.concatenate([part.top5 for part in parts]),
         rank=np.concatenate([part.rank for part in parts]),
         loss=np.concatenate([part.loss for part in parts]),
         probabilities=np.concatenate([part.probabilities for part in parts]),

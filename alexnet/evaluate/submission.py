@@ -19,8 +19,6 @@ from infra.errors import DataError
 from preprocessing.dataset.labels import Classes
 
 A_LINE: Final = 5
-_ROWS: Final = 1024
-"""Images that are sorted at once: with 1,000 classes 12 MB."""
 _OFFICIAL: Final = re.compile(r"ILSVRC2012_(val|test)_(\d{8})\.JPEG")
 _ID: Final = re.compile(rb"0*[1-9]\d{0,8}")
 
@@ -60,22 +58,6 @@ def ids_by_label(classes: Classes, ids: Mapping[str, int]) -> Ints:
             remedy="`alexnet predict MODEL IMAGES --output FILE` writes as many as there are",
         )
     return np.array([ids[entry.wnid] for entry in classes.classes], np.int64)
-
-
-def top_labels(probabilities: npt.NDArray[np.float16], best: npt.NDArray[np.int32]) -> Ints:
-    """Return each image's five best labels, best first, (n, 5); ties go to the lower label.
-
-    Args:
-        probabilities: (n, classes), rounded, so that unequal ones may have become equal.
-        best: (n,) best labels of the exact ones; they stand first.
-    """
-    found = np.empty((len(best), min(A_LINE, probabilities.shape[1])), np.int64)
-    for start in range(0, len(best), _ROWS):
-        rows = slice(start, start + _ROWS)
-        negative = -probabilities[rows].astype(np.float32)
-        negative[np.arange(len(negative)), best[rows]] = -np.inf
-        found[rows] = np.argsort(negative, axis=1, kind="stable")[:, :A_LINE]
-    return found
 
 
 def name_order(names: Sequence[str]) -> Ints:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from alexnet.evaluate.counts import Counts
@@ -18,18 +19,21 @@ PREDICTIONS: Final = "predictions.parquet"
 def predictions_table(result: BlockResult) -> pa.Table:
     """One row an image, in the order of the split: enough to compare and combine networks.
 
-    `<view>_pred` is the best class, `<view>_rank` how many classes stand before the true one, both
-    of the exact scores; `<view>_probabilities` are float16.
+    `<view>_pred` is the best class, `<view>_top5` the five best (or all, where there are fewer),
+    best first, `<view>_rank` how many classes stand before the true one, all of the exact scores;
+    `<view>_probabilities` are float16.
     """
     columns: dict[str, Any] = {"sample_id": result.sample_ids, "label": result.labels}
     for view, rows in result.views.items():
-        flat = pa.array(rows.probabilities.reshape(-1))
         columns[f"{view}_pred"] = rows.predicted
+        columns[f"{view}_top5"] = _lists(rows.top5)
         columns[f"{view}_rank"] = rows.rank
-        columns[f"{view}_probabilities"] = pa.FixedSizeListArray.from_arrays(
-            flat, rows.probabilities.shape[1]
-        )
+        columns[f"{view}_probabilities"] = _lists(rows.probabilities)
     return pa.table(columns)
+
+
+def _lists(rows: npt.NDArray[Any]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
 
 
 def per_class_table(counts: Mapping[View, Counts], classes: Classes) -> pa.Table:

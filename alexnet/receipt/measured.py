@@ -132,13 +132,16 @@ def effect(runs: Sequence[Run], element: str, view: View) -> Effect | None:
 
 
 def ten_crop_effect(runs: Iterable[Run]) -> Effect | None:
-    """Return what averaging over ten crops is worth, of every run: each has both figures."""
-    return _effect(
-        {
-            f"{run.element} {run.seed}": run.error_percent("center") - run.error_percent("ten_crop")
-            for run in runs
-        }
-    )
+    """Return what averaging over ten crops is worth, of every run: each has both figures.
+
+    A seed is one difference, the mean over its runs: with and without an element, they share
+    their order and augmentation, and mostly their start, and so are not independent.
+    """
+    by_seed: dict[int, list[float]] = {}
+    for run in runs:
+        points = run.error_percent("center") - run.error_percent("ten_crop")
+        by_seed.setdefault(run.seed, []).append(points)
+    return _effect({str(seed): mean(by_seed[seed]) for seed in sorted(by_seed)})
 
 
 def _effect(differences: Mapping[str, float]) -> Effect | None:

@@ -70,8 +70,15 @@ def _row(name: str, element: Element, measured: Measurements | None) -> list[str
         "<br>".join(map(_link, element.code)),
         "<br>".join(map(_link, element.tests)),
         "-" if published is None else f"{published.what} ({published.source})",
-        measured_words(element, measured),
+        _measured_cell(element, measured),
     ]
+
+
+def _measured_cell(element: Element, measured: Measurements | None) -> str:
+    words, ablation = measured_words(element, measured), element.ablation
+    if ablation is None or ablation.note is None:
+        return words
+    return f"{words}<br>*Note:* {ablation.note}"
 
 
 def _link(reference: str) -> str:

@@ -12,8 +12,10 @@ _EFFECT_HEAD: Final = (
 )  # fmt: skip
 _RUN_HEAD: Final = ("left out", "settings", "seed: errors")
 _HOW_TO_READ: Final = (
-    "Each pair shares its seed: the weights' start, the order and all augmentation. The interval is"
-    " that of the mean over seeds, by Student's t: so it tells one training from another, not these"
+    "Each pair shares its seed: the order, all augmentation, and the weights' start where leaving"
+    " the element out changes no layer's shape (two-towers and overlapping-pooling do, and draw"
+    " other weights). Of ten crops a seed's figure is the mean over its runs. The interval is that"
+    " of the mean over seeds, by Student's t: so it tells one training from another, not these"
     " validation images from others. One error of 30 % on 500 images is uncertain by 2 points."
 )
 
@@ -62,7 +64,7 @@ def _effect_rows(name: str, measured: Measurements) -> Iterable[list[str]]:
             f"{found.points:+.2f}",
             interval_text(found),
             "-" if len(found.differences) < 2 else f"{found.spread:.2f}",
-            f"{len(found.differences)} runs" if name == TEN_CROPS else pairs,
+            pairs,
             "-" if figure is None else f"{figure:+.2f}",
             "" if figure is None else found.beside(figure),
         ]
@@ -77,14 +79,18 @@ def _published_points(name: str) -> float | None:
 
 
 def _run_row(name: str, measured: Measurements) -> list[str]:
-    left_out = () if name == BASELINE else ablations()[name].settings
+    ablation = None if name == BASELINE else ablations()[name]
+    left_out = () if ablation is None else ablation.settings
+    settings = " ".join(f"`{one}`" for one in left_out)
+    if ablation is not None and ablation.note is not None:
+        settings += f"<br>{ablation.note}"
     cells = [
         f"{run.seed}: {run.center.wrong1} {run.center.wrong5},"
         f" {run.ten_crop.wrong1} {run.ten_crop.wrong5}"
         for run in measured.runs
         if run.element == name
     ]
-    return [name, " ".join(f"`{one}`" for one in left_out), "<br>".join(cells)]
+    return [name, settings, "<br>".join(cells)]
 
 
 def _facts(measured: Measurements) -> Iterable[str]:

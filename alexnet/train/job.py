@@ -1,6 +1,6 @@
 """A training, described completely: what every worker is told, small and plain."""
 
-from alexnet.data.order import Order
+from alexnet.data.order import Order, OrderKind
 from alexnet.data.reader import ShareSpec, order_of
 from alexnet.settings import NetworkSettings
 from alexnet.train.settings import CheckpointSettings, TrainSettings
@@ -8,7 +8,7 @@ from infra.canonical import digest_of
 from infra.commit import Frozen
 from preprocessing.dataset.manifest import Manifest
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when the mathematics of a training changes, so that no old result is kept."""
 
 
@@ -28,7 +28,7 @@ class TrainJob(Frozen):
 
     def order(self, manifest: Manifest) -> Order:
         """Return the order of this training."""
-        return order_of(manifest, self.train.seed, self.train.global_batch, self.train.order)
+        return order_of(manifest, self.train.seed, self.train.global_batch, self._order_kind)
 
     def share(self, rank: int, world_size: int) -> ShareSpec:
         """Describe what one rank reads."""
@@ -36,13 +36,19 @@ class TrainJob(Frozen):
             dataset_uri=self.dataset_uri,
             seed=self.train.seed,
             global_batch=self.train.global_batch,
-            order_kind=self.train.order,
+            order_kind=self._order_kind,
             crop_px=self.train.augment.crop_px,
             crop_sharing=self.train.augment.crop_sharing,
             resized_crop=self.train.augment.resized_crop,
             rank=rank,
             world_size=world_size,
         )
+
+    @property
+    def _order_kind(self) -> OrderKind:
+        """Blends want neighbours of different row groups, which cost reading; others do not."""
+        blends = self.train.mixing is not None and self.train.order == "reshuffled"
+        return "paired" if blends else self.train.order
 
 
 def run_key(

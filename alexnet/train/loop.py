@@ -19,6 +19,8 @@ from alexnet.counter_rng_torch import keys_to_tensor
 from alexnet.data.augment import Augment, color_noise_keys
 from alexnet.data.batches import Batch
 from alexnet.data.crops import draw_flips, draw_shared_flips
+from alexnet.data.erasing import erasing_keys
+from alexnet.data.jitter import jitter_keys
 from alexnet.settings import AugmentSettings, MixingSettings, ProgressiveSize
 from alexnet.train.average import WeightAverage
 from alexnet.train.divergence import check_finite
@@ -191,12 +193,17 @@ def _step(learner: Learner, batch: Batch, plan: LoopPlan, world: World, rates: R
 def _inputs(learner: Learner, batch: Batch, plan: LoopPlan, rates: Rates) -> Tensor:
     """Bring this rank's crops to the device and make of them what the network sees."""
     ids, device = batch.rows.sample_ids, learner.device
-    noise = color_noise_keys(seed=plan.seed, epoch=batch.epoch, sample_ids=ids)
+    noise, jitter, erasing = (
+        keys_to_tensor(keys(seed=plan.seed, epoch=batch.epoch, sample_ids=ids), device)
+        for keys in (color_noise_keys, jitter_keys, erasing_keys)
+    )
     inputs = learner.augment.training_inputs(
         _images(batch, plan.augment.crop_px).to(device, non_blocking=True),
         flips=_flips(batch, plan, device),
-        noise_keys=keys_to_tensor(noise, device),
+        noise_keys=noise,
         color_noise=rates.color_noise,
+        jitter_keys=jitter,
+        erasing_keys=erasing,
     )
     side_px = plan.input_px(batch.epoch)
     if side_px == plan.augment.crop_px or not len(inputs):  # which interpolate refuses

@@ -1,8 +1,9 @@
 """Blends of two neighbours of the global batch, and of their labels: mixup and cutmix.
 
-Rows 2i and 2i + 1 of a global batch are a pair (in an order that is shuffled anew every epoch), and
-always on one rank. What becomes of a pair is keyed by (seed, step, i): the same on any number of
-ranks. The odd last row of an epoch stays as it is.
+Rows 2i and 2i + 1 of a global batch are a pair, always on one rank, and nearly always of different
+row groups (`data.order`, kind "paired"), which meet others every epoch. What becomes of a pair is
+keyed by (seed, step, i): the same on any number of ranks. The odd last row of an epoch stays as it
+is.
 """
 
 from dataclasses import dataclass

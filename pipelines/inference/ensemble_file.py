@@ -9,7 +9,7 @@ from alexnet.evaluate.rows import View
 from infra.errors import DataError
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import open_parent
-from pipelines.lookup.evaluations import Kept, kept_of
+from pipelines.lookup.evaluations import Top5, top5_of
 
 _KEY: Final = b"alexnet.ensemble"
 _REMEDY: Final = "name a file that `alexnet ensemble --output` wrote, or write it anew"
@@ -26,8 +26,8 @@ def is_ensemble_file(name: str) -> bool:
     return name.lower().endswith(".parquet")
 
 
-def read_ensemble(name: str, view: View) -> tuple[str, Kept]:
-    """Read such a file: its dataset's fingerprint, and what it has of each image.
+def read_ensemble(name: str, view: View) -> tuple[str, Top5]:
+    """Read such a file: its dataset's fingerprint, and the five best labels of each image.
 
     Raises:
         DataError: there is no such file, it is another one, or of another view.
@@ -40,9 +40,9 @@ def read_ensemble(name: str, view: View) -> tuple[str, Kept]:
         fingerprint = json.loads((table.schema.metadata or {})[_KEY])["dataset_fingerprint"]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{name} is no file of an ensemble", remedy=_REMEDY) from error
-    if f"{view}_pred" not in table.column_names:
+    if f"{view}_top5" not in table.column_names:
         raise DataError(
             f"{name} has no view {view}",
             remedy="choose the --view of the ensemble, or another file",
         )
-    return fingerprint, kept_of(table, view)
+    return fingerprint, top5_of(table, view)

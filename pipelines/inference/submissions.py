@@ -15,7 +15,6 @@ from alexnet.evaluate.submission import (
     name_order,
     parse_submission,
     submission_text,
-    top_labels,
 )
 from infra.commit import read_object
 from infra.errors import DataError, RecipeError
@@ -26,7 +25,7 @@ from pipelines.datasets import find_dataset
 from pipelines.inference.ensemble_file import is_ensemble_file, read_ensemble
 from pipelines.inference.output_files import check_output_file, write_output
 from pipelines.inference.prediction import predict_images
-from pipelines.lookup.evaluations import find_evaluation, read_kept
+from pipelines.lookup.evaluations import find_evaluation, read_top5
 from pipelines.lookup.inspection import MODELS
 from pipelines.lookup.runs import workspace_of
 from preprocessing.dataset.labels import Classes, read_classes
@@ -119,11 +118,11 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
             remedy="name images after it, or an evaluation or a training in its place",
         )
     if is_ensemble_file(name):
-        own, (fingerprint, kept) = workspace, read_ensemble(name, view)
+        own, (fingerprint, (sample_ids, labels)) = workspace, read_ensemble(name, view)
     else:
         found = find_evaluation(name, workspace=workspace, view=view)
         own, fingerprint = workspace_of(found.store), found.evaluation.dataset_fingerprint
-        kept = read_kept(found)
+        sample_ids, labels = read_top5(found)
     dataset = find_dataset(fingerprint, (open_store(own), open_store(workspace)))
     if dataset is None:
         raise DataError(
@@ -139,9 +138,8 @@ def _evaluated(name: str, view: View, workspace: str) -> tuple[Ints, Classes]:
         for split, sample_id, member in zip(*table.values(), strict=True)
         if split == "val"
     }
-    order = name_order([names[sample_id] for sample_id in kept.sample_ids.tolist()])
-    labels = top_labels(kept.probabilities, kept.predicted)
-    return labels[order], read_classes(store, manifest.classes)
+    order = name_order([names[sample_id] for sample_id in sample_ids.tolist()])
+    return labels[order].astype(np.int64), read_classes(store, manifest.classes)
 
 
 def _answers(

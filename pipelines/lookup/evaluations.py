@@ -1,7 +1,7 @@
 """An evaluation by what people call it, and what it kept of each image."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from infra.store import ObjectStore, open_store
 from pipelines.lookup.runs import evaluations_of, find_run
 
 _HOW: Final = "name an evaluation's `uri`, or a training that `alexnet runs` lists with a top-1"
+
+Top5 = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
+"""Sample ids, (n,), and the five best labels of each image, (n, 5), best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,6 @@ class Kept:
 
     sample_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int32]
-    """(n,) best labels of the exact probabilities."""
     probabilities: npt.NDArray[np.float16]
     """(n, classes)."""
 
@@ -85,17 +86,38 @@ def read_kept(found: Found) -> Kept:
     Raises:
         ObjectCorrupt: other bytes than the evaluation names.
     """
-    columns = ["sample_id", "label", f"{found.view}_pred", f"{found.view}_probabilities"]
-    return kept_of(read_predictions(found.store, found.evaluation, columns), found.view)
-
-
-def kept_of(table: pa.Table, view: View) -> Kept:
-    """Take one view out of a table of predictions."""
-    lists = table[f"{view}_probabilities"].combine_chunks()
-    flat = lists.values.to_numpy(zero_copy_only=False)
+    column = f"{found.view}_probabilities"
+    table = read_predictions(found.store, found.evaluation, ["sample_id", "label", column])
     return Kept(
         sample_ids=table["sample_id"].to_numpy(),
         labels=table["label"].to_numpy(),
-        predicted=table[f"{view}_pred"].to_numpy(),
-        probabilities=flat.reshape(len(table), lists.type.list_size),
+        probabilities=_rows(table[column]),
     )
+
+
+def read_top5(found: Found) -> Top5:
+    """Read the sample ids, (n,), and the five best labels of each image, (n, 5), best first.
+
+    Raises:
+        DataError: it is of a version that kept only the best one.
+        ObjectCorrupt: other bytes than the evaluation names.
+    """
+    column = f"{found.view}_top5"
+    table = read_predictions(found.store, found.evaluation, ["sample_id", column])
+    if column not in table.column_names:
+        raise DataError(
+            f"{found.store.uri} kept probabilities that are rounded, and not the five best classes",
+            remedy="evaluate again with this version, `alexnet evaluate RECIPE`",
+        )
+    return top5_of(table, found.view)
+
+
+def top5_of(table: pa.Table, view: View) -> Top5:
+    """Take sample ids, (n,), and the five best labels of a view, (n, 5), out of predictions."""
+    return table["sample_id"].to_numpy(), _rows(table[f"{view}_top5"])
+
+
+def _rows(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    lists = column.combine_chunks()
+    flat: npt.NDArray[Any] = lists.values.to_numpy(zero_copy_only=False)
+    return flat.reshape(len(lists), lists.type.list_size)

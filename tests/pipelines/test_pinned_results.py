@@ -133,7 +133,7 @@ def test_an_evaluations_key(workspace: FolderStore) -> None:
             ("e", plain, EvaluateSettings(ten_crop=False, nine_crop=True)),
         )
     ]
-    assert keys[0] == "1ab163b2d2a99c6e43f3d5f934651cdcee7024b69b5d2a25663f199451f62097"
+    assert keys[0] == "b8c8a934ab202ae7427445af528f1c733e26b8add77d79f76e3603acc10b4c8d"
     assert len(set(keys)) == 6
     sides = [
         evaluation_key(

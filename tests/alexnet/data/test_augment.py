@@ -15,7 +15,11 @@ from alexnet.data.augment import (
     nine_views,
     ten_views,
 )
+from alexnet.data.erasing import erase as erase_boxes
+from alexnet.data.erasing import erasing_keys
 from alexnet.data.input_statistics import InputStatistics
+from alexnet.data.jitter import jitter_colors, jitter_keys
+from alexnet.settings import ColorJitter, RandomErasing
 from infra.errors import RecipeError
 
 # ILSVRC-2012, as published with cuda-convnet2 (its `input_meta`); each line is one axis in R, G, B.
@@ -143,6 +147,41 @@ def test_the_stored_pixels_are_left_as_they_were() -> None:
     augment = Augment(AugmentSettings(crop_px=8), _statistics())
     augment.training_inputs(images, flips=torch.tensor([True, False]), noise_keys=_keys(2))
     assert torch.equal(images, before)
+
+
+def test_colours_are_jittered_before_the_mean_and_boxes_erased_after_all_else() -> None:
+    """Noise, the division by 1.1 and the scale move no erased pixel; 0 is the mean."""
+    jitter, erase = ColorJitter(brightness=0.4, contrast=0.4), RandomErasing(probability=1.0)
+    settings = AugmentSettings(crop_px=8, jitter=jitter, erase=erase, scale=0.5)
+    images, ids = _images(6), np.arange(6, dtype=np.int64)
+    noise, jitters, erasing = (
+        keys_to_tensor(keys(seed=0, epoch=0, sample_ids=ids))
+        for keys in (color_noise_keys, jitter_keys, erasing_keys)
+    )
+    before = images.clone()
+    found = Augment(settings, _statistics()).training_inputs(
+        images, flips=None, noise_keys=noise, jitter_keys=jitters, erasing_keys=erasing
+    )
+    assert torch.equal(images, before)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+    mean = torch.from_numpy(_statistics().mean_image[2:10, 3:11])
+    shift = (draw_normal(noise, 3)[:, None] * torch.tensor(AXES).T * torch.tensor(STDS)).sum(2)
+    pixels = jitter_colors(images.float(), jitters, jitter) - mean
+    inputs = 0.5 * (pixels + 0.1 * shift[:, None, None]).permute(0, 3, 1, 2) / 1.1
+    expected = erase_boxes(inputs, erasing, erase)
+    assert (expected == 0).any(dim=(1, 2, 3)).all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_keys_alone_change_nothing_where_the_settings_do_not_ask() -> None:
+    images, keys = _images(4), _keys(4)
+    augment = Augment(AugmentSettings(crop_px=8), _statistics())
+    plain = augment.training_inputs(images, flips=None, noise_keys=keys)
+    given = augment.training_inputs(
+        images, flips=None, noise_keys=keys, jitter_keys=keys, erasing_keys=keys
+    )
+    assert torch.equal(given, plain)
 
 
 def test_ten_views_are_four_corners_and_the_centre_then_their_mirrors() -> None:

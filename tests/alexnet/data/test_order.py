@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ orders = st.builds(
     layout=layouts,
     seed=st.integers(0, 2**32),
     global_batch=st.integers(4, 300),
-    kind=st.sampled_from(["reshuffled", "fixed"]),
+    kind=st.sampled_from(["reshuffled", "paired", "fixed"]),
 )
 world_sizes = st.integers(1, 9)
 
@@ -195,6 +196,47 @@ def test_ranks_that_divide_a_window_read_no_group_twice() -> None:
     assert [read_rows_per_row(order, ranks) for ranks in (1, 2, 4, 8, 16, 32)] == [1.0] * 6
 
 
+# Pairs, for blends of neighbours.
+
+
+def paired(order: Order) -> Order:
+    return replace(order, kind="paired")
+
+
+@settings(max_examples=8, deadline=None)
+@given(realistic_orders[20_000], st.integers(0, 3))
+def test_nearly_all_pairs_cross_from_group_to_group(order: Order, epoch: int) -> None:
+    size, crossing, pairs = order.layout.rows_per_group, 0, 0
+    for batch in an_epoch(paired(order), epoch):
+        firsts, seconds = batch[: len(batch) // 2 * 2 : 2], batch[1::2]
+        same = (firsts[:, 0] == seconds[:, 0]) & (firsts[:, 1] // size == seconds[:, 1] // size)
+        crossing, pairs = crossing + int((~same).sum()), pairs + len(same)
+    assert crossing / pairs > 0.95
+
+
+@settings(max_examples=20, deadline=None)
+@given(orders, st.integers(0, 3))
+def test_pairing_changes_the_places_in_a_batch_and_nothing_else(order: Order, epoch: int) -> None:
+    plain, other = replace(order, kind="reshuffled"), paired(order)
+    for ours, theirs in zip(an_epoch(plain, epoch), an_epoch(other, epoch), strict=True):
+        assert sorted(ours.tolist()) == sorted(theirs.tolist())
+
+
+@settings(max_examples=8, deadline=None)
+@given(realistic_orders[20_000], world_sizes)
+def test_with_pairs_each_border_between_ranks_costs_about_two_groups_a_window(
+    order: Order, world_size: int
+) -> None:
+    borders = (world_size - 1) / order.window_groups
+    assert read_rows_per_row(paired(order), world_size) <= 1.08 + 2 * borders
+
+
+def test_with_pairs_ranks_that_divide_a_windows_pairs_of_groups_read_none_twice() -> None:
+    order = paired(Order(Layout(64, (64 * 320,)), seed=0, global_batch=128))
+    assert order.window_groups == 32
+    assert [read_rows_per_row(order, ranks) for ranks in (1, 2, 4, 8, 16)] == [1.0] * 5
+
+
 # How well it is shuffled.
 
 
@@ -264,6 +306,10 @@ def test_seeds_give_different_orders() -> None:
 
 PINNED_FIRST = [448, 498, 493, 481, 2105, 2080, 2097, 2094, 2960, 3000]
 PINNED_LAST = [3023, 3034, 3042, 1608, 1642, 1615, 1632, 2296, 2295, 2257]
+PINNED_PAIRED = [
+    [1, 448], [1, 2105], [1, 498], [1, 2080], [1, 493], [1, 2097], [1, 481], [1, 2094], [0, 2960],
+    [1, 1821],
+]  # fmt: skip
 
 
 def test_the_order_of_seed_0_stays_as_it_is() -> None:
@@ -277,6 +323,7 @@ def test_the_order_of_seed_0_stays_as_it_is() -> None:
     assert first[:, 1].tolist() == PINNED_FIRST
     assert last[:, 0].tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 0, 0]
     assert last[:, 1].tolist() == PINNED_LAST
+    assert paired(order).batch(0, 0)[:10].tolist() == PINNED_PAIRED
 
 
 def test_any_batch_of_imagenet_takes_no_time() -> None:

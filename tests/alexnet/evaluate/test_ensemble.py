@@ -66,6 +66,7 @@ def test_ranks_are_those_of_the_average_computed_exactly(
     mixed = mix(members, labels, parts, rivals)
     assert mixed.rank.tolist() == expected
     assert ((mixed.predicted == labels) == (mixed.rank == 0)).all()
+    assert (mixed.top5 == labels[:, None]).any(axis=1).sum() == tally.correct5
     mean = np.average(np.stack(members).astype(np.float64), axis=0, weights=thousandths)
     np.testing.assert_allclose(mixed.probabilities, mean, atol=2**-11)
     own = mean[np.arange(len(labels)), labels]

@@ -86,6 +86,9 @@ def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_train
         assert (right == (rows[f"{view}_rank"].to_numpy() == 0)).all()
         assert accuracy.top1 == accuracy.correct1 / 150
         assert (rows[f"{view}_rank"].to_numpy() < 5).sum() == accuracy.correct5
+        top5 = np.array(rows[f"{view}_top5"].to_pylist())
+        assert (top5[:, 0] == rows[f"{view}_pred"].to_numpy()).all()
+        assert (top5 == labels[:, None]).any(axis=1).sum() == accuracy.correct5
         probabilities = np.array(rows[f"{view}_probabilities"].to_pylist(), np.float64)
         assert probabilities.shape == (150, 7)
         own = probabilities[np.arange(150), labels]
@@ -146,7 +149,8 @@ def test_without_ten_crops_there_is_only_the_centre(
     assert b"nine_crop" not in evaluation.to_bytes()  # keys hold its digest
     assert done[-1] == (150, 150)
     names = read_predictions(FolderStore(tmp_path), evaluation).column_names
-    assert names == ["sample_id", "label", "center_pred", "center_rank", "center_probabilities"]
+    of_view = ["center_pred", "center_top5", "center_rank", "center_probabilities"]
+    assert names == ["sample_id", "label", *of_view]
 
 
 def test_nine_crops_are_counted_as_nine(ray_local: Any, tiny_training: Any, tmp_path: Path) -> None:

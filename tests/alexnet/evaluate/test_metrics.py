@@ -86,12 +86,21 @@ def test_without_ties_the_counts_are_the_releases() -> None:
         assert 0 < correct == sum(theirs) < 500
 
 
+def test_the_five_best_are_of_the_exact_scores_though_rounding_makes_them_equal() -> None:
+    scores = torch.tensor([0.10001, 0.2, 0.10003, 0.10002, 0.10004, 0.3, 0.10005]).log()[None]
+    rows = judge_rows(scores, torch.tensor([0]))
+    assert len(set(rows.probabilities[0].tolist())) == 3
+    assert rows.top5.tolist() == [[5, 1, 6, 4, 2]]
+    assert (rows.predicted.tolist(), rows.rank.tolist()) == ([5], [6])
+
+
 def test_with_fewer_than_five_classes_everything_is_right_at_five() -> None:
     labels = np.array([0, 1, 2])
     rows = judge_rows(torch.eye(3).flip(0).log_softmax(1), torch.from_numpy(labels))
     counts = count_rows(labels, rows, 3)
     assert (counts.correct1, counts.correct5) == (1, 3)
     assert counts.confusion.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    assert rows.top5.tolist() == [[2, 0, 1], [1, 0, 2], [0, 1, 2]]
     assert counts.loss_sum == pytest.approx(float(rows.loss.sum()))
 
 

@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from alexnet.receipt.elements import Element, ablations, read_elements
+from benchmarks.receipt import ELEMENTS as LEFT_OUT
 from pipelines.recipe import check_network
 from pipelines.recipe_yaml import load_recipe
 
@@ -114,6 +116,18 @@ def test_an_ablation_is_another_training_of_the_receipts_recipe(name: str) -> No
     recipe = load_recipe("receipt", settings)
     check_network(recipe)
     assert recipe.digest != load_recipe("receipt").digest
+
+
+def test_the_ablations_that_change_shapes_are_named_where_pairs_are_said_to_share_a_start() -> None:
+    def shapes(settings: tuple[str, ...]) -> dict[str, torch.Size]:
+        recipe = load_recipe("receipt", settings)
+        with torch.device("meta"):
+            network = recipe.model.build(10, recipe.train.augment.crop_px)
+        return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+    changing = {name for name in LEFT_OUT if shapes(ablations()[name].settings) != shapes(())}
+    assert changing == {"two-towers", "overlapping-pooling"}
+    assert "(two-towers and overlapping-pooling do" in (ROOT / "docs" / "receipt.md").read_text()
 
 
 def test_no_two_ablations_share_a_name() -> None:

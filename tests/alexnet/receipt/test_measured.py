@@ -39,10 +39,16 @@ def test_views_are_told_apart() -> None:
         assert effect.points == points
 
 
-def test_ten_crops_are_measured_by_every_run() -> None:
-    effect = ten_crop_effect([a_run(BASELINE, 0, 150, 140), a_run("dropout", 0, 155, 135)])
+def test_ten_crops_are_measured_by_every_run_and_a_seed_counts_once() -> None:
+    runs = [
+        a_run(BASELINE, 0, 150, 140),
+        a_run("dropout", 0, 155, 135),
+        a_run(BASELINE, 1, 150, 145),
+    ]
+    effect = ten_crop_effect(runs)
     assert effect is not None
-    assert list(effect.differences.values()) == [2.0, 4.0]
+    assert effect.differences == {"0": pytest.approx(3.0), "1": pytest.approx(1.0)}
+    assert (effect.low, effect.high) == pytest.approx(interval([3.0, 1.0]))
     assert ten_crop_effect([]) is None
 
 

@@ -73,11 +73,19 @@ def test_the_runs_are_told_with_what_they_were_made_on() -> None:
         "dropout 1 abababababab",
         "| response-norm | centre | +1.90 |",
         "| response-norm | ten crops | +2.10 |",
-        "| ten-crops | centre instead | +1.83 |",
+        "| ten-crops | centre instead | +1.83 | +0.6 to +3.1 | 0.14 | +1.9, +1.7 |",
         "| baseline |  | 0: 150 9, 140 8<br>1: 148 9, 139 8 |",
-        "| dropout | `model.dropout=0` |",
+        "| dropout | `model.dropout=0`<br>Too short a training",
     ):
         assert words in text
+
+
+def test_what_an_ablation_changes_besides_is_said_wherever_its_figure_is() -> None:
+    series = a_series(a_run(BASELINE, 0, 150), a_run("overlapping-pooling", 0, 152))
+    note = "that leaves fc6 512 inputs of 1,152"
+    assert note in measurements_text(series)
+    assert note in receipt_page(series).partition("## The runs")[0]
+    assert note in receipt_page(None)
 
 
 def test_what_failed_is_said() -> None:

@@ -1,6 +1,13 @@
 import pytest
 
-from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
+from alexnet.settings import (
+    AugmentSettings,
+    ColorJitter,
+    MixingSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    RandomErasing,
+)
 from alexnet.train.job import TrainJob, run_key
 from alexnet.train.schedule import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
@@ -21,7 +28,7 @@ def test_the_key_of_a_training_stays_as_it_is() -> None:
 
     When the mathematics changed and this did not: raise VERSION, so that no old result is kept.
     """
-    assert KEY == "91fa6d1c6dde5bdc57264cfbb8db9027c1ba592c137d15ed1a8a333cd9cbc919"
+    assert KEY == "ffed3e9c0b91ffdb79e488c082a283a1d5f52113f833a771a4b427ade8ea28b7"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,8 @@ def test_logging_is_in_no_key(changes: dict[str, object]) -> None:
         {"precision": "bf16"},
         {"augment": AugmentSettings(flip=False)},
         {"augment": AugmentSettings(crop_px=200)},
+        {"augment": AugmentSettings(jitter=ColorJitter(contrast=0.4))},
+        {"augment": AugmentSettings(erase=RandomErasing())},
         {"optimizer": OptimizerSettings(momentum=0.8)},
         {"schedule": CosineSchedule(weight_rate=0.01, bias_rate=0.01)},
     ],
@@ -97,3 +106,27 @@ def test_a_job_survives_the_way_to_a_worker_and_describes_each_share() -> None:
     assert (share.rank, share.world_size, share.dataset_uri) == (2, 5, "/dataset")
     assert (share.seed, share.global_batch, share.order_kind) == (0, 128, "reshuffled")
     assert (share.crop_px, share.crop_sharing) == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("mixing", "order", "kind"),
+    [
+        (None, "reshuffled", "reshuffled"),
+        (None, "fixed", "fixed"),
+        (MixingSettings(mixup=0.2), "reshuffled", "paired"),
+    ],
+)
+def test_only_blends_want_neighbours_of_different_groups(
+    mixing: MixingSettings | None, order: str, kind: str
+) -> None:
+    job = TrainJob(
+        run_key=KEY,
+        run_uri="/run",
+        dataset_uri="/dataset",
+        dataset_fingerprint=FINGERPRINT,
+        num_classes=7,
+        network=NETWORK,
+        train=TRAIN.model_copy(update={"mixing": mixing, "order": order}),
+        checkpoint=CheckpointSettings(),
+    )
+    assert job.share(0, 1).order_kind == kind

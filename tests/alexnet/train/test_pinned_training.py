@@ -29,7 +29,7 @@ from preprocessing.dataset.statistics import read_statistics
 CROP_PX, NUM_CLASSES, BATCH, SEED = 40, 7, 8, 11
 
 # The loss of every step of four epochs; 20 images are batches of 8, 8 and 4.
-PINNED_VERSION = 1
+PINNED_VERSION = 2
 PINNED = {
     "alexnet-2012": [
         2.22613,
