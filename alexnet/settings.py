@@ -109,8 +109,14 @@ class ProgressiveSize(Frozen):
 class OptimizerSettings(Frozen):
     """What the update rule needs besides the rates, which are the schedule's."""
 
+    kind: Literal["sgd-2012", "sgd", "adamw"] = "sgd-2012"
+    """The rule: with the rate inside the velocity, as in 2012; or torch's SGD or AdamW."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Part of the velocity that is left after a step."""
+    """Part of the velocity that is left after a step; AdamW's first beta."""
+    second_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's second beta, of the mean square of the gradient."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's, beside the root of that mean square."""
     nesterov: bool = False
     """Look ahead along the velocity, as Nesterov does; not so in 2012."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0005
@@ -123,6 +129,20 @@ class OptimizerSettings(Frozen):
     """LARS: a tensor's rate is the schedule's times this times |w| / (|g| + decay |w|)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradient of all layers down to this norm where it is longer; none leaves it."""
+
+    @model_validator(mode="after")
+    def _the_rule_knows_what_is_set(self) -> "OptimizerSettings":
+        if self.kind != "sgd-2012" and self.lars_trust is not None:
+            raise ValueError(f"lars_trust needs kind sgd-2012: {self.kind} has no LARS")
+        if self.kind == "adamw" and self.nesterov:
+            raise ValueError("nesterov needs kind sgd-2012 or sgd: adamw does not look ahead")
+        if self.kind == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.kind != "adamw":
+            for name in ("second_momentum", "epsilon"):
+                if getattr(self, name) != OptimizerSettings.model_fields[name].default:
+                    raise ValueError(f"{name} needs kind adamw: {self.kind} has none")
+        return self
 
 
 class WorkerRange(Frozen):

@@ -150,7 +150,7 @@ def check_network(recipe: Recipe) -> None:
     import torch
 
     from alexnet.model import ModelError
-    from alexnet.train.optimizer import layer_of
+    from alexnet.train.parameter_groups import layer_of
     from alexnet.train.schedule import layers_named
 
     try:

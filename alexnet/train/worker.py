@@ -36,7 +36,7 @@ from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Progress, train_loop
-from alexnet.train.optimizer import load_velocity, velocity_state
+from alexnet.train.optimizer import load_optimizer_state, optimizer_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
 from alexnet.train.stop import ending_when
@@ -151,7 +151,7 @@ class _Worker:
         state.check_continues(self._state(receipt.step))
         learner = self._learner
         self._network.load_state_dict(read_tensors(store, receipt.model))
-        load_velocity(learner.optimizer, read_tensors(store, receipt.optimizer))
+        load_optimizer_state(learner.optimizer, read_tensors(store, receipt.optimizer))
         if learner.losses is not None and state.losses is not None:
             learner.losses.load(state.losses)
         if learner.average is not None and receipt.average is not None:
@@ -241,7 +241,7 @@ class _Worker:
             self._run,
             self._state(step, losses),
             self._network.state_dict(),
-            velocity_state(learner.optimizer),
+            optimizer_state(learner.optimizer),
             None if learner.average is None else learner.average.state(),
         )
         prune_checkpoints(

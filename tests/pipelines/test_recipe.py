@@ -88,9 +88,27 @@ def test_what_cannot_work_together_is_refused_when_it_is_read(
 
 
 @pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("{kind: adamw, lars_trust: 0.001}", "lars_trust needs kind sgd-2012: adamw has no LARS"),
+        ("{kind: sgd, epsilon: 0.001}", "epsilon needs kind adamw: sgd has none"),
+        ("{kind: adamw, nesterov: true}", "adamw does not look ahead"),
+    ],
+)
+def test_what_an_update_rule_does_not_have_is_refused_with_the_key(
+    settings: str, problem: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("demo", [f"train.optimizer={settings}"])
+    assert "train.optimizer" in caught.value.problem
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize(
     ("recipe", "overrides"),
     [
         ("demo", ["train.augment.crop_px=72"]),
+        ("demo", ["train.optimizer={kind: adamw, weight_decay: 0.05, clip_norm: 1}"]),
         ("demo", ["scaling.workers={min: 2, max: 2}"]),
         ("demo", ["scaling.workers=32"]),
         ("demo", ["train.global_batch=1"]),

@@ -30,7 +30,7 @@ from alexnet.train.checkpoint import (
 )
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, train_loop
-from alexnet.train.optimizer import set_rates, velocity_state
+from alexnet.train.optimizer import optimizer_state, set_rates
 from alexnet.train.schedule import CosineSchedule, PlateauSchedule, Rates
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.wiring import make_learner, plan_of
@@ -66,7 +66,10 @@ BOOKKEEPING = {"log_every_steps", "sample_log"}
 """How often is reported, and where samples are recorded: nothing that is learned."""
 
 OPTIMIZER_CHANGES: dict[str, object] = {
+    "kind": "sgd",
     "momentum": 0.5,
+    "second_momentum": 0.9,
+    "epsilon": 0.1,
     "nesterov": True,
     "weight_decay": 0.1,
     "layer_decay": {"conv2": 0.1},
@@ -74,6 +77,7 @@ OPTIMIZER_CHANGES: dict[str, object] = {
     "lars_trust": 0.1,
     "clip_norm": 0.5,
 }
+ADAMW_ONLY = {"second_momentum", "epsilon"}
 
 SHARED_WITH_THE_READER: dict[str, object] = {
     "crop_px": 36,
@@ -174,9 +178,15 @@ def test_each_setting_of_a_training_changes_what_is_made_of_it(
 
 @pytest.mark.parametrize("name", OPTIMIZER_CHANGES)
 def test_each_setting_of_the_update_rule_changes_an_update(tiny_training: Any, name: str) -> None:
-    optimizer = OptimizerSettings.model_validate({name: OPTIMIZER_CHANGES[name]})
-    other = job_of(tiny_training, TRAIN.model_copy(update={"optimizer": optimizer}))
-    assert parts_changed(tiny_training, job_of(tiny_training), other) == {"updates"}
+    rule = {"kind": "adamw"} if name in ADAMW_ONLY else {}
+    job, other = (
+        job_of(
+            tiny_training,
+            TRAIN.model_copy(update={"optimizer": OptimizerSettings.model_validate(settings)}),
+        )
+        for settings in (rule, rule | {name: OPTIMIZER_CHANGES[name]})
+    )
+    assert parts_changed(tiny_training, job, other) == {"updates"}
 
 
 @pytest.mark.parametrize("name", SHARED_WITH_THE_READER)
@@ -269,7 +279,7 @@ def save(learner: Learner, job: TrainJob, step: int) -> None:
         losses=None if learner.losses is None else learner.losses.gather(),
     )
     average = None if learner.average is None else learner.average.state()
-    velocity = velocity_state(learner.optimizer)
+    velocity = optimizer_state(learner.optimizer)
     write_checkpoint(run, state, learner.model.state_dict(), velocity, average)
 
 
@@ -307,7 +317,7 @@ def test_a_worker_with_every_option_goes_on_to_what_one_process_learns(
     receipt, state = open_checkpoint(store)
     assert (receipt.step, receipt.attempt) == (6, 2)
     assert_equal(read_tensors(store, receipt.model), learner.model.state_dict())
-    assert_equal(read_tensors(store, receipt.optimizer), velocity_state(learner.optimizer))
+    assert_equal(read_tensors(store, receipt.optimizer), optimizer_state(learner.optimizer))
     assert receipt.average is not None
     assert learner.average is not None
     assert_equal(read_tensors(store, receipt.average), learner.average.state())
