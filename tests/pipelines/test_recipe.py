@@ -144,7 +144,16 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
         (
             "demo",
             ["train.progressive={first_px: 32}"],
-            ["alexnet-2012, built for 64 px, does not take 32", "alexnet-torchvision"],
+            [
+                "alexnet-2012, built for 64 px, does not take 32",
+                "alexnet-torchvision",
+                "alexnet-bn",
+            ],
+        ),
+        (
+            "alexnet-modern",
+            ["train.progressive={first_px: 38}"],
+            ["alexnet-bn, built for 227 px, does not take 38", "larger sizes"],
         ),
         (
             "imagenette-cpu",
@@ -166,6 +175,8 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
     ("recipe", "override"),
     [
         ("alexnet-torchvision", "train.progressive={first_px: 64}"),
+        ("alexnet-modern", "train.progressive={first_px: 128}"),
+        ("imagenette-cpu", "train.progressive={first_px: 64}"),
         ("alexnet-torchvision", "scaling.microbatch=64"),
         ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),
     ],

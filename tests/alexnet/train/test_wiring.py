@@ -243,6 +243,7 @@ EVERYTHING = TrainSettings(
         crop_px=40, resized_crop=ResizedCrop(min_area=0.3), normalise="channels", scale=0.5
     ),
     mixing=MixingSettings(mixup=0.4, cutmix=1.0),
+    progressive=ProgressiveSize(first_px=24, until=1.0, multiple_px=8),
     optimizer=OptimizerSettings(nesterov=True, decay_all=True, clip_norm=0.5),
     schedule=PlateauSchedule(weight_rate=0.01, bias_rate=0.02),
     average_decay=0.9,
@@ -294,7 +295,13 @@ def test_a_worker_with_every_option_goes_on_to_what_one_process_learns(
     from infra.ray_runtime import cluster_resources
     from infra.tracking.actor import start_metrics_actor
 
-    job = job_of(tiny_training, EVERYTHING, run_uri=str(tmp_path / "run"), microbatch=3)
+    job = job_of(
+        tiny_training,
+        EVERYTHING,
+        run_uri=str(tmp_path / "run"),
+        network=NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05),
+        microbatch=3,
+    )
     learner = learner_of(tiny_training, job)
     train(learner, job, tiny_training, 0, 4)
     save(learner, job, 4)
