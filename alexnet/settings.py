@@ -19,8 +19,9 @@ class NetworkSettings(Frozen):
     """Factor on the maps and hidden units of every layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of hidden units silenced in training."""
-    init: Literal["release", "fan-in"] | None = None
-    """Initial spread of alexnet-2012: as released (none), or scaled up for narrow layers."""
+    init: Literal["release", "fan-in", "fan-in-zero-bias"] | None = None
+    """Start of the networks of 2012: as released (none); spread wider in narrow layers; so, and
+    without the biases of one."""
     variant: Literal["nvcaffe", "small-images"] | None = None
     """Which alexnet-bn: the published one (none), or one for about 64 to 160 pixels."""
 
