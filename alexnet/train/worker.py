@@ -40,6 +40,7 @@ from alexnet.train.optimizer import load_optimizer_state, optimizer_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
 from alexnet.train.stop import ending_when
+from alexnet.train.utilisation import gpu_name, utilisation
 from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.world import World
 from infra.allocator import keep_memory
@@ -89,7 +90,8 @@ class _Worker:
         context = ray.train.get_context()
         self._world = World(context.get_world_rank(), context.get_world_size())
         self._device = ray.train.torch.get_device()
-        if self._device.type == "cpu":
+        self._gpu = gpu_name(self._device)
+        if self._gpu is None:
             torch.set_num_threads(placement.threads_per_worker)
         self._job = job
         self._placement = placement
@@ -203,10 +205,12 @@ class _Worker:
             "train/weight_rate": progress.weight_rate,
             "perf/images_per_s": progress.images / progress.elapsed_s,
             "perf/data_wait_frac": progress.waited_s / progress.elapsed_s,
+            "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
         }
         points = [
             MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
             for key, value in values.items()
+            if value is not None
         ]
         self._unsaved += points
         self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
