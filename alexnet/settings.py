@@ -19,8 +19,9 @@ class NetworkSettings(Frozen):
     """Factor on the maps and hidden units of every layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of hidden units silenced in training."""
-    init: Literal["release", "fan-in"] | None = None
-    """Initial spread of alexnet-2012: as released (none), or scaled up for narrow layers."""
+    init: Literal["release", "fan-in", "fan-in-zero-bias"] | None = None
+    """Start of the networks of 2012: as released (none); spread wider in narrow layers; so, and
+    without the biases of one."""
     variant: Literal["nvcaffe", "small-images"] | None = None
     """Which alexnet-bn: the published one (none), or one for about 64 to 160 pixels."""
 
@@ -149,8 +150,14 @@ class ProgressiveSize(Frozen):
 class OptimizerSettings(Frozen):
     """What the update rule needs besides the rates, which are the schedule's."""
 
+    kind: Literal["sgd-2012", "sgd", "adamw"] = "sgd-2012"
+    """The rule: with the rate inside the velocity, as in 2012; or torch's SGD or AdamW."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Part of the velocity that is left after a step."""
+    """Part of the velocity that is left after a step; AdamW's first beta."""
+    second_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's second beta, of the mean square of the gradient."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's, beside the root of that mean square."""
     nesterov: bool = False
     """Look ahead along the velocity, as Nesterov does; not so in 2012."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0005
@@ -163,6 +170,20 @@ class OptimizerSettings(Frozen):
     """LARS: a tensor's rate is the schedule's times this times |w| / (|g| + decay |w|)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradient of all layers down to this norm where it is longer; none leaves it."""
+
+    @model_validator(mode="after")
+    def _the_rule_knows_what_is_set(self) -> "OptimizerSettings":
+        if self.kind != "sgd-2012" and self.lars_trust is not None:
+            raise ValueError(f"lars_trust needs kind sgd-2012: {self.kind} has no LARS")
+        if self.kind == "adamw" and self.nesterov:
+            raise ValueError("nesterov needs kind sgd-2012 or sgd: adamw does not look ahead")
+        if self.kind == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.kind != "adamw":
+            for name in ("second_momentum", "epsilon"):
+                if getattr(self, name) != OptimizerSettings.model_fields[name].default:
+                    raise ValueError(f"{name} needs kind adamw: {self.kind} has none")
+        return self
 
 
 class WorkerRange(Frozen):

@@ -2,8 +2,9 @@
 
 By the product itself: `alexnet evaluate receipt --set …` for the recipe as it is and for each
 element left out, with several seeds, all in one workspace and tracked there. What holds is not
-trained again: run the command again to go on, or to add elements and seeds. `alexnet receipt` shows
-what came of it beside the release's logs.
+trained again: run the command again to go on, or to add elements and seeds. Other runs of the same
+series that `--output` has stay there. `alexnet receipt` shows what came of it beside the release's
+logs.
 """
 
 import argparse
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings=(f"prepare.max_rejects={options.max_rejects}", *options.overrides),
     )
     measured = None
-    for measured in measure(product, options.elements, range(options.seeds)):
+    before = read_recorded(options.output)
+    for measured in measure(product, options.elements, range(options.seeds), before):
         # After every run: an hour of trainings must not be lost with the last one.
         path = write(measured, options.output)
     if measured is None:
@@ -112,12 +114,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    product: Product, elements: Sequence[str], seeds: Sequence[int]
+    product: Product,
+    elements: Sequence[str],
+    seeds: Sequence[int],
+    before: Measurements | None = None,
 ) -> Iterator[Measurements]:
-    """Make every run, seed by seed, so that pairs are soon complete; give all so far after each."""
+    """Make every run, seed by seed, so that pairs are soon complete; give all so far after each.
+
+    Args:
+        product: what runs.
+        elements: what is left out in turn, after none is.
+        seeds: of each.
+        before: what is recorded of this series; runs that are not made now are kept of it.
+
+    Raises:
+        RuntimeError: the dataset cannot be had, or what is recorded is another series.
+    """
     started_at, started_s, load_before = datetime.now(UTC), time.monotonic(), load_average()
     dataset = product.ask("prepare")
     recipe = load_recipe(product.recipe, product.given(()))
+    if before is not None:
+        _check_same_series(before, recipe.name, product.settings, dataset["fingerprint"])
     runs: list[Run] = []
     failures: dict[str, str] = {}
     for seed in seeds:
@@ -125,6 +142,7 @@ def measure(
             _say(f"{element}, seed {seed}")
             try:
                 runs.append(product.run(element, seed))
+                _say_where_weights_moved(runs[-1], before)
             except RuntimeError as error:
                 failures[f"{element}, seed {seed}"] = str(error)
                 _say(str(error))
@@ -141,9 +159,43 @@ def measure(
                 versions=read_versions(),
                 commit=commit(),
                 load_average=(load_before, load_average()),
-                runs=tuple(runs),
+                runs=joined(() if before is None else before.runs, runs),
                 failures=dict(failures),
             )
+
+
+def joined(recorded: Sequence[Run], made: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the runs made and the other recorded ones, seed by seed, baselines first."""
+    now = {(run.element, run.seed): run for run in made}
+    kept = [run for run in recorded if (run.element, run.seed) not in now]
+    return tuple(sorted((*kept, *made), key=lambda run: (run.seed, run.element != BASELINE)))
+
+
+def _say_where_weights_moved(run: Run, before: Measurements | None) -> None:
+    """Say where a recorded run came out otherwise: its pairs are of two versions then."""
+    recorded = () if before is None else before.runs
+    for old in recorded:
+        same_run = (old.element, old.seed) == (run.element, run.seed)
+        if same_run and old.weights_sha256 != run.weights_sha256:
+            _say(f"{run.element}, seed {run.seed}: other weights than recorded; measure all anew")
+
+
+def read_recorded(folder: Path) -> Measurements | None:
+    """Read what a folder has of an earlier command."""
+    path = folder / f"{NAME}.json"
+    return Measurements.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _check_same_series(
+    before: Measurements, recipe: str, settings: tuple[str, ...], fingerprint: str
+) -> None:
+    recorded = (before.recipe, before.settings, before.dataset_fingerprint)
+    if recorded != (recipe, settings, fingerprint):
+        raise RuntimeError(
+            f"--output has runs of another series: recipe {before.recipe}, settings"
+            f" {list(before.settings)}, dataset {before.dataset_fingerprint[:12]}; name another"
+            " folder"
+        )
 
 
 def machine() -> str:

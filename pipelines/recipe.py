@@ -150,7 +150,7 @@ def check_network(recipe: Recipe) -> None:
     import torch
 
     from alexnet.model import ModelError
-    from alexnet.train.optimizer import layer_of
+    from alexnet.train.parameter_groups import layer_of
     from alexnet.train.schedule import layers_named
 
     try:
@@ -201,7 +201,8 @@ def _check_input_sizes(recipe: Recipe, network: "nn.Module") -> None:
             _refuse(
                 f"train.progressive needs a network that takes any size, and {recipe.model.name},"
                 f" built for {train.augment.crop_px} px, does not take {side_px}",
-                "use alexnet-torchvision, or set train.progressive to null",
+                "use larger sizes, alexnet-torchvision or alexnet-bn; or set train.progressive to"
+                " null",
             )
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,18 @@ def kill_a_train_worker(process: "subprocess.Popen[str]") -> None:
             child.kill()
             return
     raise AssertionError("no train worker")
+
+
+def is_running(task: str, process: "subprocess.Popen[str]") -> bool:
+    """Tell whether a Ray worker below a command is at a task or an actor's method: `Class.method`.
+
+    Ray names the processes of its workers after what they do.
+    """
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if f"ray::{task}" in " ".join(child.cmdline()):
+                return True
+    return False
 
 
 def effective_rows(log: Path, run_key: str) -> pa.Table:

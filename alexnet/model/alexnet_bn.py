@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn, relu
+from torch.nn import functional
 
 from alexnet.model.dropout import KeyedDropout
 from alexnet.model.errors import ModelError
@@ -64,7 +65,8 @@ class AlexNetBn(nn.Module):
 
     Args:
         num_classes: logits per image.
-        image_size: side of the square images, in pixels; fc6 is built for it.
+        image_size: side of the square images, in pixels; fc6 is built for it. The maps before it
+            of images of another size are averaged, or repeated, to its own.
         width: scales maps and hidden units; each tower's share becomes a whole multiple of 8.
         dropout: share of fc6's and fc7's units dropped in training, the rest scaled up.
         variant: "nvcaffe" is the published one, made for 227 pixels. "small-images" is ours, for
@@ -108,7 +110,8 @@ class AlexNetBn(nn.Module):
 
         hidden = scaled_channels(definition.hidden, width)
         norms_hidden = definition.norms_hidden
-        last_size = _last_size(definition, image_size)
+        self._smallest = definition.smallest
+        self._last_size = last_size = _last_size(definition, image_size)
 
         self.conv1 = nn.Conv2d(
             3,
@@ -143,16 +146,19 @@ class AlexNetBn(nn.Module):
         """Return the logits, (batch, num_classes).
 
         Args:
-            images: (batch, 3, image_size, image_size) float32, RGB, normalised by channel.
+            images: (batch, 3, height, width) float32, RGB, normalised by channel; image_size a
+                side, or another size as `train.progressive` has it.
             sample_keys: int64 (batch,); fixes the dropout masks, see `KeyedDropout`.
 
         Raises:
-            ModelError: images of another shape.
+            ModelError: images of another shape, or so small that a map vanishes.
         """
-        if images.shape[1:] != (3, self.image_size, self.image_size):
+        smallest = self._smallest
+        if images.dim() != 4 or images.shape[1] != 3 or min(images.shape[2:]) < smallest:
             raise ModelError(
                 f"images have shape {tuple(images.shape)}",
-                f"give (batch, 3, {self.image_size}, {self.image_size})",
+                f"give (batch, 3, {self.image_size}, {self.image_size}), or sides of at least"
+                f" {smallest}",
             )
         # Shapes per image at full size.
         x = self.pool(relu(self.norm1(self.conv1(images))))  # 96 x 27 x 27
@@ -160,6 +166,8 @@ class AlexNetBn(nn.Module):
         x = relu(self.norm3(self.conv3(x)))  # 384 x 13 x 13
         x = relu(self.norm4(self.conv4(x)))  # 384 x 13 x 13
         x = self.pool(relu(self.norm5(self.conv5(x))))  # 256 x 6 x 6
+        if x.shape[2:] != (self._last_size, self._last_size):
+            x = functional.adaptive_avg_pool2d(x, self._last_size)
         x = self.dropout6(relu(self.norm6(self.fc6(x.flatten(1)))), sample_keys)  # 4096
         x = self.dropout7(relu(self.norm7(self.fc7(x))), sample_keys)  # 4096
         logits: Tensor = self.fc8(x)

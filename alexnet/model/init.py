@@ -10,7 +10,7 @@ from torch import nn
 
 from alexnet.model.errors import ModelError
 
-InitRule = Literal["release", "fan-in"]
+InitRule = Literal["release", "fan-in", "fan-in-zero-bias"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +50,35 @@ def initialise(network: nn.Module, rule: InitRule = "release") -> None:
             times its number of inputs, so under "release" a narrow network or a small image
             weakens the signal layer after layer until the biases of one drown it; under "fan-in"
             each layer responds as strongly as in the full network. At full size the two are
-            the same.
+            the same. "fan-in-zero-bias" draws as "fan-in" does, and every bias is 0.
 
     Raises:
         ModelError: another rule.
     """
-    if rule not in get_args(InitRule):
-        raise ModelError(f"init is {rule!r}", f"give one of {', '.join(get_args(InitRule))}")
+    check_rule(rule)
     for name, start in RELEASE.items():
         layer = network.get_submodule(name)
         weight = layer.get_parameter("weight")
         own_fan_in = weight.shape[1:].numel()
-        factor = math.sqrt(start.fan_in / own_fan_in) if rule == "fan-in" else 1.0
-        weight.normal_(std=start.weight_std * factor)
-        layer.get_parameter("bias").fill_(start.bias)
+        weight.normal_(std=start.weight_std * std_factor(rule, start.fan_in, own_fan_in))
+        layer.get_parameter("bias").fill_(first_bias(rule, start.bias))
+
+
+def check_rule(rule: str) -> None:
+    """Refuse a rule that is none.
+
+    Raises:
+        ModelError: names those that are.
+    """
+    if rule not in get_args(InitRule):
+        raise ModelError(f"init is {rule!r}", f"give one of {', '.join(get_args(InitRule))}")
+
+
+def std_factor(rule: InitRule, full_fan_in: int, own_fan_in: int) -> float:
+    """Return what a rule multiplies a layer's weight std by."""
+    return 1.0 if rule == "release" else math.sqrt(full_fan_in / own_fan_in)
+
+
+def first_bias(rule: InitRule, released: float) -> float:
+    """Return what a rule has a layer's biases start at."""
+    return 0.0 if rule == "fan-in-zero-bias" else released

@@ -1,15 +1,12 @@
 """A network built from its description, its initial weights drawn as the description says."""
 
-import math
-from typing import get_args
-
 import torch
 from torch import Tensor, nn
 
 from alexnet.model.description import Description, Plan, WeightLayer
 from alexnet.model.dropout import KeyedDropout
 from alexnet.model.errors import ModelError
-from alexnet.model.init import InitRule
+from alexnet.model.init import InitRule, check_rule, first_bias, std_factor
 from alexnet.model.sizes import check_network_options
 
 
@@ -26,7 +23,8 @@ class LayeredNetwork(nn.Module):
         dropout: share of units dropped in training; none is 0.5, or 0 where the network has no
             dropout.
         init: "release" starts as the description says. "fan-in" multiplies each weight std by
-            sqrt(full fan-in / own), as `alexnet.model.init.initialise` explains.
+            sqrt(full fan-in / own), as `alexnet.model.init.initialise` explains;
+            "fan-in-zero-bias" also starts every bias at 0.
 
     Raises:
         ModelError: an option out of range, or dropout for a network that has none.
@@ -54,8 +52,7 @@ class LayeredNetwork(nn.Module):
         )
         if dropout and not description.drops_out:
             raise ModelError(f"dropout is {dropout}", "give 0: this network has no dropout")
-        if init not in get_args(InitRule):
-            raise ModelError(f"init is {init!r}", f"give one of {', '.join(get_args(InitRule))}")
+        check_rule(init)
         self.num_classes = num_classes
         self.image_size = image_size
         plan = Plan(description.towers, num_classes, width, dropout)
@@ -71,13 +68,11 @@ class LayeredNetwork(nn.Module):
         for (name, layer, shape), (_, _, full_shape) in zip(own, full, strict=True):
             if not isinstance(layer, WeightLayer):
                 continue
-            factor = 1.0
-            if init == "fan-in":
-                full_fan_in = layer.fan_in(full_shape, full_plan)
-                factor = math.sqrt(full_fan_in / layer.fan_in(shape, plan))
+            full_fan_in = layer.fan_in(full_shape, full_plan)
+            factor = std_factor(init, full_fan_in, layer.fan_in(shape, plan))
             module = self.get_submodule(name)
             module.get_parameter("weight").normal_(std=layer.std * factor)
-            module.get_parameter("bias").fill_(layer.bias)
+            module.get_parameter("bias").fill_(first_bias(init, layer.bias))
 
     def forward(self, images: Tensor, sample_keys: Tensor | None = None) -> Tensor:
         """Return the logits, (batch, num_classes).

@@ -25,14 +25,11 @@ class EpochLosses:
     Args:
         world: the ranks; all must make the same calls.
         device: of the losses.
-        so_far: from the checkpoint, when a run goes on.
     """
 
-    def __init__(
-        self, world: World, device: torch.device, so_far: LossesSoFar | None = None
-    ) -> None:
+    def __init__(self, world: World, device: torch.device) -> None:
         self._world = world
-        self._so_far = so_far or LossesSoFar()
+        self._so_far = LossesSoFar()
         self._rows = 0
         self._own = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -40,6 +37,10 @@ class EpochLosses:
     def finished(self) -> tuple[float, ...]:
         """Mean loss of each finished epoch."""
         return self._so_far.finished
+
+    def load(self, so_far: LossesSoFar) -> None:
+        """Go on from what a checkpoint has, on every rank; before the first step."""
+        self._so_far = so_far
 
     def add(self, loss_sum: Tensor, batch_rows: int) -> None:
         """Take in a step: the sum over the own rows, and the rows of all ranks."""

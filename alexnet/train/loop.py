@@ -26,7 +26,7 @@ from alexnet.train.average import WeightAverage
 from alexnet.train.divergence import check_finite
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.mixing import blend_images, blend_labels, draw_blend
-from alexnet.train.optimizer import MomentumSgd, set_rates
+from alexnet.train.optimizer import set_rates
 from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
 from alexnet.train.step import train_step
 from alexnet.train.world import World
@@ -73,7 +73,7 @@ class Learner:
     """What learns, on its device: the network (possibly wrapped by DDP) and its optimizer."""
 
     model: nn.Module
-    optimizer: MomentumSgd
+    optimizer: torch.optim.Optimizer
     augment: Augment
     device: torch.device
     average: WeightAverage | None = None

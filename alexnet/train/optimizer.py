@@ -5,6 +5,7 @@
 
 The rate stands inside the velocity, so after a drop of the rate the old velocity keeps its size
 and fades with the momentum; `torch.optim.SGD` shrinks it at once. With a constant rate both agree.
+Recipes choose between them: `build_optimizer`.
 
 With `lars_trust` a tensor's rate is multiplied by trust * |W| / (|G| + weight_decay * |W|), where
 both norms are above 0 (You, Gitman, Ginsburg, arXiv 1708.03888, with |G| without decay).
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.settings import OptimizerSettings
-from alexnet.train.schedule import Kind, Rates
+from alexnet.train.parameter_groups import parameter_groups
+from alexnet.train.schedule import Rates
+from alexnet.train.torch_optimizers import torch_adamw, torch_sgd
 from infra.errors import DataError, RecipeError
 
 
@@ -42,21 +45,8 @@ class MomentumSgd(torch.optim.Optimizer):
     def __init__(
         self, named_parameters: Iterable[tuple[str, nn.Parameter]], settings: OptimizerSettings
     ) -> None:
-        members: defaultdict[tuple[str, Kind], list[tuple[str, nn.Parameter]]] = defaultdict(list)
-        for name, parameter in named_parameters:
-            members[layer_of(name), kind_of(name)].append((name, parameter))
-        groups = [
-            {
-                "params": pairs,
-                "name": f"{layer}/{kind}",
-                "layer": layer,
-                "kind": kind,
-                "weight_decay": _decay_of(layer, kind, pairs, settings),
-            }
-            for (layer, kind), pairs in members.items()
-        ]
-        defaults = {"momentum": settings.momentum, "nesterov": settings.nesterov, "rate": None}
-        super().__init__(groups, defaults)
+        defaults = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        super().__init__(parameter_groups(named_parameters, settings), defaults)
         self._trust, self._clip_norm = settings.lars_trust, settings.clip_norm
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -98,40 +88,20 @@ class MomentumSgd(torch.optim.Optimizer):
         return moving
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> MomentumSgd:
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Make the optimizer of a network's trainable parameters.
 
     Args:
         model: on its final device, and not wrapped: a wrapper would put its own name first.
     """
     trainable = [pair for pair in model.named_parameters() if pair[1].requires_grad]
-    return MomentumSgd(trainable, settings)
-
-
-def layer_of(parameter_name: str) -> str:
-    """Return a parameter's layer: `conv1` of `conv1.weight`, `features.0` of `features.0.weight`.
-
-    The number is part of the layer only where the network is one numbered sequence, as
-    torchvision's is.
-    """
-    first, *rest = parameter_name.split(".")
-    numbered = len(rest) == 2 and rest[0].isdigit()
-    return f"{first}.{rest[0]}" if numbered else first
-
-
-def kind_of(parameter_name: str) -> Kind:
-    """Tell a bias, by the last component of its name, from everything else, a weight."""
-    return "bias" if parameter_name.rpartition(".")[2] == "bias" else "weight"
-
-
-def _decay_of(
-    layer: str, kind: Kind, members: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
-) -> float:
-    """Return a group's decay: biases have none, nor the scales of norms, unless all are decayed."""
-    is_matrix = kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
-    if not is_matrix and not settings.decay_all:
-        return 0.0
-    return settings.layer_decay.get(layer, settings.weight_decay)
+    match settings.kind:
+        case "sgd-2012":
+            return MomentumSgd(trainable, settings)
+        case "sgd":
+            return torch_sgd(trainable, settings)
+        case "adamw":
+            return torch_adamw(trainable, settings)
 
 
 def _trusted(
@@ -148,12 +118,12 @@ def _trusted(
     return list(decayed)
 
 
-def layer_names(optimizer: MomentumSgd) -> frozenset[str]:
+def layer_names(optimizer: torch.optim.Optimizer) -> frozenset[str]:
     """Return the layers that a schedule may name."""
     return frozenset(group["layer"] for group in optimizer.param_groups)
 
 
-def set_rates(optimizer: MomentumSgd, rates: Rates) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, rates: Rates) -> None:
     """Give every group its rate for the steps to come.
 
     Raises:
@@ -170,31 +140,36 @@ def set_rates(optimizer: MomentumSgd, rates: Rates) -> None:
         group["rate"] = rates.of(group["layer"], group["kind"])
 
 
-def velocity_state(optimizer: MomentumSgd) -> dict[str, Tensor]:
-    """Return the velocities by parameter name: the live tensors, which the next step changes."""
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return what the rule keeps: the live tensors, which the next step changes.
+
+    By parameter name, `conv1.weight`, for the velocity of 2012; torch's rules name theirs too:
+    `conv1.weight/exp_avg`.
+    """
     return {
-        name: optimizer.state[parameter]["velocity"]
+        name if kept == "velocity" else f"{name}/{kept}": tensor
         for group in optimizer.param_groups
         for name, parameter in zip(group["param_names"], group["params"], strict=True)
+        for kept, tensor in optimizer.state[parameter].items()
     }
 
 
-def load_velocity(optimizer: MomentumSgd, velocities: Mapping[str, Tensor]) -> None:
-    """Copy saved velocities into the optimizer, from any device.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Copy saved state into the optimizer, from any device.
 
     Raises:
         DataError: a name is missing or too many, or a shape or dtype differs; nothing is loaded.
     """
-    own = velocity_state(optimizer)
-    wrong = sorted(own.keys() ^ velocities.keys())
-    wrong += [name for name in own.keys() & velocities.keys() if _differ(own, velocities, name)]
+    own = optimizer_state(optimizer)
+    wrong = sorted(own.keys() ^ saved.keys())
+    wrong += [name for name in own.keys() & saved.keys() if _differ(own, saved, name)]
     if wrong:
         raise DataError(
-            f"the saved velocities do not fit this network: {', '.join(wrong)}",
+            f"the saved state of the optimizer does not fit this network: {', '.join(wrong)}",
             remedy="resume from a checkpoint of this recipe",
         )
-    for name, velocity in own.items():
-        velocity.copy_(velocities[name])
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
 
 
 def _differ(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> bool:

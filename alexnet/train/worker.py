@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,10 @@ import torch
 from ray.exceptions import RayError
 from torch import nn
 
-from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import LoaderResources, load_batches
 from alexnet.train.attempts import claim_attempt, read_attempts
-from alexnet.train.average import WeightAverage
 from alexnet.train.checkpoint import (
     TrainState,
     find_sound_checkpoint,
@@ -34,18 +33,17 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.compiled import compile_network
-from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
+from alexnet.train.epoch_losses import LossesSoFar
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
-from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
+from alexnet.train.loop import Progress, train_loop
+from alexnet.train.optimizer import load_optimizer_state, optimizer_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
-from alexnet.train.schedule import PlateauSchedule
-from alexnet.train.settings import TrainSettings
 from alexnet.train.stop import ending_when
+from alexnet.train.utilisation import gpu_name, utilisation
+from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.world import World
 from infra.allocator import keep_memory
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError
@@ -98,11 +96,6 @@ def _is_stopped(sink: "ray.ActorHandle[Any]") -> bool:
         return False
 
 
-def autocast_dtype_of(train: TrainSettings) -> torch.dtype | None:
-    """Return the type that the network runs in, where it is not float32."""
-    return torch.bfloat16 if train.precision == "bf16" else None
-
-
 class _Worker:
     """One rank of one attempt."""
 
@@ -111,7 +104,8 @@ class _Worker:
         context = ray.train.get_context()
         self._world = World(context.get_world_rank(), context.get_world_size())
         self._device = ray.train.torch.get_device()
-        if self._device.type == "cpu":
+        self._gpu = gpu_name(self._device)
+        if self._gpu is None:
             torch.set_num_threads(placement.threads_per_worker)
         self._job = job
         self._placement = placement
@@ -124,25 +118,23 @@ class _Worker:
         self._dataset: ObjectStore = open_store(job.dataset_uri)
         self._manifest: Manifest = open_dataset(self._dataset)
         self._order = job.order(self._manifest)
-        self._total_steps = job.train.epochs * self._order.steps_per_epoch
+        self._plan = plan_of(job, self._order)
 
     def run(self) -> None:
         self._check_room()
         self.attempt, self._start_step, checkpoint = self._agree_on_start()
-        network = self._build_network()
-        self._optimizer = build_optimizer(network, self._job.train.optimizer)
-        self._average = self._start_average(network)
-        self._losses = self._start_losses()
+        statistics = InputStatistics.of(read_statistics(self._dataset, self._manifest.statistics))
+        self._learner = make_learner(self._job, statistics, self._device, self._world)
+        self._network = self._learner.model  # before DDP wraps it, under the names of checkpoints
         if checkpoint is not None:
-            self._restore(network, checkpoint)
-        self._network = network
+            self._restore(checkpoint)
         if self._start_step == 0 and self._world.rank == 0:
-            write_filters(self._run, 0, network.state_dict())
+            write_filters(self._run, 0, self._network.state_dict())
         self._sample_log = self._open_sample_log()
         train_loop(
-            self._learner(network),
+            replace(self._learner, model=self._joined(self._network)),
             self._batches(),
-            self._plan(),
+            self._plan,
             self._world,
             trained=self._note_samples,
             report=self._report,
@@ -172,62 +164,25 @@ class _Worker:
         )
         return agreed
 
-    def _build_network(self) -> nn.Module:
-        torch.manual_seed(self._job.train.seed)
-        crop_px = self._job.train.augment.crop_px
-        network = self._job.network.build(self._job.num_classes, crop_px)
-        network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
-        if self._job.compile:
-            compile_network(network, crop_px, autocast_dtype=autocast_dtype_of(self._job.train))
-        return network
-
-    def _start_average(self, network: nn.Module) -> WeightAverage | None:
-        decay = self._job.train.average_decay
-        if decay is None or self._world.rank != 0:
-            return None
-        return WeightAverage(network, decay)
-
-    def _start_losses(self, so_far: LossesSoFar | None = None) -> EpochLosses | None:
-        looks = isinstance(self._job.train.schedule, PlateauSchedule)
-        return EpochLosses(self._world, self._device, so_far) if looks else None
-
-    def _restore(self, network: nn.Module, checkpoint: str) -> None:
+    def _restore(self, checkpoint: str) -> None:
         store = self._run.child(f"checkpoints/{checkpoint}")
         receipt, state = open_checkpoint(store)
         state.check_continues(self._state(receipt.step))
-        network.load_state_dict(read_tensors(store, receipt.model))
-        load_velocity(self._optimizer, read_tensors(store, receipt.optimizer))
-        self._losses = self._start_losses(state.losses)
-        if self._average is not None and receipt.average is not None:
-            self._average.load(read_tensors(store, receipt.average))
+        learner = self._learner
+        self._network.load_state_dict(read_tensors(store, receipt.model))
+        load_optimizer_state(learner.optimizer, read_tensors(store, receipt.optimizer))
+        if learner.losses is not None and state.losses is not None:
+            learner.losses.load(state.losses)
+        if learner.average is not None and receipt.average is not None:
+            learner.average.load(read_tensors(store, receipt.average))
 
-    def _learner(self, network: nn.Module) -> Learner:
-        model = network
-        if self._world.size > 1:
-            ids = [self._device.index] if self._device.type == "cuda" else None
-            model = nn.parallel.DistributedDataParallel(
-                network, device_ids=ids, gradient_as_bucket_view=True
-            )
-        statistics = InputStatistics.of(read_statistics(self._dataset, self._manifest.statistics))
-        augment = Augment(self._job.train.augment, statistics, self._device)
-        return Learner(model, self._optimizer, augment, self._device, self._average, self._losses)
-
-    def _plan(self) -> LoopPlan:
-        train, checkpoint = self._job.train, self._job.checkpoint
-        return LoopPlan(
-            seed=train.seed,
-            total_steps=self._total_steps,
-            steps_per_epoch=self._order.steps_per_epoch,
-            schedule=train.schedule,
-            augment=train.augment,
-            log_every_steps=train.log_every_steps,
-            save_every_steps=checkpoint.every_steps,
-            save_every_epochs=checkpoint.every_epochs,
-            mixing=train.mixing,
-            progressive=train.progressive,
-            label_smoothing=train.label_smoothing,
-            microbatch=self._job.microbatch,
-            autocast_dtype=autocast_dtype_of(train),
+    def _joined(self, network: nn.Module) -> nn.Module:
+        """Have the gradients of all ranks averaged, where there are several."""
+        if self._world.size == 1:
+            return network
+        ids = [self._device.index] if self._device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=ids, gradient_as_bucket_view=True
         )
 
     def _batches(self) -> Iterator[Batch]:
@@ -242,7 +197,7 @@ class _Worker:
             self._order,
             resources,
             first_step=self._start_step,
-            stop_step=self._total_steps,
+            stop_step=self._plan.total_steps,
         )
 
     def _open_sample_log(self) -> SampleLog | None:
@@ -268,10 +223,12 @@ class _Worker:
             "train/weight_rate": progress.weight_rate,
             "perf/images_per_s": progress.images / progress.elapsed_s,
             "perf/data_wait_frac": progress.waited_s / progress.elapsed_s,
+            "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
         }
         points = [
             MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
             for key, value in values.items()
+            if value is not None
         ]
         self._unsaved += points
         self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
@@ -294,7 +251,8 @@ class _Worker:
     def _save(self, step: int) -> None:
         if self._sample_log is not None:
             self._sample_log.flush()
-        losses = None if self._losses is None else self._losses.gather()
+        learner = self._learner
+        losses = None if learner.losses is None else learner.losses.gather()
         self._world.wait_for_all()
         if self._world.rank != 0:
             return
@@ -305,8 +263,8 @@ class _Worker:
             self._run,
             self._state(step, losses),
             self._network.state_dict(),
-            velocity_state(self._optimizer),
-            None if self._average is None else self._average.state(),
+            optimizer_state(learner.optimizer),
+            None if learner.average is None else learner.average.state(),
         )
         prune_checkpoints(
             self._run, read_attempts(self._run), keep_last=self._job.checkpoint.keep_last

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from alexnet.evaluate.evaluation import read_evaluation, validation_digest
 from infra.errors import DataError, RecipeError, StoreError
+from infra.lease import Claim, hold_lease
 from infra.store import FolderStore, ObjectStore, open_store
+from infra.temporary import temporary_folder
 from pipelines.context import Context
 from pipelines.steps.evaluate import evaluation_folder, evaluation_key
 from pipelines.steps.prepare import Dataset
 from pipelines.steps.seen import seen_in_training
 
 if TYPE_CHECKING:
+    from alexnet.evaluate.trained import TrainedNetwork
     from alexnet.release.gate import Contender
     from alexnet.release.registry import ModelRegistry, RegisteredVersion
 
@@ -122,7 +124,6 @@ class Rival:
             return None
 
     def _evaluated(self) -> ObjectStore:
-        from alexnet.evaluate.execute import evaluate
         from alexnet.release.package import open_package
 
         dataset, settings = self._dataset, self._context.recipe.evaluate
@@ -136,21 +137,30 @@ class Rival:
             stored_px=trained.stored_px,
         )
         place = evaluation_folder(self._context.workspace, key)
-        if read_evaluation(place) is None:
-            version = self._champion.version
-            self._context.say(f"gate: evaluating champion {version} on these images")
-            _ = self._context.cluster
-            with self._context.progress("gate") as progress:
-                evaluate(
-                    trained=trained,
-                    dataset=dataset.store,
-                    manifest=dataset.manifest,
-                    settings=settings,
-                    place=place,
-                    key=key,
-                    progress=progress,
-                )
+        with hold_lease(place, wait_report=self._say_waiting):
+            if read_evaluation(place) is None:
+                self._evaluate(trained, place, key)
         return place
+
+    def _evaluate(self, trained: "TrainedNetwork", place: ObjectStore, key: str) -> None:
+        from alexnet.evaluate.execute import evaluate
+
+        version = self._champion.version
+        self._context.say(f"gate: evaluating champion {version} on these images")
+        _ = self._context.cluster
+        with self._context.progress("gate") as progress:
+            evaluate(
+                trained=trained,
+                dataset=self._dataset.store,
+                manifest=self._dataset.manifest,
+                settings=self._context.recipe.evaluate,
+                place=place,
+                key=key,
+                progress=progress,
+            )
+
+    def _say_waiting(self, claim: Claim) -> None:
+        self._context.say(f"gate: {claim.process} evaluates the champion already; waiting")
 
     def _package(self) -> ObjectStore:
         """Copy its files into the workspace, where the workers of all nodes see them."""
@@ -158,8 +168,8 @@ class Rival:
 
         if not self._has_model():
             raise self._no_model()
-        with TemporaryDirectory() as directory:
-            files = self._registry.download(self._champion.version, Path(directory))
+        with temporary_folder("alexnet-champion-") as folder:
+            files = self._registry.download(self._champion.version, folder)
             return copy_package(FolderStore(files), self._context.workspace.child("champions"))
 
 

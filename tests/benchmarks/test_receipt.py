@@ -10,7 +10,7 @@ from receipt_runs import a_run
 
 from alexnet.receipt.elements import ablations
 from alexnet.receipt.measured import BASELINE, Measurements, Run
-from benchmarks.receipt import ELEMENTS, Product, main, measure, write
+from benchmarks.receipt import ELEMENTS, Product, main, measure, read_recorded, write
 
 
 class Pretended(Product):
@@ -55,6 +55,41 @@ def test_a_run_that_fails_is_named_and_the_others_stand() -> None:
     *_, last = measure(pretended(), ["colour-noise", "dropout"], range(1))
     assert [run.element for run in last.runs] == [BASELINE, "dropout"]
     assert list(last.failures) == ["colour-noise, seed 0"]
+
+
+def test_runs_of_other_elements_that_are_recorded_stay(tmp_path: Path) -> None:
+    *_, first = measure(pretended(), ["dropout", "two-towers"], range(2))
+    write(first, tmp_path)
+    recorded = read_recorded(tmp_path)
+    assert recorded == first
+    series = list(measure(pretended(), ["biases-of-one", "dropout"], range(1), recorded))
+    assert len(series) == 3
+    # None is ever missing, not even while the command runs.
+    known = {(run.element, run.seed) for run in first.runs}
+    for measured in series:
+        assert {(run.element, run.seed) for run in measured.runs} >= known
+    assert [(run.element, run.seed) for run in series[-1].runs] == [
+        (BASELINE, 0), ("two-towers", 0), ("biases-of-one", 0), ("dropout", 0),
+        (BASELINE, 1), ("dropout", 1), ("two-towers", 1),
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_made_again_takes_its_place(tmp_path: Path) -> None:
+    *_, first = measure(pretended(), ["dropout"], range(1))
+    older = tuple(run.model_copy(update={"weights_sha256": "2" * 64}) for run in first.runs)
+    before = first.model_copy(update={"runs": older})
+    *_, last = measure(pretended(), ["dropout"], range(1), before)
+    assert last.runs == first.runs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"recipe": "demo"}, {"settings": ("train.epochs=1",)}, {"dataset_fingerprint": "cd" * 32}],
+)
+def test_another_series_is_not_written_over(changes: dict[str, object]) -> None:
+    *_, first = measure(pretended(), ["dropout"], range(1))
+    with pytest.raises(RuntimeError, match="--output has runs of another series"):
+        next(measure(pretended(), ["dropout"], range(1), first.model_copy(update=changes)))
 
 
 def test_an_unknown_element_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from end_to_end_tools import (
     check_points,
     effective_rows,
     ids_by_step,
+    is_running,
     kill_a_train_worker,
     wait_until,
     weights_of,
@@ -68,6 +69,13 @@ def test_kills_in_every_stage_change_nothing(
     process.communicate()
     assert not cli.has("evaluations/*/evaluation.json")
 
+    process = cli.start("run", "demo", settings=logged)
+    wait_until(lambda: is_running("_Worker.evaluate", process), process)
+    process.kill()
+    process.communicate()
+    assert cli.has("evaluations/*/lease/*.json")
+    assert not cli.has("evaluations/*/evaluation.json")
+
     # Evaluated, but perhaps not yet shown in the run.
     cli.kill_when(lambda: cli.has("evaluations/*/evaluation.json"), "run", "demo", settings=logged)
 
@@ -78,6 +86,7 @@ def test_kills_in_every_stage_change_nothing(
     assert document["fingerprint"] == reference.document["fingerprint"]
     assert weights_of(cli) == reference.weights()
     assert document["center"] == reference.document["center"]
+    assert document["ten_crop"] == reference.document["ten_crop"]
     check_tracking(cli, document, reference)
     check_epochs(log, document["run_key"])
 

@@ -88,9 +88,27 @@ def test_what_cannot_work_together_is_refused_when_it_is_read(
 
 
 @pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("{kind: adamw, lars_trust: 0.001}", "lars_trust needs kind sgd-2012: adamw has no LARS"),
+        ("{kind: sgd, epsilon: 0.001}", "epsilon needs kind adamw: sgd has none"),
+        ("{kind: adamw, nesterov: true}", "adamw does not look ahead"),
+    ],
+)
+def test_what_an_update_rule_does_not_have_is_refused_with_the_key(
+    settings: str, problem: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("demo", [f"train.optimizer={settings}"])
+    assert "train.optimizer" in caught.value.problem
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize(
     ("recipe", "overrides"),
     [
         ("demo", ["train.augment.crop_px=72"]),
+        ("demo", ["train.optimizer={kind: adamw, weight_decay: 0.05, clip_norm: 1}"]),
         ("demo", ["scaling.workers={min: 2, max: 2}"]),
         ("demo", ["scaling.workers=32"]),
         ("demo", ["train.global_batch=1"]),
@@ -126,7 +144,16 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
         (
             "demo",
             ["train.progressive={first_px: 32}"],
-            ["alexnet-2012, built for 64 px, does not take 32", "alexnet-torchvision"],
+            [
+                "alexnet-2012, built for 64 px, does not take 32",
+                "alexnet-torchvision",
+                "alexnet-bn",
+            ],
+        ),
+        (
+            "alexnet-modern",
+            ["train.progressive={first_px: 38}"],
+            ["alexnet-bn, built for 227 px, does not take 38", "larger sizes"],
         ),
         (
             "alexnet-torchvision",
@@ -153,6 +180,8 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
     ("recipe", "override"),
     [
         ("alexnet-torchvision", "train.progressive={first_px: 64}"),
+        ("alexnet-modern", "train.progressive={first_px: 128}"),
+        ("imagenette-cpu", "train.progressive={first_px: 64}"),
         ("alexnet-torchvision", "scaling.microbatch=64"),
         ("alexnet-modern", "scaling.compile=true"),
         ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),

@@ -174,6 +174,19 @@ def test_fan_in_start_makes_up_for_missing_inputs() -> None:
         assert spread == pytest.approx(full, rel=5 / math.sqrt(2 * weight.numel()))
 
 
+def test_biases_of_zero_change_no_weight() -> None:
+    started = {}
+    for init in ("fan-in", "fan-in-zero-bias"):
+        torch.manual_seed(0)
+        network = AlexNet2012(width=0.1, image_size=63, init=init)  # type: ignore[arg-type]
+        started[init] = network.state_dict()
+    for name, tensor in started["fan-in-zero-bias"].items():
+        if name.endswith("bias"):
+            assert not tensor.any()
+        else:
+            assert torch.equal(tensor, started["fan-in"][name])
+
+
 def test_the_start_follows_the_global_seed() -> None:
     first, second = tiny_network().state_dict(), tiny_network().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -62,8 +62,43 @@ def test_any_size_from_the_smallest_works(variant: str, smallest: int) -> None:
 def test_what_cannot_be_built_or_used_is_refused() -> None:
     with pytest.raises(ModelError, match="give one of nvcaffe, small-images"):
         AlexNetBn(variant="caffe")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="give \\(batch, 3, 40, 40\\)"):
-        AlexNetBn(image_size=40, **SMALL)(torch.zeros(1, 3, 41, 41))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 38, 40), (1, 3, 40, 38), (1, 1, 40, 40), (3, 40, 40)])
+def test_images_of_another_shape_or_too_small_are_refused(shape: tuple[int, ...]) -> None:
+    network = AlexNetBn(image_size=40, **SMALL)
+    with pytest.raises(ModelError, match=r"\(batch, 3, 40, 40\), or sides of at least 39"):
+        network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("variant", "smallest"), [("nvcaffe", 39), ("small-images", 15)])
+def test_images_of_other_sizes_are_averaged_to_the_built_one(variant: str, smallest: int) -> None:
+    """From the smallest, whose last maps are of one pixel, to larger ones than it was built for."""
+    network = AlexNetBn(image_size=80, variant=variant, **SMALL)
+    for size in (smallest, 64, 79, 144):
+        assert network(torch.randn(2, 3, size, size)).shape == (2, 7)
+
+
+def test_at_the_built_size_nothing_is_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, weights and bits of what was trained before stay."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    network = AlexNetBn(image_size=67, **SMALL)
+    assert not any("avg" in name for name, _ in network.named_modules())
+    monkeypatch.setattr("alexnet.model.alexnet_bn.functional.adaptive_avg_pool2d", refuse)
+    network(torch.zeros(2, 3, 67, 67))
+
+
+def test_maps_of_one_pixel_are_repeated() -> None:
+    network = AlexNetBn(image_size=80, **SMALL).eval()
+    pooled: list[torch.Tensor] = []
+    network.fc6.register_forward_hook(lambda _m, inputs, _o: pooled.append(inputs[0].detach()))
+    network(torch.randn(1, 3, 39, 39))
+    maps = pooled[0].view(-1, 4)
+    assert torch.equal(maps, maps[:, :1].expand(-1, 4))
+    assert maps.any()
 
 
 def test_norms_stand_between_convolution_and_relu() -> None:

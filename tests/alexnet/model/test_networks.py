@@ -372,7 +372,7 @@ def test_every_network_is_its_specification_written_out(name: str) -> None:
 
 def test_the_table_of_net_145_is_the_network_of_2012_bit_for_bit() -> None:
     options = {"num_classes": 10, "image_size": 64, "width": 0.1}
-    for init in ("release", "fan-in"):
+    for init in ("release", "fan-in", "fan-in-zero-bias"):
         torch.manual_seed(0)
         ours = AlexNet2012(**options, init=init)  # type: ignore[arg-type]  # known to be right
         torch.manual_seed(0)

@@ -13,7 +13,10 @@ STEPS = [(12.0, 4), (6.0, 4), (1.0, 2)]
 
 
 def losses(so_far: LossesSoFar | None = None) -> EpochLosses:
-    return EpochLosses(World(), CPU, so_far)
+    record = EpochLosses(World(), CPU)
+    if so_far is not None:
+        record.load(so_far)
+    return record
 
 
 def add(record: EpochLosses, steps: list[tuple[float, int]]) -> None:

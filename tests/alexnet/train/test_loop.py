@@ -35,7 +35,7 @@ from alexnet.train.checkpoint import (
 from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
-from alexnet.train.optimizer import build_optimizer, load_velocity, velocity_state
+from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from alexnet.train.schedule import CosineSchedule, PlateauSchedule
 from alexnet.train.world import World
 from infra.store import FolderStore
@@ -122,7 +122,7 @@ class Training:
 
     def _save(self, step: int) -> None:
         self.saved.append(step)
-        parts = (self.network.state_dict(), velocity_state(self.optimizer))
+        parts = (self.network.state_dict(), optimizer_state(self.optimizer))
         model, velocity = ({k: v.clone() for k, v in part.items()} for part in parts)
         self.states[step] = (model, velocity)
 
@@ -217,7 +217,7 @@ def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
         network=NETWORK,
         augment=plan.augment,
     )
-    write_checkpoint(run, state, stopped.weights, velocity_state(stopped.optimizer))
+    write_checkpoint(run, state, stopped.weights, optimizer_state(stopped.optimizer))
 
     found = find_sound_checkpoint(run, [Attempt(number=1, start_step=0, world_size=1)])
     assert found is not None
@@ -225,13 +225,13 @@ def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
     receipt, saved = open_checkpoint(store)
     resumed = Training(uri, plan)
     resumed.network.load_state_dict(read_tensors(store, receipt.model))
-    load_velocity(resumed.optimizer, read_tensors(store, receipt.optimizer))
+    load_optimizer_state(resumed.optimizer, read_tensors(store, receipt.optimizer))
     resumed.run(saved.step)
 
     whole = Training(uri, plan).run()
     assert stopped.trained + resumed.trained == whole.trained
     assert_equal(resumed.weights, whole.weights)
-    assert_equal(velocity_state(resumed.optimizer), velocity_state(whole.optimizer))
+    assert_equal(optimizer_state(resumed.optimizer), optimizer_state(whole.optimizer))
 
 
 def test_a_report_comes_every_so_many_steps(uri: str) -> None:
@@ -274,7 +274,7 @@ def test_what_is_saved_is_the_state_after_so_many_updates(uri: str) -> None:
     training = Training(uri, replace(PLAN, save_every_steps=4)).run()
     shorter = Training(uri).run(0, 4)
     assert_equal(training.states[4][0], shorter.weights)
-    assert_equal(training.states[4][1], velocity_state(shorter.optimizer))
+    assert_equal(training.states[4][1], optimizer_state(shorter.optimizer))
 
 
 PLATEAU = PlateauSchedule(weight_rate=0.01, bias_rate=0.02)

@@ -13,13 +13,12 @@ from alexnet.train.optimizer import (
     MomentumSgd,
     OptimizerSettings,
     build_optimizer,
-    kind_of,
     layer_names,
-    layer_of,
-    load_velocity,
+    load_optimizer_state,
+    optimizer_state,
     set_rates,
-    velocity_state,
 )
+from alexnet.train.parameter_groups import kind_of, layer_of
 from alexnet.train.schedule import LayerRates, Rates
 from infra.errors import DataError, RecipeError
 
@@ -78,7 +77,7 @@ def test_any_run_of_steps_matches_the_formula(
                 vs[name] = 0.9 * vs[name] - rate * gradient - decay * rate * ws[name]
                 ws[name] = ws[name] + vs[name]
         optimizer.step()
-    for name, velocity in velocity_state(optimizer).items():
+    for name, velocity in optimizer_state(optimizer).items():
         assert np.allclose(velocity.numpy(), vs[name], rtol=1e-12, atol=1e-15)
     for name, found in _weights(model).items():
         assert np.allclose(found.numpy(), ws[name], rtol=1e-12, atol=1e-15)
@@ -91,7 +90,7 @@ def test_velocity_keeps_its_size_when_the_rate_drops() -> None:
     for _ in range(400):
         _set_gradients(model, -1.0)
         optimizer.step()
-    velocity = velocity_state(optimizer)["fc8.weight"]
+    velocity = optimizer_state(optimizer)["fc8.weight"]
     assert torch.allclose(velocity, torch.full_like(velocity, 10 * 0.01))
     set_rates(optimizer, _rates(0.001, 0.001))
     optimizer.step()
@@ -132,12 +131,12 @@ def test_a_rate_of_zero_stops_weight_velocity_and_decay() -> None:
     _set_gradients(model, 1.0)
     optimizer.step()
     weights = _weights(model)
-    velocities = {name: v.clone() for name, v in velocity_state(optimizer).items()}
+    velocities = {name: v.clone() for name, v in optimizer_state(optimizer).items()}
     set_rates(optimizer, _rates(0.01, 0.02, conv1=(0.0, 0.0)))
     optimizer.step()
     for kind in ("weight", "bias"):
         assert torch.equal(_weights(model)[f"conv1.{kind}"], weights[f"conv1.{kind}"])
-        assert torch.equal(velocity_state(optimizer)[f"conv1.{kind}"], velocities[f"conv1.{kind}"])
+        assert torch.equal(optimizer_state(optimizer)[f"conv1.{kind}"], velocities[f"conv1.{kind}"])
         assert not torch.equal(_weights(model)[f"fc8.{kind}"], weights[f"fc8.{kind}"])
 
 
@@ -214,8 +213,8 @@ def test_rates_of_an_unknown_layer_are_refused() -> None:
 def test_velocities_exist_from_the_start_and_travel_to_another_optimizer() -> None:
     model, optimizer = _build()
     names = [name for name, _ in model.named_parameters()]
-    assert list(velocity_state(optimizer)) == names
-    assert all(not velocity.any() for velocity in velocity_state(optimizer).values())
+    assert list(optimizer_state(optimizer)) == names
+    assert all(not velocity.any() for velocity in optimizer_state(optimizer).values())
     set_rates(optimizer, _rates(0.01, 0.02))
     for value in (1.0, -2.0):
         _set_gradients(model, value)
@@ -223,7 +222,7 @@ def test_velocities_exist_from_the_start_and_travel_to_another_optimizer() -> No
 
     resumed, other = _build()
     resumed.load_state_dict(model.state_dict())
-    load_velocity(other, velocity_state(optimizer))
+    load_optimizer_state(other, optimizer_state(optimizer))
     set_rates(other, _rates(0.01, 0.02))
     for network, own in ((model, optimizer), (resumed, other)):
         _set_gradients(network, 0.5)
@@ -245,11 +244,11 @@ def test_velocities_that_do_not_fit_are_refused_whole(
     changes: dict[str, Tensor | None], named: str
 ) -> None:
     _, optimizer = _build()
-    saved = {name: torch.ones_like(v) for name, v in velocity_state(optimizer).items()}
+    saved = {name: torch.ones_like(v) for name, v in optimizer_state(optimizer).items()}
     changed = {name: v for name, v in {**saved, **changes}.items() if v is not None}
     with pytest.raises(DataError, match=named):
-        load_velocity(optimizer, changed)
-    assert all(not velocity.any() for velocity in velocity_state(optimizer).values())
+        load_optimizer_state(optimizer, changed)
+    assert all(not velocity.any() for velocity in optimizer_state(optimizer).values())
 
 
 @pytest.mark.parametrize("wrong", [{"momentum": 1.0}, {"weight_decay": -1.0}, {"decay": 0.1}])
@@ -260,7 +259,10 @@ def test_settings_refuse_what_makes_no_sense(wrong: dict[str, float]) -> None:
 
 def test_settings_are_the_papers() -> None:
     assert OptimizerSettings().model_dump() == {
+        "kind": "sgd-2012",
         "momentum": 0.9,
+        "second_momentum": 0.999,
+        "epsilon": 1e-8,
         "nesterov": False,
         "weight_decay": 0.0005,
         "layer_decay": {},

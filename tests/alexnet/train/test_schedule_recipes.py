@@ -76,6 +76,7 @@ def test_alexnet_2012_has_the_canonical_settings() -> None:
     recipe = load_recipe("alexnet-2012")
     train = recipe.train
     assert (train.global_batch, train.epochs) == (128, 90)
+    assert train.optimizer.kind == "sgd-2012"
     assert (train.optimizer.momentum, train.optimizer.weight_decay) == (0.9, 0.0005)
     assert not train.optimizer.decay_all
     assert (recipe.prepare.stored_px, train.augment.crop_px) == (256, 224)
@@ -130,6 +131,7 @@ def test_torchvisions_rate_falls_every_thirty_epochs(epoch: int, rate: float) ->
     assert (recipe.train.global_batch, recipe.train.epochs) == (8 * 32, 90)
     assert (recipe.train.optimizer.momentum, recipe.train.optimizer.weight_decay) == (0.9, 1e-4)
     assert recipe.train.optimizer.decay_all
+    assert recipe.train.optimizer.kind == "sgd"  # the reference script's, torch.optim.SGD
     assert rates_in(recipe, epoch) == Rates(weight_rate=rate, bias_rate=rate)
 
 
