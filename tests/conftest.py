@@ -35,6 +35,7 @@ for _helper in (
     "receipt_runs",
     "s3_servers",
     "two_nodes",
+    "one_node",  # needs the one above
     "end_to_end_tools",  # needs those above
 ):
     _make_importable(_helper)

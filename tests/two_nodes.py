@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -32,6 +32,15 @@ class NoNamespacesError(Exception):
     """Network namespaces cannot be had here; the message says why."""
 
 
+class Dashboard(Protocol):
+    """A cluster that can be asked for its nodes."""
+
+    environment: dict[str, str]
+
+    @property
+    def dashboard(self) -> str: ...
+
+
 @dataclass
 class TwoNodes:
     """A head and a second node, joined by a bridge on which the host has an address too."""
@@ -44,6 +53,11 @@ class TwoNodes:
     def address(self) -> str:
         """What `ray.init(address=...)` takes, inside the head's namespace."""
         return f"{self.network.ip(1)}:{GCS_PORT}"
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Words before a command that is to run beside the head."""
+        return tuple(self.network.inside(1, []))
 
     @property
     def dashboard(self) -> str:
@@ -107,7 +121,7 @@ def two_nodes(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         network = stack.enter_context(_network())
-        nodes = TwoNodes(network, _environment(environment), stack)
+        nodes = TwoNodes(network, node_environment(environment), stack)
         nodes.environment.update({name: nodes.forward(port) for name, port in servers.items()})
         for node in (1, 2):
             # Sockets lie below it, and their paths may not be long.
@@ -116,11 +130,11 @@ def two_nodes(
             stack.callback(network.kill, node)
             out = folder / f"node{node}.txt"
             cover = hidden if node == 2 else None
-            _wait_for(nodes, node, _start(nodes, node, own, out, cpus[node - 1], cover), out)
+            wait_for_node(nodes, node, _start(nodes, node, own, out, cpus[node - 1], cover), out)
         yield nodes
 
 
-def _environment(given: Mapping[str, str]) -> dict[str, str]:
+def node_environment(given: Mapping[str, str]) -> dict[str, str]:
     left_out = ("RAY_", "MLFLOW_", "GLOO_", "NCCL_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -153,16 +167,18 @@ def _start(
         )
 
 
-def _wait_for(nodes: TwoNodes, count: int, process: "subprocess.Popen[str]", out: Path) -> None:
+def wait_for_node(
+    nodes: "Dashboard", count: int, process: "subprocess.Popen[str]", out: Path
+) -> None:
     """Wait until so many nodes are alive and the dashboard takes jobs."""
     deadline = time.monotonic() + START_S
-    while _alive(nodes) < count:
+    while _num_alive(nodes) < count:
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"Ray's node {count} did not come up: {out.read_text()}")
         time.sleep(0.2)
 
 
-def _alive(nodes: TwoNodes) -> int:
+def _num_alive(nodes: "Dashboard") -> int:
     request = urllib.request.Request(f"{nodes.dashboard}/api/v0/nodes")
     token = nodes.environment.get("RAY_AUTH_TOKEN")
     if token:

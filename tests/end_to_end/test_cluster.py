@@ -1,4 +1,7 @@
-"""On two nodes with addresses of their own: training, evaluation, and jobs that are submitted."""
+"""On two nodes with addresses of their own: training, evaluation, and jobs that are submitted.
+
+Where network namespaces cannot be had, jobs are submitted to one node, and the rest is left out.
+"""
 
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from end_to_end_tools import (
     ids_by_step,
 )
 from mlflow.tracking import MlflowClient
+from one_node import OneNode, one_node
 from two_nodes import NoNamespacesError, TwoNodes, two_nodes
 
 from infra.store import FolderStore
@@ -62,11 +66,28 @@ def nodes(
         yield nodes
 
 
+@pytest.fixture(scope="module")
+def some_nodes(
+    request: pytest.FixtureRequest, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TwoNodes | OneNode]:
+    """The cluster of two nodes, or one node: for what needs no second one."""
+    try:
+        two: TwoNodes | None = request.getfixturevalue("nodes")
+    except pytest.skip.Exception:
+        two = None
+    if two is not None:
+        yield two
+        return
+    environment = {**services.s3.environment, "MLFLOW_TRACKING_URI": services.mlflow.uri}
+    with one_node(tmp_path_factory.mktemp("node"), environment=environment) as one:
+        yield one
+
+
 @dataclass(frozen=True)
 class OnTheCluster:
-    """A workspace in S3, used from the head's namespace."""
+    """A workspace in S3, used from beside the head."""
 
-    nodes: TwoNodes
+    nodes: TwoNodes | OneNode
     store: S3Store
 
     @property
@@ -79,7 +100,7 @@ class OnTheCluster:
             self.store.uri,
             environment={**self.nodes.environment, "RAY_ADDRESS": self.nodes.address},
             options=("--tracking-uri", self.tracking_uri),
-            prefix=tuple(self.nodes.network.inside(1, [])),
+            prefix=self.nodes.prefix,
         )
 
     @property
@@ -125,20 +146,29 @@ def bucket(services: Services) -> Iterator[S3Store]:
 
 
 @pytest.fixture(scope="module")
-def place(nodes: TwoNodes, bucket: S3Store) -> OnTheCluster:
+def place(some_nodes: TwoNodes | OneNode, bucket: S3Store) -> OnTheCluster:
     """An empty workspace."""
-    return OnTheCluster(nodes, bucket.child(f"cluster-{time.time_ns()}"))
+    return OnTheCluster(some_nodes, bucket.child(f"cluster-{time.time_ns()}"))
 
 
 @pytest.fixture(scope="module")
-def two_workers(place: OnTheCluster) -> dict[str, Any]:
+def finished(place: OnTheCluster, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A whole run: that of two workers, where there are two nodes."""
+    if isinstance(place.nodes, TwoNodes):
+        document: dict[str, Any] = request.getfixturevalue("two_workers")
+        return document
+    return place.cli.run_well("run", "demo")
+
+
+@pytest.fixture(scope="module")
+def two_workers(place: OnTheCluster, nodes: TwoNodes) -> dict[str, Any]:
     """A whole run with a worker on each node; where its workers were is checked on the way."""
     settings = ["scaling.workers=2", f"train.sample_log={place.store.uri}/log"]
     process = place.cli.start("run", "demo", settings=settings)
     homes: set[int] = set()
     while process.poll() is None:
         for node in (1, 2):
-            if any("RayTrainWorker" in command for command in place.nodes.commands(node)):
+            if any("RayTrainWorker" in command for command in nodes.commands(node)):
                 homes.add(node)
         time.sleep(0.5)
     out, err = process.communicate()
@@ -171,10 +201,10 @@ def test_evaluation_counts_are_the_same_on_two_nodes_and_on_one(
         assert again[view] == two_workers[view]
 
 
-def test_a_jobs_log_tells_how_it_ended(place: OnTheCluster, two_workers: dict[str, Any]) -> None:
+def test_a_jobs_log_tells_how_it_ended(place: OnTheCluster, finished: dict[str, Any]) -> None:
     done = place.submit("run", "demo")
     assert done.code == 0, done.log
-    assert f"model      {two_workers['model_uri']}" in done.log
+    assert f"model      {finished['model_uri']}" in done.log
     for setting, code, said in (
         ("train.epoch=3", 2, "did you mean train.epochs?"),
         (f"dataset.archives={place.store.uri}/nothing", 3, "holds no ILSVRC2012_img_train.tar"),
@@ -188,7 +218,7 @@ def test_a_jobs_log_tells_how_it_ended(place: OnTheCluster, two_workers: dict[st
 
 
 def test_a_stopped_job_that_is_submitted_again_goes_on(
-    place: OnTheCluster, two_workers: dict[str, Any], reference: Reference, tmp_path: Path
+    place: OnTheCluster, finished: dict[str, Any], tmp_path: Path
 ) -> None:
     log = place.store.child("log-of-job")
     settings = ("run.tag=job", f"train.sample_log={log.uri}")
@@ -231,13 +261,13 @@ def test_training_goes_on_when_a_node_dies(
 
 
 def test_a_directory_that_another_node_does_not_see_is_refused(
-    place: OnTheCluster, private: Path
+    place: OnTheCluster, nodes: TwoNodes, private: Path
 ) -> None:
     cli = Cli(private / "workspace", environment=place.cli.environment, prefix=place.cli.prefix)
     result = cli.run("run", "demo")
     assert result.code == 4, result.err
     assert "does not see" in result.document["error"]["message"]
-    assert place.nodes.network.ip(2) in result.document["error"]["message"]
+    assert nodes.network.ip(2) in result.document["error"]["message"]
     assert "Traceback" not in result.err
     assert not cli.has("datasets/*/train/*")
 
