@@ -28,13 +28,15 @@ class Shown:
 
     path: str
     place: tuple[str, int | None]
-    """Of its dataset or file the URI, and in that the row, if it is one."""
+    """Of its file the URI, and in that the row, if it is one."""
     pixels: Pixels
     """(stored, stored, 3) for the network that looks at it."""
     label: int | None
     """Of the network's classes, where the true one is known and among them."""
     name: str
     """Of the true class, else of the file."""
+    in_split: tuple[str, int] | None = None
+    """Of its dataset the fingerprint, and its row of the validation split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +83,16 @@ class Chooser:
             panel = choose_rows(labels, right, PANEL_IMAGES)
             more = choose_rows(labels, right, MOST_IMAGES)
             for row in dict.fromkeys([*panel, *more]):
-                stored = reader.read(Block((place_of(manifest.val, row),)))
+                stands = place_of(manifest.val, row)
+                stored = reader.read(Block((stands,)))
                 label = int(stored.labels[0])
                 yield Shown(
                     path=f"{store.uri}#{row}",
-                    place=(store.uri, row),
+                    place=(f"{store.uri}/{manifest.val.shards[stands.shard].path}", stands.start),
                     pixels=to_square(stored.decode()[0], self.stored_px),
                     label=int(ours[label]) if ours[label] >= 0 else None,
                     name=theirs[label].name,
+                    in_split=(manifest.fingerprint, row),
                 )
         finally:
             reader.close()

@@ -50,7 +50,7 @@ class Neighbourhood:
         store, manifest = dataset
         shown = shown[:MOST_ROWS]
         pixels = [image.pixels for image in shown]
-        own = [row if uri == store.uri else None for uri, row in (image.place for image in shown)]
+        own = [_row_in(manifest, image) for image in shown]
         progress = StatusLine("similar", self.stream)
         try:
             found = nearest_in_split(self.inside, pixels, own, store, manifest, progress)
@@ -127,3 +127,9 @@ class _Names:
             return PurePosixPath(image.path).name, None
         entry = self._theirs.classes[image.label]
         return entry.name, self._ours.label_of.get(entry.wnid)
+
+
+def _row_in(manifest: Manifest, image: Shown) -> int | None:
+    """Return an image's row of the validation split, wherever a copy of the dataset lies."""
+    fingerprint, row = image.in_split or ("", 0)
+    return row if fingerprint == manifest.fingerprint else None

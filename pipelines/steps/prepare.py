@@ -79,8 +79,8 @@ class PrepareStep(Step[Dataset]):
         if folder is not None:
             self.context.say(
                 f"{self.name}: {folder} is of the same images and settings, but was made by an"
-                " earlier version of this program; this one makes other bytes of them, so they are"
-                " rendered anew. What was trained on the old one keeps it"
+                " earlier version of this program; this one may make other bytes of them, so they"
+                " are rendered anew. What was trained on the old one keeps it"
             )
 
     def _prepared(self) -> Dataset:

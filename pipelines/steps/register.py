@@ -78,8 +78,22 @@ class RegisterStep(Step[Registered]):
         return self._register()
 
     def catch_up(self) -> None:
-        """Register again what was deleted in MLflow since; while that is away nobody can tell."""
+        """Register again what was deleted in MLflow since; while that is away nobody can tell.
+
+        Not where another version is champion: who took this one back would find it in its place.
+        """
         if not self._is_deleted():
+            return
+        try:
+            champion = self._registry().champion()
+        except TrackingError:
+            return
+        if champion is not None:
+            self.context.say(
+                f"register: {self.product.registration.model_uri} was deleted in MLflow, where"
+                f" version {champion.version} is champion: left so. To register it again, delete"
+                f" {self.folder().uri}"
+            )
             return
         # Of two processes only one makes the version.
         with hold_lease(self.folder(), wait_report=self.say_waiting):

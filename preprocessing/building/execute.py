@@ -244,6 +244,8 @@ def _start_anew_unless(
 
 def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[PlannedShard]) -> bool:
     """Tell whether there was all of a dataset once, even if a shard is damaged by now."""
+    if REFUSED in there:  # of images that somebody may have replaced since
+        return False
     # Both are written when every shard is finished.
     if MEMBERS in there or any(key.startswith(SOURCES) for key in there):
         return True

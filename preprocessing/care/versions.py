@@ -3,8 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pydantic import ValidationError
 
@@ -12,6 +10,7 @@ from infra.canonical import digest_of
 from infra.commit import Frozen, read_receipt
 from infra.errors import ProjectError
 from infra.store import FolderStore
+from infra.temporary import temporary_folder
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, encoder_versions, render_shard
 from preprocessing.dataset.manifest import Manifest
@@ -81,8 +80,8 @@ def _compare(job: RenderJob, manifest: Manifest, plan: Sequence[PlannedShard]) -
     planned = min(plan, key=lambda shard: len(shard.members))
     shards = {shard.path: shard for shard in (*manifest.train.shards, *manifest.val.shards)}
     log.info("shard_rendered_to_compare_versions uri=%s path=%s", job.target.uri, planned.path)
-    with TemporaryDirectory(prefix="alexnet-") as folder:
-        now = render_shard(replace(job, target=FolderStore(Path(folder))), planned).shard
+    with temporary_folder("alexnet-") as folder:
+        now = render_shard(replace(job, target=FolderStore(folder)), planned).shard
     before = shards[planned.path]
     return Comparison(
         path=planned.path,

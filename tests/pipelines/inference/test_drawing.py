@@ -173,6 +173,27 @@ def test_an_image_is_not_its_own_neighbour(workspace: Path, pictures: Path) -> N
     assert fields["left_out"] == {"neighbours.png": f"{pictures} has no other image"}
 
 
+def test_an_image_of_a_dataset_is_not_its_own_neighbour(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor among features of the dataset, nor in a copy of it."""
+    drawn: list[Any] = []
+
+    def note(rows: Any, *_: object) -> bytes:
+        drawn.append([[tile.pixels.tobytes() for tile in row] for row in rows])
+        return b"picture"
+
+    monkeypatch.setattr("pipelines.inference.shown_neighbours.draw_neighbours", note)
+    dataset, features = workspace / "datasets" / "d", str(workspace.parent / "val.parquet")
+    pipelines.features("r", str(dataset), output=features, workspace=str(workspace))
+    figures("r", workspace=workspace, among=features)
+    copy = workspace.parent / "copy"
+    shutil.copytree(dataset, copy)
+    figures("r", copy, workspace=workspace)
+    assert len(drawn) == 2
+    assert all(row[0] not in row[1:] for rows in drawn for row in rows)
+
+
 def test_features_of_another_model_or_nothing_to_look_through_is_refused(
     workspace: Path, pictures: Path
 ) -> None:

@@ -66,6 +66,25 @@ def test_a_version_that_was_deleted_in_mlflow_is_registered_again(
     ]
 
 
+def test_one_that_was_taken_back_and_deleted_does_not_return(
+    workspace: FolderStore, mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegisterStep, "_register", lambda _: pytest.fail("it is champion again"))
+    step = register_step(workspace, mlflow_place)
+    make_version(step)
+    registry = step._registry()
+    other = registry._client.create_model_version(registry.name, source="file:///other")
+    registry._client.set_registered_model_alias(registry.name, "champion", other.version)
+    registry._client.delete_model_version(registry.name, "1")
+    assert step.look()
+    step.catch_up()
+    assert step.product.registration.version == "1"
+    assert isinstance(step.context.stream, io.StringIO)
+    said = step.context.stream.getvalue()
+    assert "was deleted in MLflow, where version 2 is champion: left so" in said
+    assert step.folder().uri in said
+
+
 def test_while_mlflow_is_away_a_version_is_taken_to_be_there(
     workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,18 @@ class TestRefusing:
         render(job, plan, "source", max_rejects=3)
         assert read_refused(store) == []
 
+    def test_after_a_refusal_other_archives_start_anew(self) -> None:
+        """Bad images are replaced: size and key stay, the archive's version does not."""
+        job, plan = job_of(store := MemoryStore(), source := MemoryStore())
+        whole = source.read(next(iter(plan[0].members)).archive)
+        spoil(source, plan[0])
+        with pytest.raises(TooManyRejects):
+            render(job, plan, "source")
+        assert len(finished_shards(store, plan)) == len(plan)
+        source.write(next(iter(plan[0].members)).archive, whole)
+        render(job, plan, "mended")
+        assert read_refused(store) == []
+
     def test_when_it_is_hopeless_the_rest_is_not_rendered(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

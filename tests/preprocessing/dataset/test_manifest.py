@@ -42,3 +42,17 @@ def test_a_damaged_manifest_is_not_called_newer(added: dict[str, Any], build: An
     store.write(MANIFEST, json.dumps({**json.loads(store.read(MANIFEST)), **added}).encode())
     with pytest.raises(ManifestError, match="not a manifest this version reads"):
         read_manifest(store)
+
+
+def test_a_manifest_of_version_3_is_read(build: Any) -> None:
+    """Its shards had SHA-256 of their pixels; what was trained on it asks for its classes."""
+    store = MemoryStore()
+    build(store, MemoryStore())
+    fields = json.loads(store.read(MANIFEST))
+    for shard in (*fields["train"]["shards"], *fields["val"]["shards"]):
+        del shard["pixels_xxh3"]
+        shard["pixels_sha256"] = "0" * 64
+    store.write(MANIFEST, json.dumps(fields).encode())
+    found = read_manifest(store)
+    assert found is not None
+    assert {shard.pixels_xxh3 for shard in found.train.shards} == {None}
