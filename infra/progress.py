@@ -1,5 +1,6 @@
 """How far a stage is: one status line in a terminal, a plain line now and then elsewhere."""
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,7 +64,12 @@ class StatusLine:
             _write(self._stream, "\r\x1b[K")
 
     def _write(self, line: str) -> None:
-        _write(self._stream, f"\r\x1b[K{line}" if self._stream.isatty() else f"{line}\n")
+        if not self._stream.isatty():
+            _write(self._stream, f"{line}\n")
+            return
+        # A line that wraps is cleared in its last row only.
+        width = shutil.get_terminal_size().columns - 1
+        _write(self._stream, f"\r\x1b[K{line[:width]}")
 
 
 def tell(stream: IO[str], text: str) -> None:

@@ -116,6 +116,7 @@ def raise_error_in(block: pa.Table) -> None:
     """
     if "error" not in block.column_names:
         return
-    row = block.to_pylist()[0]
+    # Ray may have joined it to what the task had yielded before.
+    row = block.filter(block["error"].is_valid()).to_pylist()[0]
     kind = next((kind for kind in _KINDS if kind.exit_code == row["exit_code"]), ProjectError)
     raise kind(row["problem"], remedy=row["remedy"])

@@ -164,6 +164,13 @@ def check_network(recipe: Recipe) -> None:
             "scaling.compile and train.progressive are set: every size would be compiled anew",
             "set scaling.compile to false, or train.progressive to null",
         )
+    if recipe.scaling.compile and recipe.scaling.workers != 1 and _has_batch_norm(network):
+        # A worker without images is called as it is, and its sums would come in another order.
+        _refuse(
+            f"scaling.compile is set, but {recipe.model.name} has batch norm, whose statistics are"
+            " summed over several workers",
+            "set scaling.compile to false, or scaling.workers to 1",
+        )
     if recipe.scaling.microbatch is not None and _has_batch_norm(network):
         _refuse(
             f"scaling.microbatch is set, but {recipe.model.name} has batch norm, whose statistics"

@@ -5,6 +5,7 @@ it chose the memory format itself (docs/experiments.md). Here it does not choose
 of a few drawn images decide.
 """
 
+import math
 from typing import Final
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from infra.errors import RecipeError
 
-IMAGES: Final = 4
+SIZES: Final = (4, 6)
+"""Images of the batches that are compared: a second size is compiled as any size, and trains."""
 TOLERANCES: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}
 """Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
 NEGLIGIBLE: Final = 1e-3
@@ -25,8 +27,8 @@ def compile_network(
 ) -> None:
     """Compile a network in place, and check its gradients; parameters and buffers stay.
 
-    The second size of a batch is compiled as any size. Without images it has to be called under
-    `torch.compiler.set_stance("force_eager")`, as `train_step` does.
+    Without images it has to be called under `torch.compiler.set_stance("force_eager")`, as
+    `train_step` does.
 
     Args:
         network: on its device, in its memory format; called as `network(images, sample_keys)`.
@@ -40,7 +42,7 @@ def compile_network(
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train()
     try:
-        own = _gradients(network, image_px, autocast_dtype)
+        own = [_gradients(network, size, image_px, autocast_dtype) for size in SIZES]
         _restore(network, buffers)
         network.compile(options=_OPTIONS)
         compiled = _compiled_gradients(network, image_px, autocast_dtype)
@@ -48,17 +50,18 @@ def compile_network(
         _restore(network, buffers)
         network.zero_grad(set_to_none=True)
         network.train(was_training)
-    _refuse_others(own, compiled, TOLERANCES[autocast_dtype or torch.float32])
+    for one, other in zip(own, compiled, strict=True):
+        _refuse_others(one, other, TOLERANCES[autocast_dtype or torch.float32])
 
 
 def _compiled_gradients(
     network: nn.Module, image_px: int, autocast_dtype: torch.dtype | None
-) -> dict[str, Tensor]:
+) -> list[dict[str, Tensor]]:
     from torch._dynamo.exc import TorchDynamoException
 
     try:
-        return _gradients(network, image_px, autocast_dtype)
-    except (TorchDynamoException, RuntimeError) as error:
+        return [_gradients(network, size, image_px, autocast_dtype) for size in SIZES]
+    except TorchDynamoException as error:  # anything else is a fault of another kind
         # What is missing (a C++ compiler, Triton) stands in the first line, torch's advice below.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise RecipeError(
@@ -68,14 +71,14 @@ def _compiled_gradients(
 
 
 def _gradients(
-    network: nn.Module, image_px: int, autocast_dtype: torch.dtype | None
+    network: nn.Module, size: int, image_px: int, autocast_dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
     """Return every parameter's gradient on drawn images, always the same."""
     device = next(network.parameters()).device
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randn(IMAGES, 3, image_px, image_px, generator=draw).to(device)
+    draw = torch.Generator().manual_seed(size)
+    images = torch.randn(size, 3, image_px, image_px, generator=draw).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
-    keys = torch.arange(IMAGES, device=device)
+    keys = torch.arange(size, device=device)
     network.zero_grad(set_to_none=True)
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         logits: Tensor = network(images, keys)
@@ -99,7 +102,7 @@ def _refuse_others(own: dict[str, Tensor], compiled: dict[str, Tensor], toleranc
         name: float((compiled[name] - gradient).norm() / torch.maximum(gradient.norm(), least))
         for name, gradient in own.items()
     }
-    name = max(off, key=lambda name: off[name])
+    name = max(off, key=lambda name: math.inf if math.isnan(off[name]) else off[name])
     if not off[name] <= tolerance:
         raise RecipeError(
             f"compiled by torch {torch.__version__}, the network is another one: the gradient of"

@@ -20,6 +20,7 @@ from alexnet.train.world import World
 
 _TERA: Final = 1e12
 _PEAKS: Final[tuple[tuple[str, float | None, float], ...]] = (
+    ("H200 NVL", 835.5, 417.75),
     ("H200", 989.4, 494.7),
     ("H100 PCIe", 756.0, 378.0),
     ("H100 NVL", 835.5, 417.75),

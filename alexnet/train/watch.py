@@ -70,7 +70,7 @@ class Watch:
             self._told.add(attempt)
             self.crash = found[attempt]
             name = f"attempt {attempt}" if attempt else "an attempt that had no number yet"
-            self._say(f"{name} ended: {self.crash.strip().splitlines()[-1]}")
+            self._say(f"{name} ended: {_reason(self.crash)}")
 
     def _tell_trouble(self, problem: str | None) -> None:
         if problem is None:
@@ -83,6 +83,14 @@ class Watch:
         if not self._trouble_is_said and now - self._trouble_since >= TROUBLE_S:
             self._trouble_is_said = True
             self._say(f"MLflow takes no points, which are kept and sent later: {problem}")
+
+
+def _reason(crash: str) -> str:
+    """Return the line of a traceback that names the error; advice often follows it."""
+    lines = crash.strip().splitlines()
+    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    after = (line for line in lines[frames[-1] if frames else -1 :] if not line.startswith(" "))
+    return next(after, lines[-1])
 
 
 def _restarts(starts: list[int] | None) -> str:

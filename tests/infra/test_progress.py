@@ -40,6 +40,15 @@ def test_a_terminal_gets_a_line_at_most_ten_times_a_second() -> None:
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
+def test_a_line_is_no_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    StatusLine("train", stream, Clock())(5, 10, "workers started 2 times, last from step 1,200")
+    written = stream.getvalue().removeprefix("\r\x1b[K")
+    assert len(written) == 39
+    assert written.endswith("  workers started")
+
+
 def test_a_file_gets_a_plain_line_every_ten_seconds() -> None:
     stream, clock = io.StringIO(), Clock()
     line = StatusLine("render", stream, clock)

@@ -31,6 +31,17 @@ def test_an_error_comes_out_of_its_block_as_it_went_in(kind: type[ProjectError])
     assert caught.value.exit_code == kind.exit_code
 
 
+def test_an_error_behind_a_tasks_answers_comes_out_too() -> None:
+    """Ray joins what a task yields."""
+    answers = pa.table({"label": [1, 2]})
+    joined = pa.concat_tables(
+        [answers, ray_data.error_block(ServiceError("away", remedy="wait"))],
+        promote_options="default",
+    )
+    with pytest.raises(ServiceError, match="away"):
+        ray_data.raise_error_in(joined)
+
+
 def test_a_block_of_output_raises_nothing() -> None:
     ray_data.raise_error_in(ray_data.error_block(DataError("x", remedy="y")).drop_columns("error"))
 

@@ -162,6 +162,11 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
         ),
         (
             "imagenette-cpu",
+            ["scaling.compile=true", "scaling.workers={min: 1, max: 2}"],
+            ["scaling.compile is set, but alexnet-bn has batch norm", "scaling.workers to 1"],
+        ),
+        (
+            "imagenette-cpu",
             ["scaling.microbatch=16"],
             ["scaling.microbatch", "alexnet-bn has batch norm", "null"],
         ),
@@ -183,7 +188,8 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
         ("alexnet-modern", "train.progressive={first_px: 128}"),
         ("imagenette-cpu", "train.progressive={first_px: 64}"),
         ("alexnet-torchvision", "scaling.microbatch=64"),
-        ("alexnet-modern", "scaling.compile=true"),
+        ("alexnet-2012", "scaling.compile=true"),
+        ("imagenette-cpu", "scaling.compile=true"),
         ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),
     ],
 )

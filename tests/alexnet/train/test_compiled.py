@@ -91,11 +91,28 @@ def test_another_function_is_refused_by_name(factor: float) -> None:
 
 
 def test_what_cannot_be_compiled_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("no C++ compiler\nand much advice")
+    from torch._dynamo.exc import TorchDynamoException
 
-    calls = iter([compiled._gradients, fail])
-    monkeypatch.setattr(compiled, "_gradients", lambda *args: next(calls)(*args))
-    with pytest.raises(RecipeError) as caught:
-        compile_network(Wrong(1.0), 8)
-    assert caught.value.problem == "torch.compile failed: no C++ compiler"
+    told: list[Exception] = [
+        TorchDynamoException("no C++ compiler\nand much advice"),
+        RuntimeError("Connection closed by peer"),
+    ]
+    for error, expected in zip(told, (RecipeError, RuntimeError), strict=True):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        calls = iter([compiled._gradients] * len(compiled.SIZES) + [fail])
+        monkeypatch.setattr(compiled, "_gradients", lambda *args, calls=calls: next(calls)(*args))
+        with pytest.raises(expected) as caught:
+            compile_network(Wrong(1.0), 8)
+        monkeypatch.undo()
+        if isinstance(caught.value, RecipeError):
+            assert caught.value.problem == "torch.compile failed: no C++ compiler"
+
+
+def test_a_gradient_that_is_no_number_is_found_behind_sound_ones() -> None:
+    own = {"first": torch.ones(2), "second": torch.ones(2)}
+    with pytest.raises(RecipeError, match="the gradient of second differs"):
+        compiled._refuse_others(own, own | {"second": torch.tensor([1.0, float("nan")])}, 0.1)
+    compiled._refuse_others(own, own, 0.1)

@@ -246,8 +246,9 @@ def test_why_each_attempt_ended_is_told_and_the_last_whole(
     ray_local: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = _Sink.remote()
-    broken = "Traceback (most recent call last):\n  in f\nRuntimeError: Connection closed by peer\n"
-    bug = "Traceback (most recent call last):\n" + "  in g\n" * 200 + "KeyError: 'k'\n"
+    begins, frame = "Traceback (most recent call last):\n", '  File "f.py", line 1, in f\n    f()\n'
+    broken = f"{begins}{frame}RuntimeError: Connection closed by peer\nAdvice follows.\n"
+    bug = begins + frame * 200 + "KeyError: 'k'\n"
 
     def goes_on() -> None:
         ray.get(sink.note_crash.remote(1, broken))
