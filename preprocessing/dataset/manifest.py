@@ -5,7 +5,7 @@ shard it names. It says nothing about where it lives, so a copied dataset is the
 """
 
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +47,8 @@ class Shard(StoredObject):
 
     It is no security digest; `sha256` is.
     """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _older(cls, fields: Any) -> Any:  # noqa: ANN401 - JSON
-        """Read what VERSION 3 wrote: it had another digest of the pixels."""
-        if not isinstance(fields, dict):
-            return fields
-        return {name: value for name, value in fields.items() if name != "pixels_sha256"}
+    pixels_sha256: str | None = Field(default=None, exclude=True, repr=False)
+    """What VERSION 3 of `prepare` wrote in its place; read, and left aside."""
 
     @model_validator(mode="after")
     def _holes_are_inside(self) -> "Shard":
