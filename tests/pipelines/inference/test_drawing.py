@@ -180,7 +180,7 @@ def test_an_image_of_a_dataset_is_not_its_own_neighbour(
     drawn: list[Any] = []
 
     def note(rows: Any, *_: object) -> bytes:
-        drawn.append([[tile.pixels.tobytes() for tile in row] for row in rows])
+        drawn.append([[tile.picture.tobytes() for tile in row] for row in rows])
         return b"picture"
 
     monkeypatch.setattr("pipelines.inference.shown_neighbours.draw_neighbours", note)
