@@ -26,7 +26,7 @@ IMPORTERS = {
     "ray": {
         "alexnet/data/loader.py",
         "alexnet/evaluate/execute.py",
-        "alexnet/release/predict_many.py",
+        "alexnet/inference/predict_many.py",
         "alexnet/train/launch.py",
         "alexnet/train/watch.py",
         "alexnet/train/process_group.py",
@@ -261,7 +261,7 @@ def test_help_and_recipes_load_nothing_heavy(words: list[str]) -> None:
 
 def test_what_a_registered_model_loads_is_what_it_requires() -> None:
     """Where it answers there is neither a client of S3 nor a Ray."""
-    modules = "alexnet.release.package, alexnet.release.predictor, infra.store"
+    modules = "alexnet.release.package, alexnet.inference.predictor, infra.store"
     script = f"import {modules}, sys; print(*sorted(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60

@@ -33,7 +33,7 @@ from alexnet.evaluate.tables import (
     per_class_table,
     predictions_table,
 )
-from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.trained import TrainedNetwork
 from infra.commit import commit_receipt, write_object
 from infra.errors import DataError, RecipeError, ServiceError
 from infra.parquet import parquet_bytes

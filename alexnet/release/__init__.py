@@ -1,1 +1,1 @@
-"""Gate, registry, prediction."""
+"""Gate and registry: what becomes of an evaluated network."""

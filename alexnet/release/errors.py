@@ -3,12 +3,10 @@
 ServiceError               4
 ├── ModelNotServable           what MLflow stored does not answer as evaluation did
 └── TrackingError
-└── ChampionMoved          the champion is another one than the gate judged against
-DataError                  3
-└── InputRejected              an image to predict cannot be decoded; says which row
+    └── ChampionMoved          the champion is another one than the gate judged against
 """
 
-from infra.errors import DataError, ServiceError, TrackingError
+from infra.errors import ServiceError, TrackingError
 
 
 class ModelNotServable(ServiceError):
@@ -17,7 +15,3 @@ class ModelNotServable(ServiceError):
 
 class ChampionMoved(TrackingError):
     """The registry's champion is not the one the verdict is about: judge again."""
-
-
-class InputRejected(DataError):
-    """An image that was given to predict cannot be used."""

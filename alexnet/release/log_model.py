@@ -8,9 +8,9 @@ from typing import Final
 import alexnet
 import infra
 import preprocessing
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.package import FILES, write_package
 from alexnet.release.registry import global_tracking, translated
+from alexnet.trained import TrainedNetwork
 from infra.temporary import temporary_folder
 from infra.tracking.mlflow_client import open_mlflow_client
 from infra.tracking.mlflow_quiet import import_mlflow

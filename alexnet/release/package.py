@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from alexnet.evaluate.trained import Located, TrainedNetwork
 from alexnet.settings import AugmentSettings, NetworkSettings
+from alexnet.trained import Located, TrainedNetwork
 from infra.canonical import canonical_json, sha256_hex
 from infra.commit import Frozen, StoredObject, write_object
 from infra.errors import DataError

@@ -12,8 +12,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
+from alexnet.inference.predictor import Image, Predictor
 from alexnet.release.package import MODEL, open_package
-from alexnet.release.predictor import Image, Predictor
 from infra.store import FolderStore
 
 

@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 
 from alexnet.evaluate.evaluation import open_evaluation, read_predictions
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.errors import ChampionMoved
 from alexnet.release.gate import Verdict
 from alexnet.release.log_model import log_model
@@ -17,6 +16,7 @@ from alexnet.release.registry import (
     RegisteredVersion,
 )
 from alexnet.release.trial import try_model
+from alexnet.trained import TrainedNetwork
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
 

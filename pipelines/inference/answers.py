@@ -7,11 +7,11 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import Question
-from alexnet.release.errors import InputRejected
+from alexnet.inference.bulk import Question
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.pieces import Piece
 from alexnet.release.package import copy_package, open_package
-from alexnet.release.pieces import Piece
+from alexnet.trained import TrainedNetwork
 from infra.nodes import check_nodes_see, check_nodes_share
 from infra.progress import StatusLine, tell
 from infra.ray_runtime import LOCAL, cluster_address, ray_session
@@ -104,7 +104,7 @@ def _tables(
         num_threads = max(1, (os.cpu_count() or 1) - 1)
         yield question.answerer(trained, num_threads=num_threads).answer(pieces)
         return
-    from alexnet.release.predict_many import answer_many
+    from alexnet.inference.predict_many import answer_many
 
     address = cluster_address()
     tell(stream, "starting Ray" if address == LOCAL else f"joining Ray at {address}")

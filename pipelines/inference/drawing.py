@@ -14,10 +14,10 @@ from alexnet.figures.panel import PANEL_IMAGES, best_guesses
 from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
-from alexnet.release.inputs import find_pieces
-from alexnet.release.inside import Inside
-from alexnet.release.layer_outputs import choose_layer
-from alexnet.release.pieces import Piece
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inside import Inside
+from alexnet.inference.layer_outputs import choose_layer
+from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
 from alexnet.train.receipt import read_finished

@@ -8,11 +8,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.features import WhatItSees, model_digest
-from alexnet.release.features_file import FeaturesHeader, features_writer
-from alexnet.release.inputs import find_pieces, split_called
-from alexnet.release.layer_outputs import choose_layer
+from alexnet.inference.features import WhatItSees, model_digest
+from alexnet.inference.features_file import FeaturesHeader, features_writer
+from alexnet.inference.inputs import find_pieces, split_called
+from alexnet.inference.layer_outputs import choose_layer
+from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
 from infra.store import open_parent, open_store
 from pipelines.context import refuse_relative_in_a_job

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.features import WhatItSees, features_of
-from alexnet.release.features_file import FeaturesFile, FeaturesHeader, open_features
-from alexnet.release.inputs import find_pieces
-from alexnet.release.neighbours import NearestSearch
-from alexnet.release.pieces import Piece
+from alexnet.inference.features import WhatItSees, features_of
+from alexnet.inference.features_file import FeaturesFile, FeaturesHeader, open_features
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.neighbours import NearestSearch
+from alexnet.inference.pieces import Piece
+from alexnet.trained import TrainedNetwork
 from infra.errors import RecipeError
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_parent

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alexnet.evaluate.rows import View, view_called
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import ANSWERS, WhatItShows
-from alexnet.release.inputs import find_pieces
-from alexnet.release.pieces import Piece
+from alexnet.inference.bulk import ANSWERS, WhatItShows
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.pieces import Piece
+from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.context import refuse_relative_in_a_job
@@ -33,7 +33,7 @@ class Predictions:
     view: View
     classes: Classes
     answers: pa.Table
-    """Of `alexnet.release.bulk.ANSWERS`."""
+    """Of `alexnet.inference.bulk.ANSWERS`."""
     output: str | None
     """Where they were written, if they were."""
 

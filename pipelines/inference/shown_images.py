@@ -11,8 +11,8 @@ import numpy.typing as npt
 from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
 from alexnet.evaluate.evaluation import Evaluation, read_predictions, validation_digest
 from alexnet.figures.panel import PANEL_IMAGES, choose_rows
-from alexnet.release.inside import Inside
-from alexnet.release.pieces import Piece, read_file, stream_pieces
+from alexnet.inference.inside import Inside
+from alexnet.inference.pieces import Piece, read_file, stream_pieces
 from infra.store import ObjectStore, open_store
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.figures.neighbours import MOST_ROWS, Tile, draw_neighbours
-from alexnet.release.decoding import read_again
-from alexnet.release.inside import Inside
-from alexnet.release.layer_outputs import LayerOutputs, choose_layer
-from alexnet.release.split_neighbours import NEIGHBOURS, nearest_in_split
+from alexnet.inference.decoding import read_again
+from alexnet.inference.inside import Inside
+from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
+from alexnet.inference.split_neighbours import NEIGHBOURS, nearest_in_split
+from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.inference.nearest import Among, Asker, Search, refuse_other_model

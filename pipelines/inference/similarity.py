@@ -6,10 +6,10 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from alexnet.release.features import features_of, features_schema
-from alexnet.release.features_file import FeaturesFile, FeaturesHeader
-from alexnet.release.inputs import find_pieces
-from alexnet.release.layer_outputs import choose_layer
+from alexnet.inference.features import features_of, features_schema
+from alexnet.inference.features_file import FeaturesFile, FeaturesHeader
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.layer_outputs import choose_layer
 from infra.errors import RecipeError
 from infra.progress import tell
 from infra.store import open_store

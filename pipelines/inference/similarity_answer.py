@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from alexnet.figures.pixels import Picture, picture_png
 from alexnet.figures.similar import similar_picture
-from alexnet.release.decoding import read_again
-from alexnet.release.features_file import FeaturesHeader
+from alexnet.inference.decoding import read_again
+from alexnet.inference.features_file import FeaturesHeader
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from alexnet.evaluate.trained import TrainedNetwork, trained_network
 from alexnet.release.package import open_package
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import RECEIPT, find_sound_checkpoint, open_checkpoint
+from alexnet.trained import TrainedNetwork, trained_network
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore, open_store
 from infra.temporary import temporary_folder

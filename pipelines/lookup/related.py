@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alexnet.evaluate.evaluation import RECEIPT, Evaluation, read_evaluation, validation_digest
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.train.receipt import read_finished
+from alexnet.trained import TrainedNetwork
 from infra.errors import DataError
 from infra.store import ObjectStore
 from pipelines.datasets import datasets_in

@@ -12,7 +12,7 @@ import yaml
 from alexnet.evaluate.evaluation import Accuracy
 from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import VIEW_NAMES
-from alexnet.release.split_neighbours import num_among
+from alexnet.inference.split_neighbours import num_among
 from pipelines.reporting.pictures import (
     CONFUSION,
     CURVES,

@@ -8,8 +8,8 @@ import pyarrow as pa
 from alexnet.evaluate.blocks import Block, BlockReader, StoredRows, place_of
 from alexnet.evaluate.evaluation import Evaluation, read_predictions
 from alexnet.figures.panel import Guess, best_guesses, choose_rows
-from alexnet.release.inside import Inside
-from alexnet.release.split_neighbours import Near, nearest_in_split
+from alexnet.inference.inside import Inside
+from alexnet.inference.split_neighbours import Near, nearest_in_split
 from infra.progress import ProgressReport
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest

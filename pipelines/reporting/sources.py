@@ -11,8 +11,8 @@ import numpy.typing as npt
 from alexnet.evaluate.evaluation import Evaluation
 from alexnet.evaluate.rows import View, view_suffix
 from alexnet.figures.thinning import Curve, curve_of, evenly
+from alexnet.inference.inside import Inside
 from alexnet.release.gate import Verdict
-from alexnet.release.inside import Inside
 from alexnet.release.receipt import Registration
 from alexnet.train.attempts import Attempt, read_attempts
 from alexnet.train.filters import count_towers, first_filters, list_filters, read_filters

@@ -16,9 +16,9 @@ from pipelines.steps.prepare import Dataset
 from pipelines.steps.seen import seen_in_training
 
 if TYPE_CHECKING:
-    from alexnet.evaluate.trained import TrainedNetwork
     from alexnet.release.gate import Contender
     from alexnet.release.registry import ModelRegistry, RegisteredVersion
+    from alexnet.trained import TrainedNetwork
 
 ELSEWHERE_S: Final = 15.0
 """How long another workspace's store, or MLflow before it is needed, may stay away."""

@@ -101,7 +101,7 @@ class EvaluateStep(Step[Evaluated]):
 
     def _evaluate(self) -> None:
         from alexnet.evaluate.execute import evaluate
-        from alexnet.evaluate.trained import trained_network
+        from alexnet.trained import trained_network
 
         _ = self.context.cluster
         dataset = self._dataset

@@ -136,8 +136,8 @@ class RegisterStep(Step[Registered]):
         return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
 
     def _register(self) -> Registered:
-        from alexnet.evaluate.trained import trained_network
         from alexnet.release.register import Candidate, register
+        from alexnet.trained import trained_network
 
         dataset, training = self._prepare.product, self._train.product
         verdict = self._gate.product.verdict

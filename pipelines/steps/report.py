@@ -31,7 +31,7 @@ from pipelines.steps.train import TrainStep
 from pipelines.workflow import Step
 
 if TYPE_CHECKING:
-    from alexnet.release.inside import Inside
+    from alexnet.inference.inside import Inside
 
 VERSION: Final = 3
 """Raised by hand when the same run would be told in another way worth telling again."""
@@ -207,8 +207,8 @@ class ReportStep(Step[Reported]):
     @cached_property
     def _inside(self) -> "Inside":
         """The last checkpoint's network; its weights are read once."""
-        from alexnet.evaluate.trained import trained_network
-        from alexnet.release.inside import Inside
+        from alexnet.inference.inside import Inside
+        from alexnet.trained import trained_network
 
         dataset = self._prepare.product
         checkpoint = self._train.product.checkpoint

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from alexnet.evaluate.trained import TrainedNetwork, trained_network
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.checkpoint import TrainState, write_checkpoint
+from alexnet.trained import TrainedNetwork, trained_network
 from infra.commit import write_object
 from infra.store import FolderStore
 from preprocessing.building.summing import PixelAdder

@@ -18,7 +18,7 @@ from alexnet.evaluate.evaluation import (
 from alexnet.evaluate.execute import _share, collect, evaluate
 from alexnet.evaluate.rows import join_results
 from alexnet.evaluate.settings import EvaluateSettings
-from alexnet.release.predictor import Predictor
+from alexnet.inference.predictor import Predictor
 from infra.commit import read_object
 from infra.errors import DataError, ObjectCorrupt, RecipeError, ServiceError
 from infra.parquet import read_parquet

@@ -147,7 +147,7 @@ import json, mlflow, numpy, sys
 model = mlflow.pyfunc.load_model("models:/alexnet@champion")
 plain = model.unwrap_python_model()
 answers = plain.predict(None, numpy.zeros((2, 60, 50, 3), numpy.uint8))
-import alexnet.release.predictor as used
+import alexnet.inference.predictor as used
 try:
     plain.predict(None, [b"no image"])
 except Exception as error:

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.evaluate.trained import Located
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.checkpoint import (
@@ -16,6 +15,7 @@ from alexnet.train.checkpoint import (
     write_checkpoint,
 )
 from alexnet.train.receipt import commit_training, read_training
+from alexnet.trained import Located
 from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore, ObjectStore
 

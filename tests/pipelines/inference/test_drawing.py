@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pipelines
-from alexnet.release.errors import InputRejected
+from alexnet.inference.errors import InputRejected
 from infra.errors import DataError, RecipeError, StoreError
 from pipelines.cli import app
 from pipelines.inference.drawing import draw_figures

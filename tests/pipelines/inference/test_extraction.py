@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pipelines
-from alexnet.release.errors import InputRejected
-from alexnet.release.features import features_of
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.features import features_of
 from alexnet.train.attempts import claim_attempt
 from infra.errors import DataError, Interrupted, RecipeError
 from infra.store import FolderStore
@@ -271,7 +271,7 @@ def test_an_interrupted_command_leaves_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet.release.features_file.FeaturesWriter.add", interrupted)
+    monkeypatch.setattr("alexnet.inference.features_file.FeaturesWriter.add", interrupted)
     output = tmp_path / "out" / "f.parquet"
     words = ["features", "demo", str(pictures), "-w", str(workspace), "--output", str(output)]
     result = CliRunner().invoke(app, words)

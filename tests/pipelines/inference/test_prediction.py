@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from alexnet.release.errors import InputRejected
-from alexnet.release.predictor import COLUMNS
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.predictor import COLUMNS
 from alexnet.train.attempts import claim_attempt
 from infra.errors import DataError, RecipeError, StoreError
 from infra.store import FolderStore

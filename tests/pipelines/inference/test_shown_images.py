@@ -10,10 +10,10 @@ import pytest
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluation import read_predictions
-from alexnet.evaluate.trained import trained_network
 from alexnet.figures.panel import choose_rows
-from alexnet.release.inputs import find_pieces
-from alexnet.release.inside import Inside
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inside import Inside
+from alexnet.trained import trained_network
 from infra.store import FolderStore
 from pipelines.inference.shown_images import Chooser, Rejected, Shown
 from preprocessing.dataset.labels import make_classes

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.release.package import open_package, write_package
+from alexnet.trained import TrainedNetwork
 from infra.store import FolderStore
 from pipelines.lookup.models import open_model
 from pipelines.lookup.related import find_related

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from alexnet.evaluate.rows import View
-from alexnet.evaluate.trained import trained_network
 from alexnet.figures.panel import Guess
+from alexnet.inference.inside import Inside
 from alexnet.release.gate import Regression
-from alexnet.release.inside import Inside
+from alexnet.trained import trained_network
 from pipelines.recipe_yaml import load_recipe
 from pipelines.reporting.page import (
     Tracked,
@@ -252,7 +252,7 @@ def test_the_neighbours_are_of_all_other_images_or_it_is_said_of_how_many(
 ) -> None:
     text = " ".join(Page(rendered(sources)).words)
     assert "distance of fc7_relu, nearest first, of all other validation images." in text
-    monkeypatch.setattr("alexnet.release.split_neighbours.MOST_AMONG", 64)
+    monkeypatch.setattr("alexnet.inference.split_neighbours.MOST_AMONG", 64)
     assert "of the first 64 of 150 validation images." in " ".join(Page(rendered(sources)).words)
 
 

@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from alexnet.release.errors import InputRejected
-from alexnet.release.pieces import READ_ERRORS, Piece, opened, printable, reason_of
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.pieces import READ_ERRORS, Piece, opened, printable, reason_of
 from infra.errors import RecipeError
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from preprocessing.dataset.manifest import MANIFEST, open_dataset

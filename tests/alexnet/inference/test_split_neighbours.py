@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
-from alexnet.release import split_neighbours
-from alexnet.release.inside import Inside
-from alexnet.release.layer_outputs import LayerOutputs
-from alexnet.release.split_neighbours import nearest_in_split, num_among
+from alexnet.inference import split_neighbours
+from alexnet.inference.inside import Inside
+from alexnet.inference.layer_outputs import LayerOutputs
+from alexnet.inference.split_neighbours import nearest_in_split, num_among
 
 
 def stored(training: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.decoding import Decoded, decoded_blocks
-from alexnet.release.pieces import Piece
-from alexnet.release.predictor import Predictor
+from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.pieces import Piece
+from alexnet.inference.predictor import Predictor
 from alexnet.threads import one_thread
+from alexnet.trained import TrainedNetwork
 
 ANSWERS: Final = pa.schema(
     [

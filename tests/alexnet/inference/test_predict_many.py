@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alexnet.evaluate.trained import Located
-from alexnet.release.bulk import BulkPredictor, WhatItShows
-from alexnet.release.inputs import find_pieces
-from alexnet.release.predict_many import _from_plan, _to_plan, answer_many, plan_pool
+from alexnet.inference.bulk import BulkPredictor, WhatItShows
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.predict_many import _from_plan, _to_plan, answer_many, plan_pool
+from alexnet.trained import Located
 from infra.errors import DataError, ServiceError
 from infra.ray_runtime import Node, Resources
 from preprocessing.dataset.stored import encode_jpeg
@@ -71,8 +71,8 @@ def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
 _ON_PRETENDED_GPUS = """
 import json, os, pickle, sys, time
 import pyarrow as pa, ray
-from alexnet.release.inputs import find_pieces
-from alexnet.release.predict_many import answer_many
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.predict_many import answer_many
 from infra import ray_data
 from infra.errors import ServiceError
 

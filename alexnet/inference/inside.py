@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from alexnet.data.augment import center_view
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.scores import score
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.model import ModelError
 from alexnet.model.layer_names import last_hidden_layer, layer_taps, watched
+from alexnet.trained import TrainedNetwork
 from infra.errors import RecipeError
 from preprocessing.dataset.pixels import Pixels
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from alexnet.evaluate.blocks import BLOCK_ROWS, Block, BlockReader, place_of, plan_blocks
-from alexnet.release.inside import Inside
-from alexnet.release.neighbours import NearestSearch
+from alexnet.inference.inside import Inside
+from alexnet.inference.neighbours import NearestSearch
 from infra.progress import ProgressReport, no_progress
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest

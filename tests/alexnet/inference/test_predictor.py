@@ -9,9 +9,9 @@ from PIL import Image
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.scores import score
-from alexnet.release.errors import InputRejected
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.predictor import Predictor
 from alexnet.release.package import open_package, write_package
-from alexnet.release.predictor import Predictor
 from alexnet.release.pyfunc_model import images_in
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore

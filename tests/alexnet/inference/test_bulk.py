@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.release import bulk
-from alexnet.release.bulk import ANSWERS, BulkPredictor
-from alexnet.release.inputs import find_pieces
-from alexnet.release.predictor import Predictor
+from alexnet.inference import bulk
+from alexnet.inference.bulk import ANSWERS, BulkPredictor
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.predictor import Predictor
 from infra.errors import DataError
 from preprocessing.dataset.stored import encode_jpeg
 

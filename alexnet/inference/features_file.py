@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from alexnet.release.features import features_schema
-from alexnet.release.pieces import READ_ERRORS
+from alexnet.inference.features import features_schema
+from alexnet.inference.pieces import READ_ERRORS
 from infra.canonical import canonical_json
 from infra.commit import Frozen, Sha256
 from infra.errors import DataError, StoreError
@@ -28,7 +28,7 @@ class FeaturesHeader(Frozen):
     model: str
     """As it was called when they were computed."""
     model_digest: Sha256
-    """`alexnet.release.features.model_digest`: what decides whether others are comparable."""
+    """`alexnet.inference.features.model_digest`: what decides whether others are comparable."""
     network: str
     step: int
     layer: str

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexnet.release import neighbours
-from alexnet.release.neighbours import NearestSearch, Neighbours
+from alexnet.inference import neighbours
+from alexnet.inference.neighbours import NearestSearch, Neighbours
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.release import pieces as pieces_module
-from alexnet.release.errors import InputRejected
-from alexnet.release.inputs import find_pieces
-from alexnet.release.pieces import ImageFile, Piece, cut_pieces, read_file, stream_pieces
+from alexnet.inference import pieces as pieces_module
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.pieces import ImageFile, Piece, cut_pieces, read_file, stream_pieces
 from infra.errors import ObjectCorrupt, StoreError
 from infra.store import MemoryStore, ObjectStore
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from alexnet.evaluate.scores import score
-from alexnet.evaluate.trained import TrainedNetwork
 from alexnet.model import ModelError
 from alexnet.model.layer_names import find_tap, last_hidden_layer, watched
+from alexnet.trained import TrainedNetwork
 from infra.errors import RecipeError
 from preprocessing.dataset.pixels import Pixels
 

@@ -11,8 +11,8 @@ import torch
 from alexnet.evaluate.metrics import top_classes
 from alexnet.evaluate.rows import View, view_called
 from alexnet.evaluate.scores import score
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.errors import InputRejected
+from alexnet.inference.errors import InputRejected
+from alexnet.trained import TrainedNetwork
 from preprocessing.dataset.pixels import Pixels, decode_square, to_square
 from preprocessing.errors import ImageRejected
 

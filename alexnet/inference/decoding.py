@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
-from alexnet.release.errors import InputRejected
-from alexnet.release.inputs import find_pieces
-from alexnet.release.pieces import ImageFile, Piece, read_file, stream_pieces
-from alexnet.release.predictor import BATCH_ROWS
+from alexnet.inference.errors import InputRejected
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.pieces import ImageFile, Piece, read_file, stream_pieces
+from alexnet.inference.predictor import BATCH_ROWS
 from infra.store import is_remote
 from preprocessing.dataset.pixels import Pixels, decode_square
 from preprocessing.errors import ImageRejected

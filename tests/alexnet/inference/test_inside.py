@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
+from alexnet.inference.inside import Inside, feature_maps, pixel_gradient
 from alexnet.model import create_model, list_models
-from alexnet.release.inside import Inside, feature_maps, pixel_gradient
 from infra.errors import DataError, RecipeError
 from preprocessing.dataset.pixels import Pixels
 from preprocessing.dataset.statistics import parse_statistics

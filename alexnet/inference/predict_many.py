@@ -12,10 +12,10 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.bulk import Answerer, Question
-from alexnet.release.pieces import Piece, cut_pieces
-from alexnet.release.predictor import BATCH_ROWS
+from alexnet.inference.bulk import Answerer, Question
+from alexnet.inference.pieces import Piece, cut_pieces
+from alexnet.inference.predictor import BATCH_ROWS
+from alexnet.trained import TrainedNetwork
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named

@@ -9,11 +9,11 @@ import pyarrow as pa
 import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
-from alexnet.evaluate.trained import TrainedNetwork
-from alexnet.release.decoding import Decoded, decoded_blocks
-from alexnet.release.layer_outputs import LayerOutputs
-from alexnet.release.pieces import Piece
+from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.layer_outputs import LayerOutputs
+from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
+from alexnet.trained import TrainedNetwork
 from infra.canonical import digest_of
 from preprocessing.dataset.pixels import Pixels, decode_square
 

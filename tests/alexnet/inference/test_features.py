@@ -11,14 +11,14 @@ import torch
 
 from alexnet.data.augment import center_view
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
-from alexnet.evaluate.trained import TrainedNetwork
+from alexnet.inference import features_file
+from alexnet.inference.features import WhatItSees, features_of, features_schema, model_digest
+from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
+from alexnet.inference.inputs import find_pieces
+from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
-from alexnet.release import features_file
-from alexnet.release.features import WhatItSees, features_of, features_schema, model_digest
-from alexnet.release.features_file import FeaturesHeader, features_writer, open_features
-from alexnet.release.inputs import find_pieces
-from alexnet.release.layer_outputs import LayerOutputs, choose_layer
 from alexnet.release.package import open_package, write_package
+from alexnet.trained import TrainedNetwork
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore, MemoryStore
 from infra.store.s3 import S3Store
@@ -281,7 +281,7 @@ def ray_pieces(tiny_training: Any, tmp_path: Path) -> list[Any]:
 def test_ray_gives_the_features_of_one_process_in_order(
     tiny_training: Any, ray_pieces: list[Any]
 ) -> None:
-    from alexnet.release.predict_many import answer_many
+    from alexnet.inference.predict_many import answer_many
 
     asked = WhatItSees(*choose_layer(tiny_training.trained, None))
     alone = asked.answerer(tiny_training.trained, num_threads=1).answer(ray_pieces)
