@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.local_response_norm
 
-Passes take turns as in `benchmarks.run`. The floors are for a CPU: 3 times torch's own without a
-compiler and 9 times with one, at the two shapes of alexnet-2012 and batch 64.
+Passes take turns as in `benchmarks.run`; memory is kept, and a norm compiled, as in training. The
+floors are for a CPU: 3 times torch's own without a compiler and 9 times with one, at the two shapes
+of alexnet-2012 and batch 64.
 """
 
 import argparse
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.model import LocalResponseNorm
+from alexnet.train.compiled import COMPILE_OPTIONS
 from benchmarks.machine import load_average, read_hardware, read_versions
 from benchmarks.passes import Comparison, Pass, Results, Stamp, Subject, compare, joined, make_pass
 from benchmarks.report import format_table
+from infra.allocator import keep_memory
 
 SHAPES: Final = ((96, 55, 55), (256, 27, 27))
 FLOOR: Final = 3.0
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options(**given)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    keep_memory()  # as a training's worker does, for all alike
     before = load_average()
     results = joined(measure(shape, options) for shape in SHAPES)
     facts = {
@@ -89,8 +93,8 @@ def measure(shape: tuple[int, int, int], options: Options) -> Results:
     theirs, ours = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), LocalResponseNorm()
     candidates: dict[str, tuple[Norm, float | None]] = {"ours": (ours, FLOOR)}
     if options.compiled:
-        candidates["ours, compiled"] = torch.compile(ours), FLOOR_COMPILED
-        candidates["torch's, compiled"] = torch.compile(theirs), None
+        candidates["ours, compiled"] = torch.compile(ours, options=COMPILE_OPTIONS), FLOOR_COMPILED
+        candidates["torch's, compiled"] = torch.compile(theirs, options=COMPILE_OPTIONS), None
     size = "x".join(str(part) for part in shape)
     base = subject(f"torch's {size}", theirs, maps, options.steps)
     found = []

@@ -1,8 +1,8 @@
 """The release's two response norms, across maps and within a map: one formula, two windows.
 
 Written in closed form, gradient included: the window sum is a handful of shifted additions. On CPUs
-images are taken a few at a time, which is five to six times the speed of torch's own norm on one
-thread and on two (`benchmarks/local_response_norm.py`).
+images are taken a few at a time, which is six times the speed of torch's own norm; compiled it is
+ten times that (`benchmarks/local_response_norm.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
 
 from alexnet.model.errors import ModelError
 
@@ -185,6 +186,7 @@ class _Normalise(torch.autograd.Function):
 
     The gradient for a, given g for the result, with W' the sum over the mirrored window:
     g * d ** -power - 2 * power * weight * a * W'(g * a * d ** (-power - 1)).
+    What is kept is d ** -0.5: its root and its square give both powers without a division.
     """
 
     @staticmethod
@@ -200,27 +202,28 @@ class _Normalise(torch.autograd.Function):
         def normalise(part: Tensor) -> tuple[Tensor, ...]:
             a = _at_least_float32(part)
             bracket = _window_sum(a * a, dims, size // 2, (size - 1) // 2)
-            bracket = bracket.mul_(weight).add_(constant)
-            return _negative_power(bracket, power).mul_(a).to(part.dtype), bracket
+            inverse_root = bracket.mul_(weight).add_(constant).rsqrt_()
+            return _damping(inverse_root, power).mul_(a).to(part.dtype), inverse_root
 
-        normalised, bracket = _by_parts(normalise, activations)
-        ctx.save_for_backward(activations, bracket)
+        normalised, inverse_root = _by_parts(normalise, activations)
+        ctx.save_for_backward(activations, inverse_root)
         ctx.constants = (dims, size, weight, power)  # type: ignore[attr-defined]  # torch's own way
         return normalised
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        activations, bracket = ctx.saved_tensors  # type: ignore[attr-defined]  # set by torch
+        activations, inverse_root = ctx.saved_tensors  # type: ignore[attr-defined]  # set by torch
         dims, size, weight, power = ctx.constants  # type: ignore[attr-defined]  # set in forward
 
-        def differentiate(part: Tensor, bracket: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        def differentiate(part: Tensor, root: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
             a = _at_least_float32(part)
-            damped = _negative_power(bracket, power).mul_(gradient)
-            spread = _window_sum((damped * a).div_(bracket), dims, (size - 1) // 2, size // 2)
+            damped = _damping(root, power).mul_(gradient)
+            spread = (damped * a).mul_(root).mul_(root)
+            spread = _window_sum(spread, dims, (size - 1) // 2, size // 2)
             return (damped.addcmul_(spread, a, value=-2.0 * power * weight).to(part.dtype),)
 
-        (own,) = _by_parts(differentiate, activations, bracket, gradient)
+        (own,) = _by_parts(differentiate, activations, inverse_root, gradient)
         return own, None, None, None, None, None
 
 
@@ -249,28 +252,41 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _negative_power(x: Tensor, power: float) -> Tensor:
+def _damping(inverse_root: Tensor, power: float) -> Tensor:
+    """Return bracket ** -power, given bracket ** -0.5."""
     if power == 0.75:
-        # Two roots and a product take a fraction of the time of one general power.
-        root = x.rsqrt()
-        return root.sqrt().mul_(root)
-    return x.pow(-power)
+        # One root and a product take a fraction of the time of a general power.
+        return inverse_root.sqrt().mul_(inverse_root)
+    return inverse_root.pow(2 * power)
 
 
 def _window_sum(values: Tensor, dims: Sequence[int], before: int, after: int) -> Tensor:
-    """Sum each value with `before` neighbours on the lower side and `after` on the upper.
-
-    Shifted in place rather than padded: a padded copy loses a channels_last layout, and half the
-    speed with it.
-    """
+    """Sum each value with `before` neighbours on the lower side and `after` on the upper."""
+    # A compiler turns shifts in place into a tree of conditions for every value, and padding into
+    # plain reads; a padded copy that is really made loses a channels_last layout, and half the
+    # speed with it.
+    one_dim = _padded_sum if torch.compiler.is_compiling() else _shifted_sum
     for dim in dims:
-        length = values.shape[dim]
-        total = values.clone()
-        for shift in range(1, min(before, length - 1) + 1):
-            rest = length - shift
-            total.narrow(dim, shift, rest).add_(values.narrow(dim, 0, rest))
-        for shift in range(1, min(after, length - 1) + 1):
-            rest = length - shift
-            total.narrow(dim, 0, rest).add_(values.narrow(dim, shift, rest))
-        values = total
+        values = one_dim(values, dim, before, after)
     return values
+
+
+def _padded_sum(values: Tensor, dim: int, before: int, after: int) -> Tensor:
+    length = values.shape[dim]
+    padded = functional.pad(values, [0, 0] * (values.dim() - 1 - dim) + [before, after])
+    total = padded.narrow(dim, 0, length)
+    for start in range(1, before + after + 1):
+        total = total + padded.narrow(dim, start, length)
+    return total
+
+
+def _shifted_sum(values: Tensor, dim: int, before: int, after: int) -> Tensor:
+    length = values.shape[dim]
+    total = values.clone()
+    for shift in range(1, min(before, length - 1) + 1):
+        rest = length - shift
+        total.narrow(dim, shift, rest).add_(values.narrow(dim, 0, rest))
+    for shift in range(1, min(after, length - 1) + 1):
+        rest = length - shift
+        total.narrow(dim, 0, rest).add_(values.narrow(dim, shift, rest))
+    return total

@@ -19,7 +19,8 @@ TOLERANCES: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}
 """Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
 NEGLIGIBLE: Final = 1e-3
 """Of the whole gradient: a bias before a batch norm has none but rounding."""
-_OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": False}
+COMPILE_OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": False}
+"""Of Inductor."""
 
 
 def compile_network(
@@ -44,7 +45,7 @@ def compile_network(
     try:
         own = [_gradients(network, size, image_px, autocast_dtype) for size in SIZES]
         _restore(network, buffers)
-        network.compile(options=_OPTIONS)
+        network.compile(options=COMPILE_OPTIONS)
         compiled = _compiled_gradients(network, image_px, autocast_dtype)
     finally:
         _restore(network, buffers)
