@@ -19,7 +19,7 @@ from ray.data import TaskPoolStrategy
 from alexnet.data.batches import Batch, Rows, batches_of
 from alexnet.data.order import WINDOW_ROWS, Order
 from alexnet.data.reader import (
-    BLOCK_ROWS,
+    OUTPUT_BLOCK_ROWS,
     ShareSpec,
     Stretch,
     open_reader,
@@ -31,7 +31,7 @@ from infra.ray_runtime import this_nodes_store_bytes
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
-UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
+UNREAD_BLOCKS: Final = WINDOW_ROWS // OUTPUT_BLOCK_ROWS
 """Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
 STORE_PART: Final = 0.5
 """Of a node's object store, what unread blocks may fill: Ray Data's own part of all stores."""
@@ -116,7 +116,7 @@ def _configure(crop_px: int, resources: LoaderResources) -> None:
         resources.num_tasks * resources.cpus_per_task, store_bytes=store_bytes
     )
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
-    context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
+    context.target_max_block_size = int(0.9 * OUTPUT_BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):
         context._max_num_blocks_in_streaming_gen_buffer = UNREAD_BLOCKS
 

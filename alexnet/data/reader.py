@@ -23,7 +23,7 @@ from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 
-BLOCK_ROWS: Final = 256
+OUTPUT_BLOCK_ROWS: Final = 256
 """Rows a block has: large enough that handing it over costs little (docs/architecture.md, 6)."""
 STRETCH_ROWS: Final = 1024
 """Rows a task reads at least, so that it lasts several times the executor's tick of 0.1 s."""
@@ -79,7 +79,7 @@ class ShareReader:
         self._open_shard = lru_cache(maxsize=128)(self._open)
 
     def blocks(self, stretch: Stretch, *, rank: int, world_size: int) -> Iterator[Rows]:
-        """Yield a rank's rows of a stretch in order, BLOCK_ROWS at a time; the last may have fewer.
+        """Yield a rank's rows of a stretch in order, OUTPUT_BLOCK_ROWS at a time but the last.
 
         The images of a block are overwritten when the next one is asked for.
 
@@ -87,7 +87,7 @@ class ShareReader:
             ShardCorrupt, ImageRejected: stored bytes are damaged.
         """
         rows = self._rows(stretch, rank, world_size)
-        while part := list(islice(rows, BLOCK_ROWS)):
+        while part := list(islice(rows, OUTPUT_BLOCK_ROWS)):
             yield self._decode(part)
 
     def _rows(self, stretch: Stretch, rank: int, world_size: int) -> Iterator["_Row"]:
@@ -166,7 +166,7 @@ class ShareReader:
 
     @cached_property
     def _images(self) -> npt.NDArray[np.uint8]:
-        return np.empty((BLOCK_ROWS, self._crop_px, self._crop_px, 3), np.uint8)
+        return np.empty((OUTPUT_BLOCK_ROWS, self._crop_px, self._crop_px, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

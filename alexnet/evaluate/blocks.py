@@ -5,18 +5,16 @@ on how many workers there are.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest, Split
 from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.schema import ShardReader, jpeg_column
 from preprocessing.dataset.stored import ShapeName, stored_square
-
-BLOCK_ROWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,10 @@ class StoredRows:
 
 
 def plan_blocks(split: Split) -> tuple[Block, ...]:
-    """Cut a split into blocks of BLOCK_ROWS; only the last has fewer, some span two shards."""
+    """Cut a split into blocks of SCORE_BATCH_ROWS, the last maybe fewer; some span two shards."""
     blocks: list[Block] = []
     parts: list[RowRange] = []
-    room = BLOCK_ROWS
+    room = SCORE_BATCH_ROWS
     for number, shard in enumerate(split.shards):
         start = 0
         while start < shard.num_rows:
@@ -79,7 +77,7 @@ def plan_blocks(split: Split) -> tuple[Block, ...]:
             start = stop
             if not room:
                 blocks.append(Block(tuple(parts)))
-                parts, room = [], BLOCK_ROWS
+                parts, room = [], SCORE_BATCH_ROWS
     return (*blocks, Block(tuple(parts))) if parts else tuple(blocks)
 
 

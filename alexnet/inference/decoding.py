@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from alexnet.inference.errors import InputRejected
 from alexnet.inference.inputs import find_pieces
 from alexnet.inference.pieces import ImageFile, Piece, read_file, stream_pieces
-from alexnet.inference.predictor import BATCH_ROWS
 from infra.store import is_remote
 from preprocessing.dataset.pixels import Pixels, decode_square
 from preprocessing.errors import ImageRejected
@@ -44,7 +44,8 @@ def decoded_blocks(
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
 
         def begin_block() -> list[Future[Decoded]]:
-            return [threads.submit(_decoded, image, decode) for image in islice(images, BATCH_ROWS)]
+            part = islice(images, SCORE_BATCH_ROWS)
+            return [threads.submit(_decoded, image, decode) for image in part]
 
         block = begin_block()
         while block:

@@ -12,16 +12,16 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from alexnet.inference.bulk import Answerer, Question
 from alexnet.inference.pieces import Piece, cut_pieces
-from alexnet.inference.predictor import BATCH_ROWS
 from alexnet.trained import TrainedNetwork
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named
 from infra.store import open_store
 
-TASK_ROWS: Final = 8 * BATCH_ROWS
+TASK_ROWS: Final = 8 * SCORE_BATCH_ROWS
 """Images of a task at most: seconds of work, as the executor looks at tasks ten times a second."""
 _TASKS_A_WORKER: Final = 4
 """At least, where there are few images: so that all end at about the same time."""
@@ -73,7 +73,7 @@ class Pool:
 def plan_pool(there: Resources, num_images: int) -> Pool:
     """Choose a task a GPU, else one a CPU, but no more than there are blocks. Pure."""
     slots = max(1, int(there.gpus or there.cpus))
-    num_blocks = max(1, math.ceil(num_images / BATCH_ROWS))
+    num_blocks = max(1, math.ceil(num_images / SCORE_BATCH_ROWS))
     workers = min(slots, num_blocks)
     blocks = math.ceil(num_blocks / (workers * _TASKS_A_WORKER))
     return Pool(
@@ -81,7 +81,7 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
         cpus=min(1.0, there.cpus / workers),
         gpus=1.0 if there.gpus else 0.0,
         threads=max(1, int(there.cpus // workers)) if there.gpus else 1,
-        task_rows=min(TASK_ROWS, blocks * BATCH_ROWS),
+        task_rows=min(TASK_ROWS, blocks * SCORE_BATCH_ROWS),
     )
 
 

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from alexnet.evaluate.blocks import BLOCK_ROWS, Block, BlockReader, place_of, plan_blocks
+from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from alexnet.inference.inside import Inside
 from alexnet.inference.neighbours import NearestSearch
 from infra.progress import ProgressReport, no_progress
@@ -16,7 +17,7 @@ from preprocessing.dataset.pixels import Pixels
 
 NEIGHBOURS: Final = 6
 """An image, as in figure 4 of the 2012 paper."""
-MOST_AMONG: Final = 32 * BLOCK_ROWS
+MOST_AMONG: Final = 32 * SCORE_BATCH_ROWS
 """Images that are looked through: the first of the split, whose order is a random one. The network
 of 2012 takes one core 20 ms for each."""
 
@@ -66,7 +67,7 @@ def nearest_in_split(
     search = NearestSearch(inside.features(images), NEIGHBOURS + 1)  # one may be the image itself
     done = 0
     try:
-        for block in plan_blocks(manifest.val)[: MOST_AMONG // BLOCK_ROWS]:
+        for block in plan_blocks(manifest.val)[: MOST_AMONG // SCORE_BATCH_ROWS]:
             search.add(inside.features(list(reader.read(block).decode())))
             done += block.count
             progress(done, num_among(manifest))

@@ -17,7 +17,7 @@ from alexnet.data.crops import draw_crops, draw_resized_crops, draw_shared_crops
 from alexnet.data.in_process import read_batches
 from alexnet.data.order import Layout, Order
 from alexnet.data.reader import (
-    BLOCK_ROWS,
+    OUTPUT_BLOCK_ROWS,
     STRETCH_ROWS,
     ShareReader,
     ShareSpec,
@@ -177,7 +177,7 @@ def test_a_rank_without_rows_gets_empty_batches(spec: ShareSpec) -> None:
 def test_blocks_are_full_but_the_last(spec: ShareSpec) -> None:
     blocks = ShareReader(spec).blocks(Stretch(63, 63 + 20), rank=0, world_size=1)
     sizes = [len(rows) for rows in blocks]
-    assert sizes == [BLOCK_ROWS] * 3 + [20 * BATCH - 3 * BLOCK_ROWS]
+    assert sizes == [OUTPUT_BLOCK_ROWS] * 3 + [20 * BATCH - 3 * OUTPUT_BLOCK_ROWS]
 
 
 def test_in_process_batches_stay_what_they_are(spec: ShareSpec) -> None:
