@@ -15,8 +15,8 @@ from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
 from alexnet.inference.inputs import find_pieces
-from alexnet.inference.inside import Inside
 from alexnet.inference.layer_outputs import choose_layer
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
@@ -107,14 +107,14 @@ def draw_figures(
         if layer is not None:
             choose_layer(trained, layer)  # told where there are no images to draw maps of, too
         related = find_related(uri, trained, workspace)
-        inside, classes = Inside(trained), trained.load_classes()
-        chooser = Chooser(inside, classes, trained.stored_px, related.evaluation)
+        probe, classes = ModelProbe(trained), trained.load_classes()
+        chooser = Chooser(probe, classes, trained.stored_px, related.evaluation)
         shown, rejected = _choose(chooser, named, related)
         # First: it may be refused, and of a network that diverged nothing can be drawn.
-        of_images = _of_images(inside, shown, classes, layer)
-        neighbourhood = Neighbourhood(uri, trained, inside, workspace, stream)
+        of_images = _of_images(probe, shown, classes, layer)
+        neighbourhood = Neighbourhood(uri, trained, probe, workspace, stream)
         drawn = {
-            **_of_network(inside, related),
+            **_of_network(probe, related),
             **of_images,
             NEIGHBOURS: _neighbours(neighbourhood, shown, place, related, rejected),
             CONFUSION: _confusion(related, classes),
@@ -156,9 +156,9 @@ def _choose(
     return shown, rejected
 
 
-def _of_network(inside: Inside, related: Related) -> Drawn:
-    towers = count_towers(inside.weights)
-    filters = first_filters(inside.weights).float().numpy()
+def _of_network(probe: ModelProbe, related: Related) -> Drawn:
+    towers = count_towers(probe.weights)
+    filters = first_filters(probe.weights).float().numpy()
     return {
         FILTERS: picture_png(filters_frame(filters, towers)),
         FILM: _film(related, towers),
@@ -195,12 +195,12 @@ def _curves(related: Related) -> bytes | str:
 
 
 def _of_images(
-    inside: Inside, shown: Sequence[Shown], classes: Classes, layer: str | None
+    probe: ModelProbe, shown: Sequence[Shown], classes: Classes, layer: str | None
 ) -> Drawn:
     if not shown:
         return dict.fromkeys((PANEL, MAPS, SALIENCY), _NO_IMAGES)
     pixels = [image.pixels for image in shown]
-    views, probabilities = inside.views(pixels), inside.probabilities(pixels)
+    views, probabilities = probe.views(pixels), probe.probabilities(pixels)
     panel = [
         Prediction(view, best_guesses(of_image), image.label, image.name)
         for view, of_image, image in zip(views, probabilities, shown, strict=True)
@@ -211,8 +211,8 @@ def _of_images(
         f"{g.probability:.2f}"
         for g in best
     ]
-    name, maps = inside.maps(pixels, layer)
-    gradients = inside.gradients(pixels[:PANEL_IMAGES])
+    name, maps = probe.maps(pixels, layer)
+    gradients = probe.gradients(pixels[:PANEL_IMAGES])
     return {
         PANEL: draw_panel(panel, classes.names),
         MAPS: draw_maps(views, maps, name),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
 from alexnet.evaluate.evaluation import Evaluation, read_predictions, validation_digest
 from alexnet.figures.panel import PANEL_IMAGES, choose_rows
-from alexnet.inference.inside import Inside
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.pieces import Piece, read_file, stream_pieces
 from infra.store import ObjectStore, open_store
 from preprocessing.dataset.labels import Classes, read_classes
@@ -51,7 +51,7 @@ class Rejected:
 class Chooser:
     """Chooses images of datasets for one network."""
 
-    inside: Inside
+    probe: ModelProbe
     classes: Classes
     """The network's."""
     stored_px: int
@@ -114,7 +114,7 @@ class Chooser:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         rows = reader.read(plan_blocks(manifest.val)[0])
         images = [to_square(image, self.stored_px) for image in rows.decode()]
-        answers = self.inside.probabilities(images).argmax(axis=1)
+        answers = self.probe.probabilities(images).argmax(axis=1)
         return rows.labels, answers == ours[rows.labels]
 
     def _of_files(self, pieces: Sequence[Piece]) -> Iterator[Shown | Rejected]:

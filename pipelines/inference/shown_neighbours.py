@@ -7,8 +7,8 @@ from typing import IO
 
 from alexnet.figures.neighbours import MOST_ROWS, Tile, draw_neighbours
 from alexnet.inference.decoding import read_again
-from alexnet.inference.inside import Inside
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.split_neighbours import NEIGHBOURS, nearest_in_split
 from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
@@ -32,7 +32,7 @@ class Neighbourhood:
     uri: str
     """The model's."""
     trained: TrainedNetwork
-    inside: Inside
+    probe: ModelProbe
     workspace: str
     stream: IO[str]
 
@@ -53,7 +53,7 @@ class Neighbourhood:
         own = [_row_in(manifest, image) for image in shown]
         progress = StatusLine("similar", self.stream)
         try:
-            found = nearest_in_split(self.inside, pixels, own, store, manifest, progress)
+            found = nearest_in_split(self.probe, pixels, own, store, manifest, progress)
         finally:
             progress.close()
         names = self.trained.load_classes().names
@@ -61,7 +61,7 @@ class Neighbourhood:
             [Tile(near.pixels, names[near.label], near.label == image.label) for near in of_image]
             for image, of_image in zip(shown, found, strict=True)
         ]
-        return self._drawn(shown, rows, self.inside.hidden_layer, store.uri)
+        return self._drawn(shown, rows, self.probe.hidden_layer, store.uri)
 
     def elsewhere(
         self, shown: Sequence[Shown], among: Among, rejected: list[tuple[str, str]]

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 _MAPS_DIMS: Final = 4
 
 
-class Inside:
+class ModelProbe:
     """Looks into one network while it answers for stored images, centre view.
 
     Raises:
