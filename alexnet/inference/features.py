@@ -45,8 +45,8 @@ def model_digest(trained: TrainedNetwork) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WhatItSees:
-    """Ask for a layer's activations; a `Question`."""
+class FeatureSpec:
+    """Compute a layer's activations; an `InferenceSpec`."""
 
     layer: str
     width: int
@@ -56,7 +56,7 @@ class WhatItSees:
         """Forward passes an image takes."""
         return 1
 
-    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> "FeatureExtractor":
+    def runner(self, trained: TrainedNetwork, *, num_threads: int) -> "FeatureExtractor":
         """Load the network."""
         return FeatureExtractor(trained, self, num_threads=num_threads)
 
@@ -66,17 +66,17 @@ class FeatureExtractor:
 
     Args:
         trained: the network.
-        asked: which layer.
+        spec: which layer.
         num_threads: that read and decode; the features do not depend on it.
     """
 
-    def __init__(self, trained: TrainedNetwork, asked: WhatItSees, *, num_threads: int) -> None:
-        self._outputs = LayerOutputs(trained, asked.layer)
-        self._asked = asked
+    def __init__(self, trained: TrainedNetwork, spec: FeatureSpec, *, num_threads: int) -> None:
+        self._outputs = LayerOutputs(trained, spec.layer)
+        self._spec = spec
         self._stored_px = trained.stored_px
         self._num_threads = num_threads
 
-    def answer(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
         """Yield a table a block: `features_schema`, and `reason`, with null features, if no image.
 
         Raises:
@@ -92,13 +92,13 @@ class FeatureExtractor:
     def _table(self, block: Sequence[Decoded]) -> pa.Table:
         usable = [pixels for _, pixels in block if pixels is not None]
         none = np.array([pixels is None for _, pixels in block])
-        features = np.zeros((len(block), self._asked.width), np.float32)
+        features = np.zeros((len(block), self._spec.width), np.float32)
         if usable:
             with one_thread():
                 features[~none] = self._outputs(usable).reshape(len(usable), -1)
         refuse_diverged(torch.from_numpy(features))
         images = [image for image, _ in block]
-        schema = features_schema(self._asked.width).append(pa.field("reason", pa.string()))
+        schema = features_schema(self._spec.width).append(pa.field("reason", pa.string()))
         return pa.table(
             {
                 "path": [image.path for image in images],

@@ -1,4 +1,4 @@
-"""Ask a network over Ray Data: rows of a plan in, blocks of answers out, in order."""
+"""Inference over Ray Data: rows of a plan in, blocks of answers out, in order."""
 
 import logging
 import math
@@ -13,8 +13,8 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from alexnet.evaluate.scores import SCORE_BATCH_ROWS
-from alexnet.inference.bulk import Answerer, Question
 from alexnet.inference.pieces import Piece, cut_pieces
+from alexnet.inference.spec import InferenceRunner, InferenceSpec
 from alexnet.trained import TrainedNetwork
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
@@ -31,12 +31,12 @@ _LOOK_INTO: Final = (
 
 
 def answer_many(
-    trained: TrainedNetwork, pieces: Sequence[Piece], question: Question
+    trained: TrainedNetwork, pieces: Sequence[Piece], spec: InferenceSpec
 ) -> Iterator[pa.Table]:
     """Yield tables of answers in the order of the pieces; Ray must be up.
 
     A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
-    question's answerer in one process. A process that dies costs its task, which is done again.
+    spec's runner in one process. A process that dies costs its task, which is done again.
 
     Raises:
         DataError: the network gives no numbers.
@@ -46,7 +46,7 @@ def answer_many(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
     configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
-    job = _Job(trained.weights.item.sha256, question, pool.threads, trained)
+    job = _Job(trained.weights.item.sha256, spec, pool.threads, trained)
     plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
     answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
@@ -111,10 +111,10 @@ def _answered(plan: Dataset, job: "_Job", pool: Pool) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every task needs; equal for the same weights, question and threads."""
+    """What every task needs; equal for the same weights, spec and threads."""
 
     weights: str
-    question: Question
+    spec: InferenceSpec
     num_threads: int
     trained: TrainedNetwork = field(compare=False)
 
@@ -122,7 +122,7 @@ class _Job:
 def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
     """Run one task. A deliberate error travels as a block."""
     try:
-        yield from _answerer_of(job).answer(_from_plan(plan))
+        yield from _runner_of(job).run(_from_plan(plan))
     except ProjectError as error:
         yield error_block(error)
 
@@ -139,9 +139,9 @@ class _Process:
 
 
 @lru_cache(maxsize=1)
-def _answerer_of(job: _Job) -> Answerer:
+def _runner_of(job: _Job) -> InferenceRunner:
     """Return this process's network, which is kept between tasks."""
-    return job.question.answerer(job.trained, num_threads=job.num_threads)
+    return job.spec.runner(job.trained, num_threads=job.num_threads)
 
 
 def _to_plan(task: Sequence[Piece]) -> pa.Table:

@@ -7,9 +7,9 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from alexnet.inference.bulk import Question
 from alexnet.inference.errors import InputRejected
 from alexnet.inference.pieces import Piece
+from alexnet.inference.spec import InferenceSpec
 from alexnet.release.package import copy_package, open_package
 from alexnet.trained import TrainedNetwork
 from infra.nodes import check_nodes_see, check_nodes_share
@@ -33,7 +33,7 @@ def answered(
     uri: str,
     trained: TrainedNetwork,
     pieces: Sequence[Piece],
-    question: Question,
+    spec: InferenceSpec,
     workspace: ObjectStore,
     progress: StatusLine,
     stream: IO[str],
@@ -44,7 +44,7 @@ def answered(
         uri: the model's.
         trained: the model.
         pieces: what it is asked about.
-        question: what it is asked.
+        spec: what is computed.
         workspace: where the workers of a cluster find a downloaded model.
         progress: shows how far it is.
         stream: gets what else there is to say.
@@ -63,7 +63,7 @@ def answered(
             progress(done, total)
 
     try:
-        with _tables(uri, trained, pieces, question, workspace, stream) as tables:
+        with _tables(uri, trained, pieces, spec, workspace, stream) as tables:
             yield counted(tables)
     finally:
         progress.close()
@@ -96,13 +96,13 @@ def _tables(
     uri: str,
     trained: TrainedNetwork,
     pieces: Sequence[Piece],
-    question: Question,
+    spec: InferenceSpec,
     workspace: ObjectStore,
     stream: IO[str],
 ) -> Iterator[Iterator[pa.Table]]:
-    if sum(piece.count for piece in pieces) * question.num_views < MANY:
+    if sum(piece.count for piece in pieces) * spec.num_views < MANY:
         num_threads = max(1, (os.cpu_count() or 1) - 1)
-        yield question.answerer(trained, num_threads=num_threads).answer(pieces)
+        yield spec.runner(trained, num_threads=num_threads).run(pieces)
         return
     from alexnet.inference.predict_many import answer_many
 
@@ -112,7 +112,7 @@ def _tables(
         if address != LOCAL:
             trained = _visible(uri, trained, workspace)
             _check_nodes_see(trained, pieces)
-        yield answer_many(trained, pieces, question)
+        yield answer_many(trained, pieces, spec)
 
 
 def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:

@@ -8,7 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet.inference.features import WhatItSees, model_digest
+from alexnet.inference.features import FeatureSpec, model_digest
 from alexnet.inference.features_file import FeaturesHeader, features_writer
 from alexnet.inference.inputs import find_pieces, split_called
 from alexnet.inference.layer_outputs import choose_layer
@@ -84,10 +84,10 @@ def extract_features(
     ):
         layer, width = choose_layer(trained, layer)
         header = describe_features(uri, trained, layer, width)
-        asked, progress = WhatItSees(layer, width), StatusLine("features", stream)
+        spec, progress = FeatureSpec(layer, width), StatusLine("features", stream)
         with (
             answered(
-                uri, trained, pieces, asked, open_store(workspace), progress, stream
+                uri, trained, pieces, spec, open_store(workspace), progress, stream
             ) as answers,
             features_writer(*open_parent(output), header) as writer,
         ):

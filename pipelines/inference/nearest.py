@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alexnet.inference.features import WhatItSees, features_of
+from alexnet.inference.features import FeatureSpec, features_of
 from alexnet.inference.features_file import FeaturesFile, FeaturesHeader, open_features
 from alexnet.inference.inputs import find_pieces
 from alexnet.inference.neighbours import NearestSearch
@@ -68,9 +68,9 @@ class Asker:
         self, pieces: Sequence[Piece], stage: str, rejected: list[tuple[str, str]]
     ) -> Iterator[Iterator[pa.Table]]:
         """Give the block tables of features; note what is no image in the list."""
-        asked, progress = WhatItSees(self.layer, self.width), StatusLine(stage, self.stream)
+        spec, progress = FeatureSpec(self.layer, self.width), StatusLine(stage, self.stream)
         with answered(
-            self.uri, self.trained, pieces, asked, self.workspace, progress, self.stream
+            self.uri, self.trained, pieces, spec, self.workspace, progress, self.stream
         ) as answers:
             yield without_rejects(answers, rejected)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alexnet.evaluate.rows import View, view_called
-from alexnet.inference.bulk import ANSWERS, WhatItShows
+from alexnet.inference.classify import ANSWERS, ClassifySpec
 from alexnet.inference.inputs import find_pieces
 from alexnet.inference.pieces import Piece
 from alexnet.trained import TrainedNetwork
@@ -33,7 +33,7 @@ class Predictions:
     view: View
     classes: Classes
     answers: pa.Table
-    """Of `alexnet.inference.bulk.ANSWERS`."""
+    """Of `alexnet.inference.classify.ANSWERS`."""
     output: str | None
     """Where they were written, if they were."""
 
@@ -136,5 +136,5 @@ def _answer(
     stream: IO[str],
 ) -> pa.Table:
     progress = StatusLine("predict", stream)
-    with answered(uri, trained, pieces, WhatItShows(view), workspace, progress, stream) as tables:
+    with answered(uri, trained, pieces, ClassifySpec(view), workspace, progress, stream) as tables:
         return pa.concat_tables([ANSWERS.empty_table(), *tables])

@@ -15,7 +15,7 @@ def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
     """Give answers names.
 
     Args:
-        answers: of `alexnet.inference.bulk.ANSWERS`.
+        answers: of `alexnet.inference.classify.ANSWERS`.
         classes: those of the network.
 
     Returns:

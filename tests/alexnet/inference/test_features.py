@@ -12,7 +12,7 @@ import torch
 from alexnet.data.augment import center_view
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import features_file
-from alexnet.inference.features import WhatItSees, features_of, features_schema, model_digest
+from alexnet.inference.features import FeatureSpec, features_of, features_schema, model_digest
 from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
 from alexnet.inference.inputs import find_pieces
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
@@ -43,8 +43,8 @@ def pixels_of(count: int, side: int = 48) -> np.ndarray:
 def extract(
     trained: TrainedNetwork, *names: object, layer: str | None = None, **how: Any
 ) -> pa.Table:
-    asked = WhatItSees(*choose_layer(trained, layer))
-    answers = asked.answerer(trained, num_threads=2).answer(find_pieces(map(str, names), **how))
+    spec = FeatureSpec(*choose_layer(trained, layer))
+    answers = spec.runner(trained, num_threads=2).run(find_pieces(map(str, names), **how))
     return pa.concat_tables(answers)
 
 
@@ -283,9 +283,9 @@ def test_ray_gives_the_features_of_one_process_in_order(
 ) -> None:
     from alexnet.inference.predict_many import answer_many
 
-    asked = WhatItSees(*choose_layer(tiny_training.trained, None))
-    alone = asked.answerer(tiny_training.trained, num_threads=1).answer(ray_pieces)
-    many = pa.concat_tables(answer_many(tiny_training.trained, ray_pieces, asked))
+    spec = FeatureSpec(*choose_layer(tiny_training.trained, None))
+    alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_pieces)
+    many = pa.concat_tables(answer_many(tiny_training.trained, ray_pieces, spec))
     assert many.equals(pa.concat_tables(alone))
 
 

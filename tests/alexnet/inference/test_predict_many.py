@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alexnet.inference.bulk import BulkPredictor, WhatItShows
+from alexnet.inference.classify import BatchClassifier, ClassifySpec
 from alexnet.inference.inputs import find_pieces
 from alexnet.inference.predict_many import _from_plan, _to_plan, answer_many, plan_pool
 from alexnet.trained import Located
@@ -37,15 +37,15 @@ def test_ray_gives_the_answers_of_one_process_in_order(
     tiny_training: Any, names: list[str]
 ) -> None:
     trained, pieces = tiny_training.trained, find_pieces(names)
-    alone = list(BulkPredictor(trained, "center", num_threads=1).answer(pieces))
-    assert pa.concat_tables(answer_many(trained, pieces, WhatItShows())).equals(
+    alone = list(BatchClassifier(trained, "center", num_threads=1).run(pieces))
+    assert pa.concat_tables(answer_many(trained, pieces, ClassifySpec())).equals(
         pa.concat_tables(alone)
     )
     # What a task raises arrives as it was.
     lost = trained.weights.item.model_copy(update={"path": "nothing.safetensors"})
     damaged = replace(trained, weights=Located(trained.weights.store, lost))
     with pytest.raises(DataError, match="is missing"):
-        list(answer_many(damaged, pieces, WhatItShows("ten_crop")))
+        list(answer_many(damaged, pieces, ClassifySpec("ten_crop")))
 
 
 @pytest.mark.ray
@@ -60,7 +60,7 @@ def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
     class Deadly:
         num_views = 1
 
-        def answerer(self, trained: Any, *, num_threads: int) -> Any:
+        def runner(self, trained: Any, *, num_threads: int) -> Any:
             os._exit(11)
 
     deadly: Any = Deadly()  # local: it travels by value
@@ -78,16 +78,16 @@ from infra.errors import ServiceError
 
 class WhoAnswers:
     num_views = 1
-    def answerer(self, trained, *, num_threads):
-        return Answerer()
+    def runner(self, trained, *, num_threads):
+        return InferenceRunner()
 
-class Answerer:
-    def answer(self, pieces):
+class InferenceRunner:
+    def run(self, pieces):
         time.sleep(0.3)  # all end at once, and the next may go anywhere
         yield pa.table({"process": [os.getpid()], "gpu": [os.environ["CUDA_VISIBLE_DEVICES"]]})
 
 class Deadly(WhoAnswers):
-    def answerer(self, trained, *, num_threads):
+    def runner(self, trained, *, num_threads):
         os._exit(11)
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
