@@ -14,7 +14,7 @@ import torch
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
 from alexnet.inference.decoding import Decoded, decoded_blocks
-from alexnet.inference.pieces import Piece
+from alexnet.inference.input_parts import InputPart
 from alexnet.inference.predictor import Predictor
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
@@ -49,7 +49,7 @@ class ClassifySpec:
 
 
 class BatchClassifier:
-    """Classifies pieces with one network, on one device; one block is decoded ahead.
+    """Classifies parts with one network, on one device; one block is decoded ahead.
 
     Args:
         trained: the network.
@@ -62,7 +62,7 @@ class BatchClassifier:
         self._view = view
         self._num_threads = num_threads
 
-    def run(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
         """Yield one table of ANSWERS a block, in order.
 
         Raises:
@@ -70,7 +70,7 @@ class BatchClassifier:
             StoreError: a remote place stayed away.
         """
         decode = self._predictor.stored_pixels
-        for block in decoded_blocks(pieces, decode, num_threads=self._num_threads):
+        for block in decoded_blocks(parts, decode, num_threads=self._num_threads):
             yield self._table(block)
 
     def _table(self, decoded: Sequence[Decoded]) -> pa.Table:

@@ -10,8 +10,8 @@ import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.input_parts import InputPart
 from alexnet.inference.layer_outputs import LayerOutputs
-from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
 from infra.canonical import digest_of
@@ -62,7 +62,7 @@ class FeatureSpec:
 
 
 class FeatureExtractor:
-    """Answers with features for pieces, a block of 64 images at a time, on one device.
+    """Answers with features for parts, a block of 64 images at a time, on one device.
 
     Args:
         trained: the network.
@@ -76,14 +76,14 @@ class FeatureExtractor:
         self._stored_px = trained.stored_px
         self._num_threads = num_threads
 
-    def run(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
         """Yield a table a block: `features_schema`, and `reason`, with null features, if no image.
 
         Raises:
             DataError: the network gives no numbers.
             StoreError: a remote place stayed away.
         """
-        for block in decoded_blocks(pieces, self._decode, num_threads=self._num_threads):
+        for block in decoded_blocks(parts, self._decode, num_threads=self._num_threads):
             yield self._table(block)
 
     def _decode(self, body: bytes) -> Pixels:

@@ -13,7 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from alexnet.evaluate.scores import SCORE_BATCH_ROWS
-from alexnet.inference.pieces import Piece, cut_pieces
+from alexnet.inference.input_parts import InputPart, cut_parts
 from alexnet.inference.spec import InferenceRunner, InferenceSpec
 from alexnet.trained import TrainedNetwork
 from infra.errors import ProjectError
@@ -31,9 +31,9 @@ _LOOK_INTO: Final = (
 
 
 def answer_many(
-    trained: TrainedNetwork, pieces: Sequence[Piece], spec: InferenceSpec
+    trained: TrainedNetwork, parts: Sequence[InputPart], spec: InferenceSpec
 ) -> Iterator[pa.Table]:
-    """Yield tables of answers in the order of the pieces; Ray must be up.
+    """Yield tables of answers in the order of the parts; Ray must be up.
 
     A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
     spec's runner in one process. A process that dies costs its task, which is done again.
@@ -44,10 +44,10 @@ def answer_many(
         ServiceError: processes kept dying.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
+    pool = plan_pool(cluster_resources(), sum(part.count for part in parts))
     configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
     job = _Job(trained.weights.item.sha256, spec, pool.threads, trained)
-    plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
+    plan = [_to_plan(task) for task in cut_parts(parts, pool.task_rows)]
     answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
@@ -144,42 +144,42 @@ def _runner_of(job: _Job) -> InferenceRunner:
     return job.spec.runner(job.trained, num_threads=job.num_threads)
 
 
-def _to_plan(task: Sequence[Piece]) -> pa.Table:
-    """Write a task's pieces as one row of plain values: what Ray Data moves without pickling.
+def _to_plan(task: Sequence[InputPart]) -> pa.Table:
+    """Write a task's parts as one row of plain values: what Ray Data moves without pickling.
 
     Places as bytes: a file's name may be no UTF-8.
     """
-    pieces = [
+    parts = [
         {
-            "store": os.fsencode(piece.store.uri),
-            "key": os.fsencode(piece.key),
-            "path": piece.path,
-            "size_bytes": piece.size_bytes,
-            "rows": None if piece.rows is None else list(piece.rows),
-            "column": piece.column,
-            "labelled": piece.labelled,
-            "refused": piece.refused,
+            "store": os.fsencode(part.store.uri),
+            "key": os.fsencode(part.key),
+            "path": part.path,
+            "size_bytes": part.size_bytes,
+            "rows": None if part.rows is None else list(part.rows),
+            "column": part.column,
+            "labelled": part.labelled,
+            "refused": part.refused,
         }
-        for piece in task
+        for part in task
     ]
-    return pa.table({"pieces": pa.array([pieces], pa.list_(pa.struct(_PIECE)))})
+    return pa.table({"parts": pa.array([parts], pa.list_(pa.struct(_PART)))})
 
 
-def _from_plan(plan: pa.Table) -> list[Piece]:
-    pieces = plan["pieces"].to_pylist()[0]
-    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in pieces}}
+def _from_plan(plan: pa.Table) -> list[InputPart]:
+    parts = plan["parts"].to_pylist()[0]
+    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in parts}}
     return [
-        Piece(
+        InputPart(
             store=stores[row.pop("store")],
             key=os.fsdecode(row.pop("key")),
             rows=None if (rows := row.pop("rows")) is None else (rows[0], rows[1]),
             **row,
         )
-        for row in pieces
+        for row in parts
     ]
 
 
-_PIECE: Final = [
+_PART: Final = [
     ("store", pa.binary()),
     ("key", pa.binary()),
     ("path", pa.string()),

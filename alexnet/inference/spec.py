@@ -5,14 +5,14 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from alexnet.inference.pieces import Piece
+from alexnet.inference.input_parts import InputPart
 from alexnet.trained import TrainedNetwork
 
 
 class InferenceRunner(Protocol):
     """Computes one spec with one network, on one device."""
 
-    def run(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
         """Yield a table a block, in order, whose column `reason` is null unless there is none."""
         ...
 

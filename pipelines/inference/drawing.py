@@ -14,10 +14,10 @@ from alexnet.figures.panel import PANEL_IMAGES, best_guesses
 from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import choose_layer
 from alexnet.inference.model_probe import ModelProbe
-from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
 from alexnet.train.receipt import read_finished
@@ -97,7 +97,7 @@ def draw_figures(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     check_output_folder(output)
-    named = [(name, find_pieces([name])) for name in images]
+    named = [(name, find_parts([name])) for name in images]
     place = None if among is None else open_among(among)
     with (
         redirect_stdout(stream),
@@ -134,7 +134,7 @@ def draw_figures(
 
 
 def _choose(
-    chooser: Chooser, named: Sequence[tuple[str, Sequence[Piece]]], related: Related
+    chooser: Chooser, named: Sequence[tuple[str, Sequence[InputPart]]], related: Related
 ) -> tuple[list[Shown], list[tuple[str, str]]]:
     """Take the first MOST_IMAGES that are images, and list what was met before them and is none."""
     found: Iterable[Shown | Rejected] = ()

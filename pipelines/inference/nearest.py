@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from alexnet.inference.features import FeatureSpec, features_of
 from alexnet.inference.features_file import FeaturesFile, FeaturesHeader, open_features
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.neighbours import NearestSearch
-from alexnet.inference.pieces import Piece
 from alexnet.trained import TrainedNetwork
 from infra.errors import RecipeError
 from infra.progress import StatusLine
@@ -29,7 +29,7 @@ class Among:
 
     named: str
     written: FeaturesFile | None
-    pieces: Sequence[Piece]
+    parts: Sequence[InputPart]
 
 
 def open_among(among: str) -> Among:
@@ -44,7 +44,7 @@ def open_among(among: str) -> Among:
         DataError: features of another version, or a dataset that is not whole.
     """
     written = open_features(*open_parent(among))
-    return Among(among, written, [] if written is not None else find_pieces([among], "train"))
+    return Among(among, written, [] if written is not None else find_parts([among], "train"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class Asker:
 
     @contextmanager
     def features(
-        self, pieces: Sequence[Piece], stage: str, rejected: list[tuple[str, str]]
+        self, parts: Sequence[InputPart], stage: str, rejected: list[tuple[str, str]]
     ) -> Iterator[Iterator[pa.Table]]:
         """Give the block tables of features; note what is no image in the list."""
         spec, progress = FeatureSpec(self.layer, self.width), StatusLine(stage, self.stream)
         with answered(
-            self.uri, self.trained, pieces, spec, self.workspace, progress, self.stream
+            self.uri, self.trained, parts, spec, self.workspace, progress, self.stream
         ) as answers:
             yield without_rejects(answers, rejected)
 
@@ -97,7 +97,7 @@ class Search:
         if among.written is not None:
             self._scan(among.written, StatusLine("similar", asker.stream))
             return
-        with asker.features(among.pieces, "similar", passed_over) as tables:
+        with asker.features(among.parts, "similar", passed_over) as tables:
             for table in tables:
                 self._add(table)
         refuse_if_none(self._num_rows, passed_over)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from alexnet.inference import bulk
 from alexnet.inference.classify import ANSWERS, BatchClassifier
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.predictor import Predictor
 from infra.errors import DataError
 from preprocessing.dataset.stored import encode_jpeg
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("view", ["center", "ten_crop"])
 def test_the_answers_are_the_predictors(tiny_training: Any, folder: Path, view: Any) -> None:
     trained = tiny_training.trained
-    tables = list(BatchClassifier(trained, view, num_threads=2).run(find_pieces([str(folder)])))
+    tables = list(BatchClassifier(trained, view, num_threads=2).run(find_parts([str(folder)])))
     assert [len(table) for table in tables] == [64, 8]
     assert all(table.schema == ANSWERS for table in tables)
     rows = [row for table in tables for row in table.to_pylist()]
@@ -54,7 +54,7 @@ def test_a_block_without_an_image_has_only_reasons(tiny_training: Any, tmp_path:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_bytes(b"hello")
     (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
-        find_pieces([str(tmp_path)])
+        find_parts([str(tmp_path)])
     )
     assert table["labels"].null_count == 3
     assert table["reason"].to_pylist() == ["not an image"] * 3
@@ -70,7 +70,7 @@ def test_any_format_is_taken_and_a_bomb_is_not(
     (tmp_path / "3.png").write_bytes(file.getvalue())
     monkeypatch.setattr("preprocessing.dataset.pixels.MAX_PIXELS", 999)
     (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
-        find_pieces([str(tmp_path)])
+        find_parts([str(tmp_path)])
     )
     assert table["reason"].to_pylist() == [None] * 3 + ["50x20 is more than 999 pixels"]
 
@@ -81,4 +81,4 @@ def test_a_diverged_network_is_told(
     monkeypatch.setattr(bulk.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62))
     predictor = BatchClassifier(tiny_training.trained, "center", num_threads=1)
     with pytest.raises(DataError, match="not all finite"):
-        next(predictor.run(find_pieces([str(folder)])))
+        next(predictor.run(find_parts([str(folder)])))

@@ -14,7 +14,7 @@ from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import features_file
 from alexnet.inference.features import FeatureSpec, features_of, features_schema, model_digest
 from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
 from alexnet.release.package import open_package, write_package
@@ -44,7 +44,7 @@ def extract(
     trained: TrainedNetwork, *names: object, layer: str | None = None, **how: Any
 ) -> pa.Table:
     spec = FeatureSpec(*choose_layer(trained, layer))
-    answers = spec.runner(trained, num_threads=2).run(find_pieces(map(str, names), **how))
+    answers = spec.runner(trained, num_threads=2).run(find_parts(map(str, names), **how))
     return pa.concat_tables(answers)
 
 
@@ -270,22 +270,22 @@ def test_a_diverged_network_is_told(
 
 
 @pytest.fixture
-def ray_pieces(tiny_training: Any, tmp_path: Path) -> list[Any]:
+def ray_parts(tiny_training: Any, tmp_path: Path) -> list[Any]:
     (tmp_path / "note.txt").write_bytes(b"hello")
-    return find_pieces([str(tmp_path), tiny_training.store.uri])
+    return find_parts([str(tmp_path), tiny_training.store.uri])
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context")
 def test_ray_gives_the_features_of_one_process_in_order(
-    tiny_training: Any, ray_pieces: list[Any]
+    tiny_training: Any, ray_parts: list[Any]
 ) -> None:
     from alexnet.inference.predict_many import answer_many
 
     spec = FeatureSpec(*choose_layer(tiny_training.trained, None))
-    alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_pieces)
-    many = pa.concat_tables(answer_many(tiny_training.trained, ray_pieces, spec))
+    alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_parts)
+    many = pa.concat_tables(answer_many(tiny_training.trained, ray_parts, spec))
     assert many.equals(pa.concat_tables(alone))
 
 

@@ -11,7 +11,7 @@ import pytest
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluation import read_predictions
 from alexnet.figures.panel import choose_rows
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.trained import trained_network
 from infra.store import FolderStore
@@ -105,7 +105,7 @@ def test_files_and_datasets_come_in_the_order_in_which_they_were_named(
     (tmp_path / "noise.jpg").write_bytes(encode_jpeg(pixels, 90))
     (tmp_path / "note.txt").write_bytes(b"hello")
     names = [str(tmp_path / "noise.jpg"), finished_run.dataset.uri, str(tmp_path / "note.txt")]
-    found = list(chooser.named((name, find_pieces([name])) for name in names))
+    found = list(chooser.named((name, find_parts([name])) for name in names))
     assert [type(image) for image in found] == [*[Shown] * 13, Rejected]
     first = found[0]
     assert isinstance(first, Shown)
