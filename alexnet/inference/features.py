@@ -71,7 +71,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, trained: TrainedNetwork, spec: FeatureSpec, *, num_threads: int) -> None:
-        self._outputs = LayerOutputs(trained, spec.layer)
+        self._outputs = LayerOutputs.load(trained, spec.layer)
         self._spec = spec
         self._stored_px = trained.stored_px
         self._num_threads = num_threads

@@ -7,7 +7,7 @@ from typing import IO
 
 from alexnet.figures.neighbours import MOST_ROWS, Tile, draw_neighbours
 from alexnet.inference.decoding import read_again
-from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
+from alexnet.inference.layer_outputs import choose_layer
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.split_neighbours import NEIGHBOURS, nearest_in_split
 from alexnet.trained import TrainedNetwork
@@ -83,8 +83,8 @@ class Neighbourhood:
         asker = Asker(self.uri, self.trained, layer, width, open_store(self.workspace), self.stream)
         if written is not None:
             refuse_other_model(written, asker.header)
-        features = LayerOutputs(self.trained, layer)([image.pixels for image in shown])
-        search = Search(features.reshape(len(shown), -1), NEIGHBOURS + 1)
+        features = self.probe.layer_outputs([image.pixels for image in shown], layer)
+        search = Search(features, NEIGHBOURS + 1)
         search.look_through(among, asker, rejected)
         names = _Names(self.trained.load_classes(), among.named)
         rows = [

@@ -55,8 +55,8 @@ def test_the_default_is_fc7_after_its_relu_and_not_halved(tiny_training: Any) ->
     model: Any = trained.load_model()
     assert (layer, width) == ("fc7_relu", model.fc7.out_features)
     pixels = pixels_of(5)
-    found = LayerOutputs(trained, layer)(list(pixels))
-    before = LayerOutputs(trained, "conv5_relu")(list(pixels))
+    found = LayerOutputs.load(trained, layer)(list(pixels))
+    before = LayerOutputs.load(trained, "conv5_relu")(list(pixels))
     weights = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
     fc6 = np.maximum(before.astype(np.float64) @ weights["fc6.weight"].T + weights["fc6.bias"], 0)
     fc7 = np.maximum(0.5 * fc6 @ weights["fc7.weight"].T + weights["fc7.bias"], 0)
@@ -75,7 +75,7 @@ def test_every_layers_width_is_known_without_weights(tiny_training: Any) -> None
     lost = replace(trained, weights=None)  # whoever read them would fail
     for layer in layer_taps(trained.load_model()):
         name, width = choose_layer(lost, layer)
-        shape = LayerOutputs(trained, name)(list(pixels_of(2))).shape
+        shape = LayerOutputs.load(trained, name)(list(pixels_of(2))).shape
         assert shape[0] == 2
         assert np.prod(shape[1:]) == width, layer
 
@@ -110,7 +110,7 @@ def test_a_row_an_image_with_what_is_known_of_it(tiny_training: Any, tmp_path: P
     own = extract(trained, store.uri)
     block = plan_blocks(tiny_training.manifest.val)[0]
     stored = BlockReader(store, tiny_training.manifest).read(block)
-    expected = LayerOutputs(trained, "fc7_relu")(list(stored.decode()))
+    expected = LayerOutputs.load(trained, "fc7_relu")(list(stored.decode()))
     np.testing.assert_array_equal(features_of(own)[:64], expected)
     assert own["label"].to_pylist()[:64] == stored.labels.tolist()
     train = extract(trained, store.uri, split="train")

@@ -54,5 +54,11 @@ def test_features_are_those_that_the_command_writes(tiny_training: Any) -> None:
     pixels, _ = stored(tiny_training)
     probe = ModelProbe(tiny_training.trained)
     assert probe.hidden_layer == "fc7_relu"
-    expected = LayerOutputs(tiny_training.trained, "fc7_relu")(list(pixels[:9]))
-    np.testing.assert_allclose(probe.features(list(pixels[:9])), expected, rtol=1e-4, atol=1e-5)
+    images = list(pixels[:9])
+    for layer in ("fc7_relu", "conv5_relu"):
+        expected = LayerOutputs.load(tiny_training.trained, layer)(images).reshape(9, -1)
+        found = probe.layer_outputs(images, layer)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(
+        probe.features(images), probe.layer_outputs(images, probe.hidden_layer)
+    )
