@@ -104,7 +104,15 @@ class TrainingWorker:
 
     def _real(self, steps: int) -> Iterator[Batch]:
         bench = self._bench
-        return load_batches(bench.share, bench.order, bench.reading, first_step=0, stop_step=steps)
+        return load_batches(
+            bench.read_spec,
+            bench.order,
+            bench.reading,
+            first_step=0,
+            stop_step=steps,
+            rank=0,
+            world_size=1,
+        )
 
     def _in_memory(self, steps: int) -> Iterator[Batch]:
         """Yield the same few batches, under the numbers of the steps that they stand for."""

@@ -20,7 +20,7 @@ from alexnet.data.batches import Batch, Rows, batches_of
 from alexnet.data.order import WINDOW_ROWS, Order
 from alexnet.data.reader import (
     OUTPUT_BLOCK_ROWS,
-    ShareSpec,
+    ReadSpec,
     Stretch,
     open_reader,
     plan_stretches,
@@ -51,7 +51,14 @@ class LoaderResources:
 
 
 def load_batches(
-    spec: ShareSpec, order: Order, resources: LoaderResources, *, first_step: int, stop_step: int
+    spec: ReadSpec,
+    order: Order,
+    resources: LoaderResources,
+    *,
+    first_step: int,
+    stop_step: int,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Batch]:
     """Yield a rank's share of each global step, first_step to stop_step, read ahead by Ray Data.
 
@@ -60,32 +67,39 @@ def load_batches(
         ServiceError: rows are missing or out of order.
     """
     stretches = plan_stretches(
-        order, first_step=first_step, stop_step=stop_step, world_size=spec.world_size
+        order, first_step=first_step, stop_step=stop_step, world_size=world_size
     )
-    blocks = _execute(spec, stretches, resources)
+    blocks = _execute(spec, stretches, resources, rank=rank, world_size=world_size)
     return batches_of(
         blocks,
         order,
         first_step=first_step,
         stop_step=stop_step,
-        rank=spec.rank,
-        ranks=spec.world_size,
+        rank=rank,
+        world_size=world_size,
     )
 
 
-def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
+def read_stretch(
+    item: dict[str, Any], spec: ReadSpec, rank: int, world_size: int
+) -> Iterator[pa.Table]:
     """Run one task: a stretch in, its blocks out. A deliberate error travels as a block."""
     stretch = Stretch(int(item["first_step"][0]), int(item["stop_step"][0]))
     try:
         reader = open_reader(spec)
-        for rows in reader.blocks(stretch, rank=spec.rank, world_size=spec.world_size):
+        for rows in reader.blocks(stretch, rank=rank, world_size=world_size):
             yield _to_table(rows)
     except ProjectError as error:
         yield error_block(error)
 
 
 def _execute(
-    spec: ShareSpec, stretches: list[Stretch], resources: LoaderResources
+    spec: ReadSpec,
+    stretches: list[Stretch],
+    resources: LoaderResources,
+    *,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Rows]:
     _configure(spec.crop_px, resources)
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -98,7 +112,7 @@ def _execute(
             zero_copy_batch=True,
             num_cpus=resources.cpus_per_task,
             compute=TaskPoolStrategy(size=resources.num_tasks),
-            fn_kwargs={"spec": spec},
+            fn_kwargs={"spec": spec, "rank": rank, "world_size": world_size},
             label_selector=here if resources.at_home else None,
         )
         for bundle in dataset.iter_internal_ref_bundles():

@@ -6,7 +6,7 @@ crops) is computed here from the order, so that a plan of millions of images is 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
@@ -43,8 +43,8 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class ShareSpec:
-    """Everything that determines what a rank reads, small and picklable."""
+class ReadSpec:
+    """Everything that determines what all ranks of a training read, small and picklable."""
 
     dataset_uri: str
     seed: int
@@ -52,19 +52,13 @@ class ShareSpec:
     order_kind: OrderKind
     crop_px: int
     crop_sharing: int
-    rank: int
-    world_size: int
     resized_crop: ResizedCrop | None = None
 
 
 class ShareReader:
-    """Produces the rows of any rank's share of any stretch of a training.
+    """Produces the rows of any rank's share of any stretch of a training."""
 
-    Args:
-        spec: the training's; its rank and world size do not matter.
-    """
-
-    def __init__(self, spec: ShareSpec) -> None:
+    def __init__(self, spec: ReadSpec) -> None:
         self._crop_px = spec.crop_px
         self._store: ObjectStore = open_store(spec.dataset_uri)
         self._manifest = open_dataset(self._store)
@@ -225,15 +219,11 @@ def plan_stretches(
     return stretches
 
 
-def open_reader(spec: ShareSpec) -> ShareReader:
+@lru_cache(maxsize=4)
+def open_reader(spec: ReadSpec) -> ShareReader:
     """Return this process's reader of a training, which keeps shards open between tasks.
 
     One for all ranks: a node's processes do tasks of all of its workers, and to open a dataset anew
     is to read its manifest and lists, and each shard's footer, once more.
     """
-    return _reader_of(replace(spec, rank=0, world_size=1))
-
-
-@lru_cache(maxsize=4)
-def _reader_of(spec: ShareSpec) -> ShareReader:
     return ShareReader(spec)

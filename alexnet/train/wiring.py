@@ -1,6 +1,6 @@
 """From what a job says to what the loop takes: the plan of its steps, and what learns by it.
 
-A setting that decides what is learned gets into a training here, or through `TrainJob.share`.
+A setting that decides what is learned gets into a training here, or through `TrainJob.read_spec`.
 """
 
 import torch

@@ -40,7 +40,9 @@ def cut_up(rows: Rows, sizes: Iterable[int]) -> list[Rows]:
 
 
 def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
-    found = batches_of(blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, ranks=ranks)
+    found = batches_of(
+        blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, world_size=ranks
+    )
     return list(found)
 
 
@@ -48,7 +50,7 @@ def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 
 @given(
     first_step=st.integers(0, 8),
     count=st.integers(0, 8),
-    ranks=st.integers(1, 9),
+    world_size=st.integers(1, 9),
     sizes=st.lists(st.integers(0, 50), max_size=8),
     data=st.data(),
 )
@@ -64,7 +66,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
             first_step=first_step,
             stop_step=stop_step,
             rank=rank,
-            ranks=ranks,
+            world_size=ranks,
         )
     )
     assert [batch.step for batch in found] == list(range(first_step, stop_step))
@@ -84,7 +86,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
 
 def test_an_empty_share_is_an_empty_batch_even_without_blocks() -> None:
     order = Order(Layout(16, (2,)), seed=0, global_batch=2)
-    found = list(batches_of([], order, first_step=0, stop_step=3, rank=0, ranks=3))
+    found = list(batches_of([], order, first_step=0, stop_step=3, rank=0, world_size=3))
     assert [(len(batch.rows), batch.epoch, batch.batch_rows) for batch in found] == [
         (0, 0, 2),
         (0, 1, 2),
@@ -105,7 +107,7 @@ def test_blocks_are_asked_for_only_when_they_are_needed() -> None:
         yield rows_of([0] * 32)
         raise AssertionError("read too far ahead")
 
-    found = batches_of(blocks(), ORDER, first_step=0, stop_step=2, rank=0, ranks=1)
+    found = batches_of(blocks(), ORDER, first_step=0, stop_step=2, rank=0, world_size=1)
     assert next(found).step == 0
 
 
@@ -128,7 +130,7 @@ def test_rows_that_are_missing_or_out_of_order_are_refused(steps: list[int]) -> 
 
 def test_batches_before_a_gap_are_still_given() -> None:
     blocks = [rows_of([0] * 32 + [1] * 31 + [2])]
-    found = batches_of(blocks, ORDER, first_step=0, stop_step=3, rank=0, ranks=1)
+    found = batches_of(blocks, ORDER, first_step=0, stop_step=3, rank=0, world_size=1)
     assert next(found).step == 0
     with pytest.raises(ServiceError, match="step 1"):
         next(found)
