@@ -21,7 +21,7 @@ from alexnet.data.order import Layout, Order, OrderKind
 from alexnet.settings import ResizedCrop
 from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
-from preprocessing.dataset.schema import ShardReader, jpeg_column
+from preprocessing.dataset.schema import ShardReader, encoded_column
 
 OUTPUT_BLOCK_ROWS: Final = 256
 """Rows a block has: large enough that handing it over costs little (docs/architecture.md, 6)."""
@@ -115,7 +115,7 @@ class ShareReader:
     def _read_shard(self, shard: int, numbers: list[int]) -> dict[GroupKey, "_Group"]:
         size = self._manifest.rows_per_group
         table = self._open_shard(shard).read_groups(numbers)
-        jpegs, start = jpeg_column(table), 0
+        encoded, start = encoded_column(table), 0
         labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
         sizes = _sizes(table) if self._cutter.needs_sizes else None
         groups: dict[GroupKey, _Group] = {}
@@ -123,7 +123,7 @@ class ShareReader:
             stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
             part = slice(start, stop)
             groups[shard, number] = _Group(
-                jpegs[part], labels[part], ids[part], None if sizes is None else sizes[part]
+                encoded[part], labels[part], ids[part], None if sizes is None else sizes[part]
             )
             start = stop
         return groups
@@ -145,7 +145,7 @@ class ShareReader:
     def _decode(self, rows: list["_Row"]) -> Rows:
         images = self._images[: len(rows)]
         for image, row in zip(images, rows, strict=True):
-            image[:] = self._cutter.cut(row.group.jpegs[row.index], row.crop)
+            image[:] = self._cutter.cut(row.group.encoded[row.index], row.crop)
         return Rows(
             images=images,
             labels=np.array([row.group.labels[row.index] for row in rows], np.int64),
@@ -165,9 +165,9 @@ class ShareReader:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The rows of one row group, JPEGs as views of what was read, sizes if they differ."""
+    """The rows of one row group, encoded images as views of what was read, sizes if they differ."""
 
-    jpegs: list[npt.NDArray[np.uint8]]
+    encoded: list[npt.NDArray[np.uint8]]
     labels: Ints
     sample_ids: Ints
     sizes: Ints | None
@@ -175,7 +175,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row to produce: which JPEG, where to crop it, and its place in the training."""
+    """One row to produce: which image, where to crop it, and its place in the training."""
 
     group: _Group
     index: int

@@ -13,7 +13,7 @@ import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
-from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.decoding import DecodedImage, decoded_blocks
 from alexnet.inference.input_parts import InputPart
 from alexnet.inference.predictor import Predictor
 from alexnet.threads import one_thread
@@ -73,7 +73,7 @@ class BatchClassifier:
         for block in decoded_blocks(parts, decode, num_threads=self._num_threads):
             yield self._table(block)
 
-    def _table(self, decoded: Sequence[Decoded]) -> pa.Table:
+    def _table(self, decoded: Sequence[DecodedImage]) -> pa.Table:
         usable = [pixels for _, pixels in decoded if pixels is not None]
         labels: list[list[int]] = []
         probabilities: list[list[float]] = []

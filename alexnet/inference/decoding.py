@@ -17,7 +17,7 @@ from preprocessing.errors import ImageRejected
 _REQUESTS_AT_ONCE: Final = 16
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """One image's pixels, or the reason why there are none."""
 
     image: ImageFile
@@ -27,7 +27,7 @@ class Decoded(NamedTuple):
 
 def decoded_blocks(
     parts: Iterable[InputPart], decode: Callable[[bytes], Pixels], *, num_threads: int
-) -> Iterator[list[Decoded]]:
+) -> Iterator[list[DecodedImage]]:
     """Read and decode; what is no image keeps its place.
 
     Args:
@@ -43,7 +43,7 @@ def decoded_blocks(
     images = stream_parts(parts)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
 
-        def begin_block() -> list[Future[Decoded]]:
+        def begin_block() -> list[Future[DecodedImage]]:
             block = islice(images, SCORE_BATCH_ROWS)
             return [threads.submit(_decoded, image, decode) for image in block]
 
@@ -79,12 +79,12 @@ def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
     return images[0].pixels if len(images) == 1 else None
 
 
-def _decoded(image: ImageFile | InputPart, decode: Callable[[bytes], Pixels]) -> Decoded:
+def _decoded(image: ImageFile | InputPart, decode: Callable[[bytes], Pixels]) -> DecodedImage:
     file = read_file(image) if isinstance(image, InputPart) else image
     kept = file._replace(body=b"")
     if file.reason:
-        return Decoded(kept, None)
+        return DecodedImage(kept, None)
     try:
-        return Decoded(kept, decode(file.body))
+        return DecodedImage(kept, decode(file.body))
     except ImageRejected as error:
-        return Decoded(kept._replace(reason=str(error)), None)
+        return DecodedImage(kept._replace(reason=str(error)), None)

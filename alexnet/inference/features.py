@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
-from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.decoding import DecodedImage, decoded_blocks
 from alexnet.inference.input_parts import InputPart
 from alexnet.inference.layer_outputs import LayerOutputs
 from alexnet.threads import one_thread
@@ -89,7 +89,7 @@ class FeatureExtractor:
     def _decode(self, body: bytes) -> Pixels:
         return decode_square(body, self._stored_px)
 
-    def _table(self, block: Sequence[Decoded]) -> pa.Table:
+    def _table(self, block: Sequence[DecodedImage]) -> pa.Table:
         usable = [pixels for _, pixels in block if pixels is not None]
         none = np.array([pixels is None for _, pixels in block])
         features = np.zeros((len(block), self._spec.width), np.float32)

@@ -8,7 +8,7 @@ a dataset (a folder with a manifest)   a part a shard of its val split, or of tr
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import pyarrow as pa
 
@@ -16,9 +16,8 @@ from alexnet.inference.errors import InputRejected
 from alexnet.inference.input_parts import READ_ERRORS, InputPart, opened, printable, reason_of
 from infra.errors import RecipeError
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
-from preprocessing.dataset.manifest import MANIFEST, open_dataset
+from preprocessing.dataset.manifest import MANIFEST, SplitName, open_dataset
 
-SplitName = Literal["train", "val"]
 SPLITS: Final[tuple[SplitName, ...]] = ("train", "val")
 
 

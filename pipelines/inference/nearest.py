@@ -20,7 +20,7 @@ from infra.progress import StatusLine
 from infra.store import ObjectStore, open_parent
 from pipelines.inference.answers import answered, refuse_if_none
 from pipelines.inference.extraction import describe_features, without_rejects
-from pipelines.inference.similarity_answer import Found
+from pipelines.inference.similarity_answer import FoundImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Search:
 
     def __init__(self, features: npt.NDArray[np.float32], count: int) -> None:
         self._nearest = NearestSearch(features, count)
-        self._found: dict[int, Found] = {}
+        self._found: dict[int, FoundImage] = {}
         self._num_rows = 0
 
     def look_through(self, among: Among, asker: Asker, passed_over: list[tuple[str, str]]) -> None:
@@ -103,7 +103,7 @@ class Search:
         refuse_if_none(self._num_rows, passed_over)
 
     @property
-    def neighbours(self) -> list[list[Found]]:
+    def neighbours(self) -> list[list[FoundImage]]:
         """Of each query its nearest, nearest first."""
         return [[self._found[row] for row in rows] for rows in self._nearest.found.rows.tolist()]
 
@@ -131,10 +131,10 @@ class Search:
         self._found = kept | dict(found)
 
 
-def found_in(table: pa.Table) -> list[Found]:
+def found_in(table: pa.Table) -> list[FoundImage]:
     """Say where each image of a table of features lies."""
     columns = (table[name].to_pylist() for name in ("path", "uri", "row", "label"))
-    return [Found(*image) for image in zip(*columns, strict=True)]
+    return [FoundImage(*image) for image in zip(*columns, strict=True)]
 
 
 def refuse_other_model(written: FeaturesFile, header: FeaturesHeader) -> None:

@@ -18,7 +18,7 @@ from infra.store import ObjectStore, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import answered, refuse_if_none
 from pipelines.inference.output_files import TABLES, check_output_file
-from pipelines.inference.prediction_file import predictions_table, write_predictions
+from pipelines.inference.prediction_file import answers_table, write_predictions
 from pipelines.lookup.models import open_model
 from preprocessing.dataset.labels import Classes
 
@@ -40,7 +40,7 @@ class Predictions:
     @property
     def table(self) -> pa.Table:
         """The answers with names, as they are written to Parquet."""
-        return predictions_table(self.answers, self.classes)
+        return answers_table(self.answers, self.classes)
 
     @property
     def rejected(self) -> list[tuple[str, str]]:

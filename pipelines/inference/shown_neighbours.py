@@ -15,7 +15,7 @@ from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.inference.nearest import Among, Asker, Search, refuse_other_model
 from pipelines.inference.shown_images import Shown
-from pipelines.inference.similarity_answer import Found
+from pipelines.inference.similarity_answer import FoundImage
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset
 
@@ -93,7 +93,7 @@ class Neighbourhood:
         ]
         return self._drawn(shown, rows, layer, among.named)
 
-    def _tile(self, near: Found, image: Shown, names: "_Names") -> Tile:
+    def _tile(self, near: FoundImage, image: Shown, names: "_Names") -> Tile:
         name, label = names.of(near)
         picture = read_again(near.uri, near.row, self.trained.stored_px)
         return Tile(picture, name, label is not None and label == image.label)
@@ -121,7 +121,7 @@ class _Names:
         if store.stat(MANIFEST) is not None:
             self._theirs = read_classes(store, open_dataset(store).classes)
 
-    def of(self, image: Found) -> tuple[str, int | None]:
+    def of(self, image: FoundImage) -> tuple[str, int | None]:
         """Return an image's name, and its class's label among the network's own."""
         if self._theirs is None or image.label is None:
             return PurePosixPath(image.path).name, None

@@ -87,5 +87,5 @@ def _stored_images(
 
 def _as_jpeg(stored: StoredRows, pixels: Pixels, manifest: Manifest) -> bytes:
     if (manifest.shape, manifest.encoding) == ("square", "jpeg"):
-        return stored.jpegs[0].tobytes()
+        return stored.encoded[0].tobytes()
     return encode_jpeg(pixels, quality=90)

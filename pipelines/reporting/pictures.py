@@ -86,7 +86,7 @@ def _neighbours(sources: Sources, names: Sequence[str]) -> Mapping[str, bytes]:
     if not rows:
         return {}
     # As JPEG: of photographs a PNG has many megabytes.
-    return {NEIGHBOURS: as_jpeg(draw_neighbours(rows, sources.manifest.height_px, sources.near_by))}
+    return {NEIGHBOURS: as_jpeg(draw_neighbours(rows, sources.manifest.stored_px, sources.near_by))}
 
 
 def strip_steps(sources: Sources) -> list[int]:
