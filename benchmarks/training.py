@@ -20,7 +20,7 @@ from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import Phase, PhasesSchedule
+from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.world import World
 from benchmarks.bench import Bench, train_worker
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass

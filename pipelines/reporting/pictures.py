@@ -12,7 +12,7 @@ from alexnet.figures.neighbours import Tile, draw_neighbours
 from alexnet.figures.pixels import Picture, as_jpeg, enlarged, picture_png
 from alexnet.figures.schedule_marks import ScheduleMark, schedule_marks
 from alexnet.figures.thinning import Curve, evenly
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import TrainSettings
 from pipelines.reporting.sources import NO_CURVE, Filters, Sources
 

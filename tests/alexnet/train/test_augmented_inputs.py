@@ -24,7 +24,7 @@ from alexnet.settings import (
 from alexnet.train.loop import Learner, LoopPlan, train_loop
 from alexnet.train.mixing import BlendedLabels
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import Phase, PhasesSchedule
+from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
 

@@ -9,7 +9,7 @@ from alexnet.settings import (
     RandomErasing,
 )
 from alexnet.train.job import TrainJob, run_key
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 
 FINGERPRINT = "1" * 64

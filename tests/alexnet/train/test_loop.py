@@ -36,7 +36,7 @@ from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
 from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
-from alexnet.train.schedule import CosineSchedule, PlateauSchedule
+from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
 from alexnet.train.world import World
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset

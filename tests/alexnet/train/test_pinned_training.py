@@ -22,7 +22,7 @@ from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
 from alexnet.train.job import VERSION
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import LayerRates, Phase, PhasesSchedule
+from alexnet.train.schedule_settings import LayerRates, Phase, PhasesSchedule
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
 

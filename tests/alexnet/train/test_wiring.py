@@ -32,7 +32,8 @@ from alexnet.train.checkpoint import (
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, train_loop
 from alexnet.train.optimizer import optimizer_state, set_rates
-from alexnet.train.schedule import CosineSchedule, PlateauSchedule, Rates
+from alexnet.train.schedule import Rates
+from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.world import World
