@@ -20,7 +20,7 @@ from alexnet.inference.layer_outputs import choose_layer
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
-from alexnet.train.receipt import read_finished
+from alexnet.train.training_receipt import read_finished
 from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import refuse_if_none

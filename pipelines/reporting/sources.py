@@ -13,10 +13,10 @@ from alexnet.evaluate.rows import View, view_suffix
 from alexnet.figures.thinning import Curve, curve_of, evenly
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.release.gate import Verdict
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.train.attempts import Attempt, read_attempts
 from alexnet.train.filters import count_towers, first_filters, list_filters, read_filters
-from alexnet.train.receipt import TrainingReceipt
+from alexnet.train.training_receipt import TrainingReceipt
 from infra.commit import read_object
 from infra.parquet import read_parquet
 from infra.progress import ProgressReport, no_progress

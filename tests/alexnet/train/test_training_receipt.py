@@ -14,7 +14,7 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.receipt import commit_training, read_training
+from alexnet.train.training_receipt import commit_training, read_training
 from alexnet.trained import Located
 from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore, ObjectStore
