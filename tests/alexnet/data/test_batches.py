@@ -23,10 +23,10 @@ def rows_of(steps: Sequence[int], first: int = 0) -> Rows:
     return Rows(pixels, numbers % 10, numbers, numbers * 2, np.array(steps, np.int64))
 
 
-def steps_of(first_step: int, stop_step: int, rank: int, ranks: int) -> list[int]:
+def steps_of(first_step: int, stop_step: int, rank: int, world_size: int) -> list[int]:
     steps = []
     for step in range(first_step, stop_step):
-        start, stop = share_bounds(ORDER.batch_rows(step % ORDER.steps_per_epoch), rank, ranks)
+        start, stop = share_bounds(ORDER.batch_rows(step % ORDER.steps_per_epoch), rank, world_size)
         steps += [step] * (stop - start)
     return steps
 
@@ -39,9 +39,11 @@ def cut_up(rows: Rows, sizes: Iterable[int]) -> list[Rows]:
     return [*blocks, rows.cut(start, len(rows))]
 
 
-def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
+def batches(
+    blocks: Iterable[Rows], stop_step: int, rank: int = 0, world_size: int = 1
+) -> list[Batch]:
     found = batches_of(
-        blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, world_size=ranks
+        blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, world_size=world_size
     )
     return list(found)
 
@@ -55,10 +57,10 @@ def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 
     data=st.data(),
 )
 def test_whatever_the_blocks_each_step_gets_its_share(
-    first_step: int, count: int, ranks: int, sizes: list[int], data: st.DataObject
+    first_step: int, count: int, world_size: int, sizes: list[int], data: st.DataObject
 ) -> None:
-    rank, stop_step = data.draw(st.integers(0, ranks - 1)), first_step + count
-    whole = rows_of(steps_of(first_step, stop_step, rank, ranks))
+    rank, stop_step = data.draw(st.integers(0, world_size - 1)), first_step + count
+    whole = rows_of(steps_of(first_step, stop_step, rank, world_size))
     found = list(
         batches_of(
             cut_up(whole, sizes),
@@ -66,7 +68,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
             first_step=first_step,
             stop_step=stop_step,
             rank=rank,
-            world_size=ranks,
+            world_size=world_size,
         )
     )
     assert [batch.step for batch in found] == list(range(first_step, stop_step))
@@ -75,7 +77,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
         3 if batch.step % 6 == 5 else 32 for batch in found
     ]
     for batch in found:
-        start, stop = share_bounds(batch.batch_rows, rank, ranks)
+        start, stop = share_bounds(batch.batch_rows, rank, world_size)
         assert len(batch.rows) == stop - start
         assert (batch.rows.steps == batch.step).all()
     for field in fields(Rows):
