@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.inference import bulk
+from alexnet.inference import classify
 from alexnet.inference.classify import ANSWERS, BatchClassifier
 from alexnet.inference.inputs import find_parts
 from alexnet.inference.predictor import Predictor
@@ -78,7 +78,9 @@ def test_any_format_is_taken_and_a_bomb_is_not(
 def test_a_diverged_network_is_told(
     tiny_training: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62))
+    monkeypatch.setattr(
+        classify.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62)
+    )
     predictor = BatchClassifier(tiny_training.trained, "center", num_threads=1)
     with pytest.raises(DataError, match="not all finite"):
         next(predictor.run(find_parts([str(folder)])))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.inference import parts as parts_module
+from alexnet.inference import input_parts
 from alexnet.inference.errors import InputRejected
 from alexnet.inference.input_parts import ImageFile, InputPart, cut_parts, read_file, stream_parts
 from alexnet.inference.inputs import find_parts
@@ -80,7 +80,7 @@ def test_empty_huge_and_vanished_files_have_a_reason(
     write(tmp_path, a=b"", b=b"12345", c=b"1")
     parts = find_parts([str(tmp_path)])
     (tmp_path / "c").unlink()
-    monkeypatch.setattr(parts_module, "MAX_BYTES", 4)
+    monkeypatch.setattr(input_parts, "MAX_BYTES", 4)
     assert [read_file(part).reason for part in parts] == [
         "it is empty",
         "it has 5 bytes, and 4 are the most",
