@@ -94,8 +94,8 @@ def trained_network(
         network=state.network,
         augment=state.augment,
         step=state.step,
-        stored_px=manifest.height_px,
-        weights=Located(checkpoint, receipt.judged, MADE_AGAIN),
+        stored_px=manifest.stored_px,
+        weights=Located(checkpoint, receipt.evaluated_weights, MADE_AGAIN),
         statistics=Located(dataset, manifest.statistics),
         classes=Located(dataset, manifest.classes),
     )

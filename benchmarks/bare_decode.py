@@ -22,7 +22,7 @@ import simplejpeg
 import torch
 
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
-from preprocessing.dataset.schema import jpeg_column
+from preprocessing.dataset.schema import encoded_column
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench  # Ray, which the processes below have no use for
@@ -81,7 +81,7 @@ class BareLoop:
         groups = self._work.groups
         starts = cycle(range(0, len(groups), GROUPS_AT_ONCE))
         for start in starts:
-            yield jpeg_column(self._read(groups[start : start + GROUPS_AT_ONCE]))
+            yield encoded_column(self._read(groups[start : start + GROUPS_AT_ONCE]))
 
     def _read(self, groups: tuple[Group, ...]) -> pa.Table:
         tables = [

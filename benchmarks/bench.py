@@ -10,7 +10,7 @@ import ray
 
 from alexnet.data.loader import LoaderResources
 from alexnet.data.order import Order
-from alexnet.data.reader import ShareSpec, order_of
+from alexnet.data.reader import ReadSpec, order_of
 from alexnet.train.placement import Placement
 from benchmarks.settings import Settings
 from preprocessing.dataset.manifest import Manifest
@@ -29,13 +29,13 @@ class Bench:
     @property
     def order(self) -> Order:
         """The order of the training."""
-        share = self.share
-        return order_of(self.manifest, share.seed, share.global_batch, share.order_kind)
+        spec = self.read_spec
+        return order_of(self.manifest, spec.seed, spec.global_batch, spec.order_kind)
 
     @property
-    def share(self) -> ShareSpec:
-        """What the one worker reads: everything."""
-        return ShareSpec(
+    def read_spec(self) -> ReadSpec:
+        """What the one worker reads."""
+        return ReadSpec(
             dataset_uri=str(self.dataset),
             seed=0,
             global_batch=self.settings.global_batch,
@@ -43,8 +43,6 @@ class Bench:
             crop_px=self.settings.crop_px,
             crop_sharing=1,
             resized_crop=None,
-            rank=0,
-            world_size=1,
         )
 
     @property

@@ -16,7 +16,7 @@ from benchmarks.fuzz_mutations import (
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.manifest import Shard
 from preprocessing.dataset.pixels import decode_image, decode_square, to_short_side, to_square
-from preprocessing.dataset.schema import ShardReader, jpeg_column
+from preprocessing.dataset.schema import ShardReader, encoded_column
 from preprocessing.dataset.stored import decode_stored
 from preprocessing.errors import ImageRejected
 from preprocessing.settings import DatasetSettings, PrepareSettings
@@ -109,7 +109,7 @@ def fuzz_shard(rng: random.Random, folder: Path) -> None:
     reader = ShardReader(FolderStore(folder), shard)
     try:
         for group in range(samples.ROWS // 2):
-            for image in jpeg_column(reader.read_groups([group])):
+            for image in encoded_column(reader.read_groups([group])):
                 decode_stored(image)
     finally:
         reader.close()

@@ -25,11 +25,13 @@ class LoaderWorker:
         bench, order = self._bench, self._bench.order
         started_s = time.perf_counter()
         batches = load_batches(
-            bench.share,
+            bench.read_spec,
             order,
             bench.reading,
             first_step=0,
             stop_step=-(-images * order.steps_per_epoch // order.layout.num_rows),
+            rank=0,
+            world_size=1,
         )
         done, stamps = 0, []
         for batch in batches:

@@ -78,7 +78,7 @@ def measure(share: float = 1.0) -> dict[str, Any]:
         read_s, prepare_s = np.diff(times_s).round(2).tolist()
         return {
             "images": len(index.members),
-            "shards": len(manifest.train.shards) + len(manifest.val.shards),
+            "shards": len(manifest.shards),
             "seconds": {"read_index": read_s, "prepare_dataset": prepare_s},
         }
 

@@ -20,7 +20,7 @@ from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import Phase, PhasesSchedule
+from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.world import World
 from benchmarks.bench import Bench, train_worker
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
@@ -104,7 +104,15 @@ class TrainingWorker:
 
     def _real(self, steps: int) -> Iterator[Batch]:
         bench = self._bench
-        return load_batches(bench.share, bench.order, bench.reading, first_step=0, stop_step=steps)
+        return load_batches(
+            bench.read_spec,
+            bench.order,
+            bench.reading,
+            first_step=0,
+            stop_step=steps,
+            rank=0,
+            world_size=1,
+        )
 
     def _in_memory(self, steps: int) -> Iterator[Batch]:
         """Yield the same few batches, under the numbers of the steps that they stand for."""

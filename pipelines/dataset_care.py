@@ -64,12 +64,12 @@ def verify_dataset_at(uri: str, *, deep: bool, stream: IO[str]) -> dict[str, Any
     from infra.ray_runtime import ray_session
     from infra.store import open_store
     from pipelines.context import FIRST_CONTACT_S, refuse_relative_in_a_job
-    from preprocessing.care.verify import find_dataset, verify_dataset
+    from preprocessing.care.verify import require_manifest, verify_dataset
     from preprocessing.dataset.manifest import MANIFEST
 
     refuse_relative_in_a_job("the dataset", uri)
     store = open_store(uri)
-    manifest = find_dataset(store.with_deadline(FIRST_CONTACT_S))
+    manifest = require_manifest(store.with_deadline(FIRST_CONTACT_S))
     tell(stream, f"verify: reading all of {store.uri}")
     with redirect_stdout(stream), ray_session() as resources:
         if len(resources.nodes) > 1:

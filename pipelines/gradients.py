@@ -19,7 +19,7 @@ IMAGES: Final = 4
 """A batch norm of two images gives plus and minus one, whatever they are."""
 
 
-def check_network(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str, Any]:
+def check_gradients_of(name: str, layers: Sequence[str], stream: IO[str]) -> dict[str, Any]:
     """Check every weight layer, or some; returns what `check-gradients --json` prints.
 
     Args:

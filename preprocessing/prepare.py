@@ -15,7 +15,7 @@ from preprocessing.building.identity import check_source, forget_source, record_
 from preprocessing.building.plan import PlannedShard, plan_split
 from preprocessing.building.render import RenderJob
 from preprocessing.care.repair import repair_objects
-from preprocessing.care.verify import Verification, find_dataset
+from preprocessing.care.verify import Verification, require_manifest
 from preprocessing.care.verify_files import Problem
 from preprocessing.care.versions import warn_of_other_versions
 from preprocessing.dataset.manifest import (
@@ -121,7 +121,7 @@ def repair_dataset(
             contradicts what it names; all that can be mended is mended before.
         DataError: the archives hold other images than the dataset was made from.
     """
-    manifest = find_dataset(store)
+    manifest = require_manifest(store)
     damaged = {item.path for item in found.problems if item.is_damage}
     if damaged:
         if MEMBERS not in damaged:

@@ -1,6 +1,6 @@
 """What a recipe says about a dataset: where its images are, and how they are stored."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,60 +16,38 @@ SOURCES: Final = ("archives", "folder", "cifar", "huggingface", "webdataset")
 class DrawnSettings(Frozen):
     """Archives of drawn images, to try everything without a download."""
 
-    num_classes: int = Field(
-        default=10, ge=2, le=10, description="Classes; each is a shape or a texture."
-    )
-    train_per_class: int = Field(
-        default=200, ge=1, le=10_000, description="Training images a class."
-    )
-    val_per_class: int = Field(
-        default=50, ge=1, le=10_000, description="Validation images a class."
-    )
-    seed: int = Field(default=0, ge=0, description="Another seed draws other images.")
+    num_classes: Annotated[int, Field(ge=2, le=10)] = 10
+    """Classes; each is a shape or a texture."""
+    train_per_class: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Training images a class."""
+    val_per_class: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Validation images a class."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed draws other images."""
+
+
+Place = Annotated[str, Field(min_length=1)]
 
 
 class DatasetSettings(Frozen):
     """Which images: exactly one source, in one of five layouts."""
 
-    name: str = Field(
-        default="imagenet",
-        pattern=r"^[a-z0-9][a-z0-9-]*$",
-        max_length=64,
-        description="Names the dataset's folder: small letters, digits, hyphens.",
-    )
-    archives: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Directory or URI of the three official archives; `drawn` draws small ones.",
-    )
-    folder: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Directory or URI of a folder per class, below train/ and val/ or neither.",
-    )
-    cifar: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Directory or URI of CIFAR-10 or CIFAR-100 as Python pickles, unpacked.",
-    )
-    huggingface: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Directory or URI of a Hugging Face image dataset's Parquet files.",
-    )
-    webdataset: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Directory or URI of WebDataset tars: an image and a label a sample.",
-    )
-    fingerprint: str | None = Field(
-        default=None,
-        pattern=r"^[0-9a-f]{64}$",
-        description="The dataset's fingerprint, when it is known: any other is refused.",
-    )
-    drawn: DrawnSettings = Field(
-        default_factory=DrawnSettings, description="What is drawn when archives is `drawn`."
-    )
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)] = "imagenet"
+    """Names the dataset's folder: small letters, digits, hyphens."""
+    archives: Place | None = None
+    """Directory or URI of the three official archives; `drawn` draws small ones."""
+    folder: Place | None = None
+    """Directory or URI of a folder per class, below train/ and val/ or neither."""
+    cifar: Place | None = None
+    """Directory or URI of CIFAR-10 or CIFAR-100 as Python pickles, unpacked."""
+    huggingface: Place | None = None
+    """Directory or URI of a Hugging Face image dataset's Parquet files."""
+    webdataset: Place | None = None
+    """Directory or URI of WebDataset tars: an image and a label a sample."""
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The dataset's fingerprint, when it is known: any other is refused."""
+    drawn: DrawnSettings = DrawnSettings()
+    """What is drawn when archives is `drawn`."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "DatasetSettings":
@@ -81,47 +59,29 @@ class DatasetSettings(Frozen):
 class PrepareSettings(Frozen):
     """How images are rendered into shards. All but the last two decide bytes."""
 
-    stored_px: int = Field(
-        default=256, ge=8, le=4096, description="Shorter side of the stored images, in pixels."
-    )
-    shape: ShapeName = Field(
-        default="square",
-        description="`square`: the central square, as in 2012; `keep-aspect`: all of the image;"
-        " `original`: the file's bytes as they are, scaled when they are read.",
-    )
-    encoding: EncodingName = Field(
-        default="jpeg",
-        description="`jpeg`, or `raw`: the pixels themselves, to be read without decoding.",
-    )
-    quality: int = Field(default=90, ge=1, le=100, description="JPEG quality of the stored images.")
-    chroma: ChromaName = Field(
-        default="420", description="JPEG colour: `420`, at half resolution, or `444`, at full."
-    )
-    seed: int = Field(
-        default=0, ge=0, description="Keys the order of samples, and a folder's split."
-    )
-    rows_per_group: int = Field(
-        default=64, ge=1, description="Rows of a row group: the unit of reading."
-    )
-    rows_per_shard: int = Field(
-        default=8960, ge=1, description="Planned rows of a shard: a multiple of rows_per_group."
-    )
-    val_fraction: float = Field(
-        default=0.1,
-        gt=0,
-        lt=1,
-        description="Share of each class kept for validation, where a source has none.",
-    )
-    max_rejects: int = Field(
-        default=0,
-        ge=0,
-        description="Images that may fail to decode; one more and nothing is committed.",
-    )
-    parallelism: int | None = Field(
-        default=None,
-        ge=1,
-        description="Shards rendered at a time; none: as many as the cluster has CPUs.",
-    )
+    stored_px: Annotated[int, Field(ge=8, le=4096)] = 256
+    """Shorter side of the stored images, in pixels."""
+    shape: ShapeName = "square"
+    """`square`: the central square, as in 2012; `keep-aspect`: all of the image; `original`: the
+    file's bytes as they are, scaled when they are read."""
+    encoding: EncodingName = "jpeg"
+    """`jpeg`, or `raw`: the pixels themselves, to be read without decoding."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    """JPEG quality of the stored images."""
+    chroma: ChromaName = "420"
+    """JPEG colour: `420`, at half resolution, or `444`, at full."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Keys the order of samples, and a folder's split."""
+    rows_per_group: Annotated[int, Field(ge=1)] = 64
+    """Rows of a row group: the unit of reading."""
+    rows_per_shard: Annotated[int, Field(ge=1)] = 8960
+    """Planned rows of a shard: a multiple of rows_per_group."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each class kept for validation, where a source has none."""
+    max_rejects: Annotated[int, Field(ge=0)] = 0
+    """Images that may fail to decode; one more and nothing is committed."""
+    parallelism: Annotated[int, Field(ge=1)] | None = None
+    """Shards rendered at a time; none: as many as the cluster has CPUs."""
 
     def deciding(self) -> dict[str, str | int | float]:
         """Return what decides a dataset's bytes, `val_fraction` by the split it makes."""

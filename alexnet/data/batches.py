@@ -46,7 +46,13 @@ class Batch:
 
 
 def batches_of(
-    blocks: Iterable[Rows], order: Order, *, first_step: int, stop_step: int, rank: int, ranks: int
+    blocks: Iterable[Rows],
+    order: Order,
+    *,
+    first_step: int,
+    stop_step: int,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Batch]:
     """Cut a rank's stream of rows into its share of each global step, first_step to stop_step.
 
@@ -60,7 +66,7 @@ def batches_of(
     for step in range(first_step, stop_step):
         epoch, epoch_step = divmod(step, order.steps_per_epoch)
         batch_rows = order.batch_rows(epoch_step)
-        start, stop = share_bounds(batch_rows, rank, ranks)
+        start, stop = share_bounds(batch_rows, rank, world_size)
         while sum(map(len, held)) < stop - start:
             held.append(_next_block(source, step))
         rows, held = _take(held, stop - start)

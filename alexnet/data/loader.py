@@ -19,8 +19,8 @@ from ray.data import TaskPoolStrategy
 from alexnet.data.batches import Batch, Rows, batches_of
 from alexnet.data.order import WINDOW_ROWS, Order
 from alexnet.data.reader import (
-    BLOCK_ROWS,
-    ShareSpec,
+    OUTPUT_BLOCK_ROWS,
+    ReadSpec,
     Stretch,
     open_reader,
     plan_stretches,
@@ -31,7 +31,7 @@ from infra.ray_runtime import this_nodes_store_bytes
 
 STRETCHES_PER_EXECUTION: Final = 1024
 """One execution reads about a million rows: its start (0.3 s) is nothing, its plan stays small."""
-UNREAD_BLOCKS: Final = WINDOW_ROWS // BLOCK_ROWS
+UNREAD_BLOCKS: Final = WINDOW_ROWS // OUTPUT_BLOCK_ROWS
 """Blocks a task may be ahead of its reader: all of its window, so that it never stops half-way."""
 STORE_PART: Final = 0.5
 """Of a node's object store, what unread blocks may fill: Ray Data's own part of all stores."""
@@ -51,7 +51,14 @@ class LoaderResources:
 
 
 def load_batches(
-    spec: ShareSpec, order: Order, resources: LoaderResources, *, first_step: int, stop_step: int
+    spec: ReadSpec,
+    order: Order,
+    resources: LoaderResources,
+    *,
+    first_step: int,
+    stop_step: int,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Batch]:
     """Yield a rank's share of each global step, first_step to stop_step, read ahead by Ray Data.
 
@@ -60,32 +67,39 @@ def load_batches(
         ServiceError: rows are missing or out of order.
     """
     stretches = plan_stretches(
-        order, first_step=first_step, stop_step=stop_step, world_size=spec.world_size
+        order, first_step=first_step, stop_step=stop_step, world_size=world_size
     )
-    blocks = _execute(spec, stretches, resources)
+    blocks = _execute(spec, stretches, resources, rank=rank, world_size=world_size)
     return batches_of(
         blocks,
         order,
         first_step=first_step,
         stop_step=stop_step,
-        rank=spec.rank,
-        ranks=spec.world_size,
+        rank=rank,
+        world_size=world_size,
     )
 
 
-def read_stretch(item: dict[str, Any], spec: ShareSpec) -> Iterator[pa.Table]:
+def read_stretch(
+    item: dict[str, Any], spec: ReadSpec, rank: int, world_size: int
+) -> Iterator[pa.Table]:
     """Run one task: a stretch in, its blocks out. A deliberate error travels as a block."""
     stretch = Stretch(int(item["first_step"][0]), int(item["stop_step"][0]))
     try:
         reader = open_reader(spec)
-        for rows in reader.blocks(stretch, rank=spec.rank, world_size=spec.world_size):
+        for rows in reader.blocks(stretch, rank=rank, world_size=world_size):
             yield _to_table(rows)
     except ProjectError as error:
         yield error_block(error)
 
 
 def _execute(
-    spec: ShareSpec, stretches: list[Stretch], resources: LoaderResources
+    spec: ReadSpec,
+    stretches: list[Stretch],
+    resources: LoaderResources,
+    *,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Rows]:
     _configure(spec.crop_px, resources)
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -98,7 +112,7 @@ def _execute(
             zero_copy_batch=True,
             num_cpus=resources.cpus_per_task,
             compute=TaskPoolStrategy(size=resources.num_tasks),
-            fn_kwargs={"spec": spec},
+            fn_kwargs={"spec": spec, "rank": rank, "world_size": world_size},
             label_selector=here if resources.at_home else None,
         )
         for bundle in dataset.iter_internal_ref_bundles():
@@ -116,7 +130,7 @@ def _configure(crop_px: int, resources: LoaderResources) -> None:
         resources.num_tasks * resources.cpus_per_task, store_bytes=store_bytes
     )
     # Below a yield's size, so that each leaves at once as a block of its own, uncopied.
-    context.target_max_block_size = int(0.9 * BLOCK_ROWS * crop_px * crop_px * 3)
+    context.target_max_block_size = int(0.9 * OUTPUT_BLOCK_ROWS * crop_px * crop_px * 3)
     if hasattr(context, "_max_num_blocks_in_streaming_gen_buffer"):
         context._max_num_blocks_in_streaming_gen_buffer = UNREAD_BLOCKS
 

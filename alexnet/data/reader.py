@@ -6,7 +6,7 @@ crops) is computed here from the order, so that a plan of millions of images is 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
@@ -21,9 +21,9 @@ from alexnet.data.order import Layout, Order, OrderKind
 from alexnet.settings import ResizedCrop
 from infra.store import ObjectStore, is_remote, open_store
 from preprocessing.dataset.manifest import Manifest, open_dataset
-from preprocessing.dataset.schema import ShardReader, jpeg_column
+from preprocessing.dataset.schema import ShardReader, encoded_column
 
-BLOCK_ROWS: Final = 256
+OUTPUT_BLOCK_ROWS: Final = 256
 """Rows a block has: large enough that handing it over costs little (docs/architecture.md, 6)."""
 STRETCH_ROWS: Final = 1024
 """Rows a task reads at least, so that it lasts several times the executor's tick of 0.1 s."""
@@ -43,8 +43,8 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class ShareSpec:
-    """Everything that determines what a rank reads, small and picklable."""
+class ReadSpec:
+    """Everything that determines what all ranks of a training read, small and picklable."""
 
     dataset_uri: str
     seed: int
@@ -52,19 +52,13 @@ class ShareSpec:
     order_kind: OrderKind
     crop_px: int
     crop_sharing: int
-    rank: int
-    world_size: int
     resized_crop: ResizedCrop | None = None
 
 
 class ShareReader:
-    """Produces the rows of any rank's share of any stretch of a training.
+    """Produces the rows of any rank's share of any stretch of a training."""
 
-    Args:
-        spec: the training's; its rank and world size do not matter.
-    """
-
-    def __init__(self, spec: ShareSpec) -> None:
+    def __init__(self, spec: ReadSpec) -> None:
         self._crop_px = spec.crop_px
         self._store: ObjectStore = open_store(spec.dataset_uri)
         self._manifest = open_dataset(self._store)
@@ -79,7 +73,7 @@ class ShareReader:
         self._open_shard = lru_cache(maxsize=128)(self._open)
 
     def blocks(self, stretch: Stretch, *, rank: int, world_size: int) -> Iterator[Rows]:
-        """Yield a rank's rows of a stretch in order, BLOCK_ROWS at a time; the last may have fewer.
+        """Yield a rank's rows of a stretch in order, OUTPUT_BLOCK_ROWS at a time but the last.
 
         The images of a block are overwritten when the next one is asked for.
 
@@ -87,7 +81,7 @@ class ShareReader:
             ShardCorrupt, ImageRejected: stored bytes are damaged.
         """
         rows = self._rows(stretch, rank, world_size)
-        while part := list(islice(rows, BLOCK_ROWS)):
+        while part := list(islice(rows, OUTPUT_BLOCK_ROWS)):
             yield self._decode(part)
 
     def _rows(self, stretch: Stretch, rank: int, world_size: int) -> Iterator["_Row"]:
@@ -121,7 +115,7 @@ class ShareReader:
     def _read_shard(self, shard: int, numbers: list[int]) -> dict[GroupKey, "_Group"]:
         size = self._manifest.rows_per_group
         table = self._open_shard(shard).read_groups(numbers)
-        jpegs, start = jpeg_column(table), 0
+        encoded, start = encoded_column(table), 0
         labels, ids = table["label"].to_numpy(), table["sample_id"].to_numpy()
         sizes = _sizes(table) if self._cutter.needs_sizes else None
         groups: dict[GroupKey, _Group] = {}
@@ -129,7 +123,7 @@ class ShareReader:
             stop = start + min(size, self.order.layout.shard_rows[shard] - number * size)
             part = slice(start, stop)
             groups[shard, number] = _Group(
-                jpegs[part], labels[part], ids[part], None if sizes is None else sizes[part]
+                encoded[part], labels[part], ids[part], None if sizes is None else sizes[part]
             )
             start = stop
         return groups
@@ -151,7 +145,7 @@ class ShareReader:
     def _decode(self, rows: list["_Row"]) -> Rows:
         images = self._images[: len(rows)]
         for image, row in zip(images, rows, strict=True):
-            image[:] = self._cutter.cut(row.group.jpegs[row.index], row.crop)
+            image[:] = self._cutter.cut(row.group.encoded[row.index], row.crop)
         return Rows(
             images=images,
             labels=np.array([row.group.labels[row.index] for row in rows], np.int64),
@@ -166,14 +160,14 @@ class ShareReader:
 
     @cached_property
     def _images(self) -> npt.NDArray[np.uint8]:
-        return np.empty((BLOCK_ROWS, self._crop_px, self._crop_px, 3), np.uint8)
+        return np.empty((OUTPUT_BLOCK_ROWS, self._crop_px, self._crop_px, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The rows of one row group, JPEGs as views of what was read, sizes if they differ."""
+    """The rows of one row group, encoded images as views of what was read, sizes if they differ."""
 
-    jpegs: list[npt.NDArray[np.uint8]]
+    encoded: list[npt.NDArray[np.uint8]]
     labels: Ints
     sample_ids: Ints
     sizes: Ints | None
@@ -181,7 +175,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row to produce: which JPEG, where to crop it, and its place in the training."""
+    """One row to produce: which image, where to crop it, and its place in the training."""
 
     group: _Group
     index: int
@@ -225,15 +219,11 @@ def plan_stretches(
     return stretches
 
 
-def open_reader(spec: ShareSpec) -> ShareReader:
+@lru_cache(maxsize=4)
+def open_reader(spec: ReadSpec) -> ShareReader:
     """Return this process's reader of a training, which keeps shards open between tasks.
 
     One for all ranks: a node's processes do tasks of all of its workers, and to open a dataset anew
     is to read its manifest and lists, and each shard's footer, once more.
     """
-    return _reader_of(replace(spec, rank=0, world_size=1))
-
-
-@lru_cache(maxsize=4)
-def _reader_of(spec: ShareSpec) -> ShareReader:
     return ShareReader(spec)

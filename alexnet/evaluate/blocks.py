@@ -5,18 +5,16 @@ on how many workers there are.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest, Split
 from preprocessing.dataset.pixels import decode_square
-from preprocessing.dataset.schema import ShardReader, jpeg_column
+from preprocessing.dataset.schema import ShardReader, encoded_column
 from preprocessing.dataset.stored import ShapeName, stored_square
-
-BLOCK_ROWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,8 @@ class Block:
 class StoredRows:
     """Some rows as they are stored, by a manifest's shape and side."""
 
-    jpegs: list[npt.NDArray[np.uint8]]
+    encoded: list[npt.NDArray[np.uint8]]
+    """Files: JPEG, binary PPM where the dataset is raw, or the originals' own."""
     labels: npt.NDArray[np.int64]
     sample_ids: npt.NDArray[np.int64]
     shape: ShapeName
@@ -61,15 +60,17 @@ class StoredRows:
             ImageRejected: the bytes are damaged.
         """
         if side_px is None or side_px == self.side_px:
-            return np.stack([stored_square(jpeg, self.shape, self.side_px) for jpeg in self.jpegs])
-        return np.stack([decode_square(bytes(jpeg), side_px) for jpeg in self.jpegs])
+            return np.stack(
+                [stored_square(body, self.shape, self.side_px) for body in self.encoded]
+            )
+        return np.stack([decode_square(bytes(body), side_px) for body in self.encoded])
 
 
 def plan_blocks(split: Split) -> tuple[Block, ...]:
-    """Cut a split into blocks of BLOCK_ROWS; only the last has fewer, some span two shards."""
+    """Cut a split into blocks of SCORE_BATCH_ROWS, the last maybe fewer; some span two shards."""
     blocks: list[Block] = []
     parts: list[RowRange] = []
-    room = BLOCK_ROWS
+    room = SCORE_BATCH_ROWS
     for number, shard in enumerate(split.shards):
         start = 0
         while start < shard.num_rows:
@@ -79,7 +80,7 @@ def plan_blocks(split: Split) -> tuple[Block, ...]:
             start = stop
             if not room:
                 blocks.append(Block(tuple(parts)))
-                parts, room = [], BLOCK_ROWS
+                parts, room = [], SCORE_BATCH_ROWS
     return (*blocks, Block(tuple(parts))) if parts else tuple(blocks)
 
 
@@ -108,7 +109,7 @@ class BlockReader:
         """
         parts = [self._read_range(part) for part in block.ranges]
         return self._stored(
-            [jpeg for part in parts for jpeg in part.jpegs],
+            [body for part in parts for body in part.encoded],
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.sample_ids for part in parts]),
         )
@@ -125,18 +126,19 @@ class BlockReader:
         table = self._shard(part.shard).read_groups(range(first, -(-part.stop // size)))
         rows = slice(part.start - first * size, part.stop - first * size)
         return self._stored(
-            jpeg_column(table)[rows],
+            encoded_column(table)[rows],
             table["label"].to_numpy()[rows],
             table["sample_id"].to_numpy()[rows],
         )
 
     def _stored(
         self,
-        jpegs: list[npt.NDArray[np.uint8]],
+        encoded: list[npt.NDArray[np.uint8]],
         labels: npt.NDArray[np.int64],
         sample_ids: npt.NDArray[np.int64],
     ) -> StoredRows:
-        return StoredRows(jpegs, labels, sample_ids, self._manifest.shape, self._manifest.height_px)
+        manifest = self._manifest
+        return StoredRows(encoded, labels, sample_ids, manifest.shape, manifest.stored_px)
 
     def _shard(self, number: int) -> ShardReader:
         if self._open is None or self._open[0] != number:

@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from alexnet.data.augment import Augment, center_view, nine_views, ten_views
 from alexnet.evaluate.rows import View
 
+SCORE_BATCH_ROWS: Final = 64
+"""Images scored together, by evaluation, by prediction and where a registered model answers.
+
+Floating-point bits change with the shape of a batch: one number, so that all give the same.
+"""
+
 _MANY: Final[dict[View, Callable[[Tensor, int], list[Tensor]]]] = {
     "ten_crop": ten_views,
     "nine_crop": nine_views,

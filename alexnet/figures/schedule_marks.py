@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from alexnet.train.schedule import (
+from alexnet.train.schedule import stair_at
+from alexnet.train.schedule_settings import (
     CosineSchedule,
     DexpSchedule,
     FallingSchedule,
@@ -40,7 +41,7 @@ def schedule_marks(
                 i * total // schedule.weight.steps + 1 for i in range(1, schedule.weight.steps)
             ]
             return tuple(
-                ScheduleMark(first, f"{schedule.weight.at(first / total):.2g}")
+                ScheduleMark(first, f"{stair_at(schedule.weight, first / total):.2g}")
                 for first in firsts
                 if first < total
             )

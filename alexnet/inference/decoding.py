@@ -1,4 +1,4 @@
-"""Pieces → blocks of 64 decoded images, in order; one block is decoded ahead."""
+"""Parts → blocks of 64 decoded images, in order; one block is decoded ahead."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from alexnet.inference.errors import InputRejected
-from alexnet.inference.inputs import find_pieces
-from alexnet.inference.pieces import ImageFile, Piece, read_file, stream_pieces
-from alexnet.inference.predictor import BATCH_ROWS
+from alexnet.inference.input_parts import ImageFile, InputPart, read_file, stream_parts
+from alexnet.inference.inputs import find_parts
 from infra.store import is_remote
 from preprocessing.dataset.pixels import Pixels, decode_square
 from preprocessing.errors import ImageRejected
@@ -17,7 +17,7 @@ from preprocessing.errors import ImageRejected
 _REQUESTS_AT_ONCE: Final = 16
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """One image's pixels, or the reason why there are none."""
 
     image: ImageFile
@@ -26,25 +26,26 @@ class Decoded(NamedTuple):
 
 
 def decoded_blocks(
-    pieces: Iterable[Piece], decode: Callable[[bytes], Pixels], *, num_threads: int
-) -> Iterator[list[Decoded]]:
+    parts: Iterable[InputPart], decode: Callable[[bytes], Pixels], *, num_threads: int
+) -> Iterator[list[DecodedImage]]:
     """Read and decode; what is no image keeps its place.
 
     Args:
-        pieces: what is read, in order.
+        parts: what is read, in order.
         decode: raises ImageRejected.
         num_threads: that read and decode; more where each read is a request.
 
     Raises:
         StoreError: a remote place stayed away.
     """
-    pieces = list(pieces)
-    waits = any(is_remote(piece.store) for piece in pieces)
-    images = stream_pieces(pieces)
+    parts = list(parts)
+    waits = any(is_remote(part.store) for part in parts)
+    images = stream_parts(parts)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
 
-        def begin_block() -> list[Future[Decoded]]:
-            return [threads.submit(_decoded, image, decode) for image in islice(images, BATCH_ROWS)]
+        def begin_block() -> list[Future[DecodedImage]]:
+            block = islice(images, SCORE_BATCH_ROWS)
+            return [threads.submit(_decoded, image, decode) for image in block]
 
         block = begin_block()
         while block:
@@ -65,25 +66,25 @@ def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
         StoreError: a remote place stayed away.
     """
     try:
-        piece = find_pieces([uri])[0]
+        part = find_parts([uri])[0]
     except InputRejected:
         return None
     if row is not None:
-        piece = replace(piece, rows=(row, row + 1))
+        part = replace(part, rows=(row, row + 1))
 
     def decode(body: bytes) -> Pixels:
         return decode_square(body, side_px)
 
-    images = [image for block in decoded_blocks([piece], decode, num_threads=1) for image in block]
+    images = [image for block in decoded_blocks([part], decode, num_threads=1) for image in block]
     return images[0].pixels if len(images) == 1 else None
 
 
-def _decoded(image: ImageFile | Piece, decode: Callable[[bytes], Pixels]) -> Decoded:
-    file = read_file(image) if isinstance(image, Piece) else image
+def _decoded(image: ImageFile | InputPart, decode: Callable[[bytes], Pixels]) -> DecodedImage:
+    file = read_file(image) if isinstance(image, InputPart) else image
     kept = file._replace(body=b"")
     if file.reason:
-        return Decoded(kept, None)
+        return DecodedImage(kept, None)
     try:
-        return Decoded(kept, decode(file.body))
+        return DecodedImage(kept, decode(file.body))
     except ImageRejected as error:
-        return Decoded(kept._replace(reason=str(error)), None)
+        return DecodedImage(kept._replace(reason=str(error)), None)

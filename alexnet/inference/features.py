@@ -9,9 +9,9 @@ import pyarrow as pa
 import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
-from alexnet.inference.decoding import Decoded, decoded_blocks
+from alexnet.inference.decoding import DecodedImage, decoded_blocks
+from alexnet.inference.input_parts import InputPart
 from alexnet.inference.layer_outputs import LayerOutputs
-from alexnet.inference.pieces import Piece
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
 from infra.canonical import digest_of
@@ -45,8 +45,8 @@ def model_digest(trained: TrainedNetwork) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WhatItSees:
-    """Ask for a layer's activations; a `Question`."""
+class FeatureSpec:
+    """Compute a layer's activations; an `InferenceSpec`."""
 
     layer: str
     width: int
@@ -56,49 +56,49 @@ class WhatItSees:
         """Forward passes an image takes."""
         return 1
 
-    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> "FeatureExtractor":
+    def runner(self, trained: TrainedNetwork, *, num_threads: int) -> "FeatureExtractor":
         """Load the network."""
         return FeatureExtractor(trained, self, num_threads=num_threads)
 
 
 class FeatureExtractor:
-    """Answers with features for pieces, a block of 64 images at a time, on one device.
+    """Answers with features for parts, a block of 64 images at a time, on one device.
 
     Args:
         trained: the network.
-        asked: which layer.
+        spec: which layer.
         num_threads: that read and decode; the features do not depend on it.
     """
 
-    def __init__(self, trained: TrainedNetwork, asked: WhatItSees, *, num_threads: int) -> None:
-        self._outputs = LayerOutputs(trained, asked.layer)
-        self._asked = asked
+    def __init__(self, trained: TrainedNetwork, spec: FeatureSpec, *, num_threads: int) -> None:
+        self._outputs = LayerOutputs.load(trained, spec.layer)
+        self._spec = spec
         self._stored_px = trained.stored_px
         self._num_threads = num_threads
 
-    def answer(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
         """Yield a table a block: `features_schema`, and `reason`, with null features, if no image.
 
         Raises:
             DataError: the network gives no numbers.
             StoreError: a remote place stayed away.
         """
-        for block in decoded_blocks(pieces, self._decode, num_threads=self._num_threads):
+        for block in decoded_blocks(parts, self._decode, num_threads=self._num_threads):
             yield self._table(block)
 
     def _decode(self, body: bytes) -> Pixels:
         return decode_square(body, self._stored_px)
 
-    def _table(self, block: Sequence[Decoded]) -> pa.Table:
+    def _table(self, block: Sequence[DecodedImage]) -> pa.Table:
         usable = [pixels for _, pixels in block if pixels is not None]
         none = np.array([pixels is None for _, pixels in block])
-        features = np.zeros((len(block), self._asked.width), np.float32)
+        features = np.zeros((len(block), self._spec.width), np.float32)
         if usable:
             with one_thread():
                 features[~none] = self._outputs(usable).reshape(len(usable), -1)
         refuse_diverged(torch.from_numpy(features))
         images = [image for image, _ in block]
-        schema = features_schema(self._asked.width).append(pa.field("reason", pa.string()))
+        schema = features_schema(self._spec.width).append(pa.field("reason", pa.string()))
         return pa.table(
             {
                 "path": [image.path for image in images],

@@ -1,4 +1,4 @@
-"""A Parquet file of features that says whose they are: written and read a piece at a time."""
+"""A Parquet file of features that says whose they are: written and read a row group at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from alexnet.inference.features import features_schema
-from alexnet.inference.pieces import READ_ERRORS
+from alexnet.inference.input_parts import READ_ERRORS
 from infra.canonical import canonical_json
 from infra.commit import Frozen, Sha256
 from infra.errors import DataError, StoreError

@@ -1,24 +1,23 @@
-"""What is to be predicted: files, folders, Parquet and datasets become pieces, read when needed.
+"""What is to be predicted: files, folders, Parquet and datasets become parts, read when needed.
 
-a file, or each file of a folder    one piece, one image
-a Parquet file                      one piece, an image a row
-a dataset (a folder with a manifest)   a piece a shard of its val split, or of train
+a file, or each file of a folder    one part, one image
+a Parquet file                      one part, an image a row
+a dataset (a folder with a manifest)   a part a shard of its val split, or of train
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import pyarrow as pa
 
 from alexnet.inference.errors import InputRejected
-from alexnet.inference.pieces import READ_ERRORS, Piece, opened, printable, reason_of
+from alexnet.inference.input_parts import READ_ERRORS, InputPart, opened, printable, reason_of
 from infra.errors import RecipeError
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
-from preprocessing.dataset.manifest import MANIFEST, open_dataset
+from preprocessing.dataset.manifest import MANIFEST, SplitName, open_dataset
 
-SplitName = Literal["train", "val"]
 SPLITS: Final[tuple[SplitName, ...]] = ("train", "val")
 
 
@@ -34,7 +33,7 @@ def split_called(word: str) -> SplitName:
     raise RecipeError(f"there is no split {word!r}", remedy=f"choose one of {', '.join(SPLITS)}")
 
 
-def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:
+def find_parts(names: Iterable[str], split: SplitName = "val") -> list[InputPart]:
     """Look up what was named, in order; a folder's files by name, hidden ones passed over.
 
     Of a dataset the images of one split.
@@ -44,42 +43,42 @@ def find_pieces(names: Iterable[str], split: SplitName = "val") -> list[Piece]:
         DataError: a dataset is not whole.
         StoreError: a place cannot be read.
     """
-    return [piece for name in names for piece in _pieces_of(name, split)]
+    return [part for name in names for part in _parts_of(name, split)]
 
 
-def _pieces_of(name: str, split: SplitName) -> Iterator[Piece]:
+def _parts_of(name: str, split: SplitName) -> Iterator[InputPart]:
     store = open_store(name)
     parent, key = open_parent(name)
     info = parent.stat(key) if key else None
     if info is not None:
-        yield from _file_pieces(parent, key, printable(name), info.size_bytes)
+        yield from _file_parts(parent, key, printable(name), info.size_bytes)
     elif store.stat(MANIFEST) is not None:
-        yield from _dataset_pieces(store, name, split)
+        yield from _dataset_parts(store, name, split)
     else:
-        yield from _folder_pieces(store, name.rstrip("/") or "/")
+        yield from _folder_parts(store, name.rstrip("/") or "/")
 
 
-def _file_pieces(store: ObjectStore, key: str, path: str, size_bytes: int) -> Iterator[Piece]:
-    piece = Piece(store, key, path, size_bytes)
-    yield _parquet_piece(piece) if path.lower().endswith(".parquet") else piece
+def _file_parts(store: ObjectStore, key: str, path: str, size_bytes: int) -> Iterator[InputPart]:
+    part = InputPart(store, key, path, size_bytes)
+    yield _parquet_part(part) if path.lower().endswith(".parquet") else part
 
 
-def _dataset_pieces(store: ObjectStore, name: str, split: SplitName) -> Iterator[Piece]:
+def _dataset_parts(store: ObjectStore, name: str, split: SplitName) -> Iterator[InputPart]:
     for shard in open_dataset(store).split(split).shards:
         path, rows = printable(f"{name.rstrip('/')}/{shard.path}"), (0, shard.num_rows)
-        yield Piece(store, shard.path, path, shard.size_bytes, rows, "image", labelled=True)
+        yield InputPart(store, shard.path, path, shard.size_bytes, rows, "image", labelled=True)
 
 
-def _folder_pieces(store: ObjectStore, name: str) -> Iterator[Piece]:
+def _folder_parts(store: ObjectStore, name: str) -> Iterator[InputPart]:
     found = False
     for info in store.list():
-        if any(part.startswith(".") for part in info.key.split("/")):
+        if any(name.startswith(".") for name in info.key.split("/")):
             continue
         found = True
         path = printable(f"{name}/{info.key}")
-        yield from _file_pieces(store, info.key, path, info.size_bytes)
+        yield from _file_parts(store, info.key, path, info.size_bytes)
     if not found and isinstance(store, FolderStore) and Path(store.uri).is_dir():
-        yield Piece(store, "", printable(name), 0, refused="the folder holds no files")
+        yield InputPart(store, "", printable(name), 0, refused="the folder holds no files")
     elif not found:
         raise InputRejected(
             f"there is no file or folder {printable(name)}",
@@ -87,19 +86,19 @@ def _folder_pieces(store: ObjectStore, name: str) -> Iterator[Piece]:
         )
 
 
-def _parquet_piece(piece: Piece) -> Piece:
+def _parquet_part(part: InputPart) -> InputPart:
     try:
-        with opened(piece) as file:
+        with opened(part) as file:
             column = _image_column(file.schema_arrow)
             if not column:
                 fields = ", ".join(file.schema_arrow.names)
                 reason = f"it has neither a column `image` of bytes nor one binary column: {fields}"
-                return replace(piece, refused=reason)
+                return replace(part, refused=reason)
             labelled = _has_labels(file.schema_arrow)
             rows = (0, file.metadata.num_rows)
-            return replace(piece, rows=rows, column=column, labelled=labelled)
+            return replace(part, rows=rows, column=column, labelled=labelled)
     except READ_ERRORS as error:
-        return replace(piece, refused=reason_of(piece, error))
+        return replace(part, refused=reason_of(part, error))
 
 
 def _image_column(schema: pa.Schema) -> str:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from alexnet.data.augment import Augment
 from alexnet.evaluate.scores import score
 from alexnet.model import ModelError
 from alexnet.model.layer_names import find_tap, last_hidden_layer, watched
@@ -45,19 +46,39 @@ class LayerOutputs:
     """Gives one layer's activations, with the pixels, precision and view of evaluation.
 
     Args:
-        trained: the network.
-        layer: as `choose_layer` gave it.
+        model: in evaluation mode, on the device.
+        augment: normalises as in the model's training, on the device.
+        crop_px: side of the view.
+        layer: as in `alexnet.model.layer_names`.
+        device: where it is computed.
     """
 
-    def __init__(self, trained: TrainedNetwork, layer: str) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model: nn.Module = trained.load_model(self._device)
-        self._augment = trained.load_augment(self._device)
-        self._crop_px = trained.augment.crop_px
+    def __init__(
+        self, model: nn.Module, augment: Augment, crop_px: int, layer: str, device: str = "cpu"
+    ) -> None:
+        self._model = model
+        self._augment = augment
+        self._crop_px = crop_px
         self._layer = layer
+        self._device = device
+
+    @classmethod
+    def load(cls, trained: TrainedNetwork, layer: str) -> "LayerOutputs":
+        """Load a network, onto the GPU if there is one.
+
+        Args:
+            trained: the network.
+            layer: as `choose_layer` gave it.
+
+        Raises:
+            DataError: its weights are damaged, or another network's.
+        """
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, augment = trained.load_model(device), trained.load_augment(device)
+        return cls(model, augment, trained.augment.crop_px, layer, device)
 
     def __call__(self, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-        """Return the activations, (images, …) as the layer has them, of the centre view.
+        """Return the activations, (images, …) float32 as the layer has them, of the centre view.
 
         Args:
             images: of `Predictor.stored_pixels`, at least one; computed together as one batch.

@@ -1,4 +1,4 @@
-"""Ask a network over Ray Data: rows of a plan in, blocks of answers out, in order."""
+"""Inference over Ray Data: rows of a plan in, blocks of answers out, in order."""
 
 import logging
 import math
@@ -12,16 +12,16 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from alexnet.inference.bulk import Answerer, Question
-from alexnet.inference.pieces import Piece, cut_pieces
-from alexnet.inference.predictor import BATCH_ROWS
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
+from alexnet.inference.input_parts import InputPart, cut_parts
+from alexnet.inference.spec import InferenceRunner, InferenceSpec
 from alexnet.trained import TrainedNetwork
 from infra.errors import ProjectError
 from infra.ray_data import configure_ray_data, error_block, raise_error_in
 from infra.ray_runtime import Resources, cluster_resources, lost_work_named
 from infra.store import open_store
 
-TASK_ROWS: Final = 8 * BATCH_ROWS
+TASK_ROWS: Final = 8 * SCORE_BATCH_ROWS
 """Images of a task at most: seconds of work, as the executor looks at tasks ten times a second."""
 _TASKS_A_WORKER: Final = 4
 """At least, where there are few images: so that all end at about the same time."""
@@ -31,12 +31,12 @@ _LOOK_INTO: Final = (
 
 
 def answer_many(
-    trained: TrainedNetwork, pieces: Sequence[Piece], question: Question
+    trained: TrainedNetwork, parts: Sequence[InputPart], spec: InferenceSpec
 ) -> Iterator[pa.Table]:
-    """Yield tables of answers in the order of the pieces; Ray must be up.
+    """Yield tables of answers in the order of the parts; Ray must be up.
 
     A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
-    question's answerer in one process. A process that dies costs its task, which is done again.
+    spec's runner in one process. A process that dies costs its task, which is done again.
 
     Raises:
         DataError: the network gives no numbers.
@@ -44,10 +44,10 @@ def answer_many(
         ServiceError: processes kept dying.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    pool = plan_pool(cluster_resources(), sum(piece.count for piece in pieces))
+    pool = plan_pool(cluster_resources(), sum(part.count for part in parts))
     configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
-    job = _Job(trained.weights.item.sha256, question, pool.threads, trained)
-    plan = [_to_plan(task) for task in cut_pieces(pieces, pool.task_rows)]
+    job = _Job(trained.weights.item.sha256, spec, pool.threads, trained)
+    plan = [_to_plan(task) for task in cut_parts(parts, pool.task_rows)]
     answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
         for bundle in answers.iter_internal_ref_bundles():
@@ -73,7 +73,7 @@ class Pool:
 def plan_pool(there: Resources, num_images: int) -> Pool:
     """Choose a task a GPU, else one a CPU, but no more than there are blocks. Pure."""
     slots = max(1, int(there.gpus or there.cpus))
-    num_blocks = max(1, math.ceil(num_images / BATCH_ROWS))
+    num_blocks = max(1, math.ceil(num_images / SCORE_BATCH_ROWS))
     workers = min(slots, num_blocks)
     blocks = math.ceil(num_blocks / (workers * _TASKS_A_WORKER))
     return Pool(
@@ -81,7 +81,7 @@ def plan_pool(there: Resources, num_images: int) -> Pool:
         cpus=min(1.0, there.cpus / workers),
         gpus=1.0 if there.gpus else 0.0,
         threads=max(1, int(there.cpus // workers)) if there.gpus else 1,
-        task_rows=min(TASK_ROWS, blocks * BATCH_ROWS),
+        task_rows=min(TASK_ROWS, blocks * SCORE_BATCH_ROWS),
     )
 
 
@@ -111,10 +111,10 @@ def _answered(plan: Dataset, job: "_Job", pool: Pool) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every task needs; equal for the same weights, question and threads."""
+    """What every task needs; equal for the same weights, spec and threads."""
 
     weights: str
-    question: Question
+    spec: InferenceSpec
     num_threads: int
     trained: TrainedNetwork = field(compare=False)
 
@@ -122,7 +122,7 @@ class _Job:
 def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
     """Run one task. A deliberate error travels as a block."""
     try:
-        yield from _answerer_of(job).answer(_from_plan(plan))
+        yield from _runner_of(job).run(_from_plan(plan))
     except ProjectError as error:
         yield error_block(error)
 
@@ -139,47 +139,47 @@ class _Process:
 
 
 @lru_cache(maxsize=1)
-def _answerer_of(job: _Job) -> Answerer:
+def _runner_of(job: _Job) -> InferenceRunner:
     """Return this process's network, which is kept between tasks."""
-    return job.question.answerer(job.trained, num_threads=job.num_threads)
+    return job.spec.runner(job.trained, num_threads=job.num_threads)
 
 
-def _to_plan(task: Sequence[Piece]) -> pa.Table:
-    """Write a task's pieces as one row of plain values: what Ray Data moves without pickling.
+def _to_plan(task: Sequence[InputPart]) -> pa.Table:
+    """Write a task's parts as one row of plain values: what Ray Data moves without pickling.
 
     Places as bytes: a file's name may be no UTF-8.
     """
-    pieces = [
+    parts = [
         {
-            "store": os.fsencode(piece.store.uri),
-            "key": os.fsencode(piece.key),
-            "path": piece.path,
-            "size_bytes": piece.size_bytes,
-            "rows": None if piece.rows is None else list(piece.rows),
-            "column": piece.column,
-            "labelled": piece.labelled,
-            "refused": piece.refused,
+            "store": os.fsencode(part.store.uri),
+            "key": os.fsencode(part.key),
+            "path": part.path,
+            "size_bytes": part.size_bytes,
+            "rows": None if part.rows is None else list(part.rows),
+            "column": part.column,
+            "labelled": part.labelled,
+            "refused": part.refused,
         }
-        for piece in task
+        for part in task
     ]
-    return pa.table({"pieces": pa.array([pieces], pa.list_(pa.struct(_PIECE)))})
+    return pa.table({"parts": pa.array([parts], pa.list_(pa.struct(_PART)))})
 
 
-def _from_plan(plan: pa.Table) -> list[Piece]:
-    pieces = plan["pieces"].to_pylist()[0]
-    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in pieces}}
+def _from_plan(plan: pa.Table) -> list[InputPart]:
+    parts = plan["parts"].to_pylist()[0]
+    stores = {uri: open_store(os.fsdecode(uri)) for uri in {row["store"] for row in parts}}
     return [
-        Piece(
+        InputPart(
             store=stores[row.pop("store")],
             key=os.fsdecode(row.pop("key")),
             rows=None if (rows := row.pop("rows")) is None else (rows[0], rows[1]),
             **row,
         )
-        for row in pieces
+        for row in parts
     ]
 
 
-_PIECE: Final = [
+_PART: Final = [
     ("store", pa.binary()),
     ("key", pa.binary()),
     ("path", pa.string()),

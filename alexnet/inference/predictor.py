@@ -10,13 +10,11 @@ import torch
 
 from alexnet.evaluate.metrics import top_classes
 from alexnet.evaluate.rows import View, view_called
-from alexnet.evaluate.scores import score
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS, score
 from alexnet.inference.errors import InputRejected
 from alexnet.trained import TrainedNetwork
 from preprocessing.dataset.pixels import Pixels, decode_square, to_square
 from preprocessing.errors import ImageRejected
-
-BATCH_ROWS: Final = 64
 
 Image = bytes | npt.NDArray[np.uint8]
 
@@ -55,8 +53,8 @@ class Predictor:
         """
         of_view = view_called(view)
         rows: list[dict[str, Any]] = []
-        for start in range(0, len(images), BATCH_ROWS):
-            part = images[start : start + BATCH_ROWS]
+        for start in range(0, len(images), SCORE_BATCH_ROWS):
+            part = images[start : start + SCORE_BATCH_ROWS]
             pixels = [self._stored_pixels(image, start + i) for i, image in enumerate(part)]
             best = self.best_five(pixels, of_view)
             rows += [self._answer(*answer) for answer in zip(*best, strict=True)]

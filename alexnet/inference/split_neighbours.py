@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from alexnet.evaluate.blocks import BLOCK_ROWS, Block, BlockReader, place_of, plan_blocks
-from alexnet.inference.inside import Inside
+from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.neighbours import NearestSearch
 from infra.progress import ProgressReport, no_progress
 from infra.store import ObjectStore
@@ -16,7 +17,7 @@ from preprocessing.dataset.pixels import Pixels
 
 NEIGHBOURS: Final = 6
 """An image, as in figure 4 of the 2012 paper."""
-MOST_AMONG: Final = 32 * BLOCK_ROWS
+MOST_AMONG: Final = 32 * SCORE_BATCH_ROWS
 """Images that are looked through: the first of the split, whose order is a random one. The network
 of 2012 takes one core 20 ms for each."""
 
@@ -39,7 +40,7 @@ def num_among(manifest: Manifest) -> int:
 
 
 def nearest_in_split(
-    inside: Inside,
+    probe: ModelProbe,
     images: Sequence[Pixels],
     own_rows: Sequence[int | None],
     dataset: ObjectStore,
@@ -51,7 +52,7 @@ def nearest_in_split(
     Exact among the first MOST_AMONG; fewer than NEIGHBOURS where there are no more.
 
     Args:
-        inside: the network.
+        probe: the network.
         images: stored ones, at least one.
         own_rows: of each image its row in the split, which is not its own neighbour; or None.
         dataset: the one that the network was trained on.
@@ -63,11 +64,11 @@ def nearest_in_split(
         DataError: the network gives no numbers.
     """
     reader = BlockReader(dataset, manifest)
-    search = NearestSearch(inside.features(images), NEIGHBOURS + 1)  # one may be the image itself
+    search = NearestSearch(probe.features(images), NEIGHBOURS + 1)  # one may be the image itself
     done = 0
     try:
-        for block in plan_blocks(manifest.val)[: MOST_AMONG // BLOCK_ROWS]:
-            search.add(inside.features(list(reader.read(block).decode())))
+        for block in plan_blocks(manifest.val)[: MOST_AMONG // SCORE_BATCH_ROWS]:
+            search.add(probe.features(list(reader.read(block).decode())))
             done += block.count
             progress(done, num_among(manifest))
         found = search.found

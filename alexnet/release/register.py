@@ -7,7 +7,7 @@ from alexnet.evaluate.evaluation import open_evaluation, read_predictions
 from alexnet.release.errors import ChampionMoved
 from alexnet.release.gate import Verdict
 from alexnet.release.log_model import log_model
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.release.registry import (
     CHALLENGER,
     CHAMPION,

@@ -91,7 +91,7 @@ def _first_rows(dataset: ObjectStore, manifest: Manifest) -> StoredRows:
 
 
 def _answers(model_uri: str, tracking_uri: str, rows: StoredRows, views: Sequence[View]) -> Answers:
-    jpegs = {f"jpeg-{i}": jpeg for i, jpeg in enumerate(rows.jpegs)}
+    jpegs = {f"jpeg-{i}": jpeg for i, jpeg in enumerate(rows.encoded)}
     with temporary_folder("alexnet-trial-") as folder:
         np.savez(
             folder / "images.npz",

@@ -85,7 +85,7 @@ class CheckpointReceipt(Frozen):
     """The average of the weights, where one is kept."""
 
     @property
-    def judged(self) -> StoredObject:
+    def evaluated_weights(self) -> StoredObject:
         """The weights that are evaluated and published: the average, where one is kept."""
         return self.average or self.model
 

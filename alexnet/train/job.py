@@ -1,7 +1,7 @@
 """A training, described completely: what every worker is told, small and plain."""
 
 from alexnet.data.order import Order, OrderKind
-from alexnet.data.reader import ShareSpec, order_of
+from alexnet.data.reader import ReadSpec, order_of
 from alexnet.settings import NetworkSettings
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from infra.canonical import digest_of
@@ -30,9 +30,10 @@ class TrainJob(Frozen):
         """Return the order of this training."""
         return order_of(manifest, self.train.seed, self.train.global_batch, self._order_kind)
 
-    def share(self, rank: int, world_size: int) -> ShareSpec:
-        """Describe what one rank reads."""
-        return ShareSpec(
+    @property
+    def read_spec(self) -> ReadSpec:
+        """What all of its ranks read."""
+        return ReadSpec(
             dataset_uri=self.dataset_uri,
             seed=self.train.seed,
             global_batch=self.train.global_batch,
@@ -40,8 +41,6 @@ class TrainJob(Frozen):
             crop_px=self.train.augment.crop_px,
             crop_sharing=self.train.augment.crop_sharing,
             resized_crop=self.train.augment.resized_crop,
-            rank=rank,
-            world_size=world_size,
         )
 
     @property

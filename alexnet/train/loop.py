@@ -27,7 +27,8 @@ from alexnet.train.divergence import check_finite
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.mixing import blend_images, blend_labels, draw_blend
 from alexnet.train.optimizer import set_rates
-from alexnet.train.schedule import Rates, ScheduleSettings, rates_at
+from alexnet.train.schedule import Rates, rates_at
+from alexnet.train.schedule_settings import ScheduleSettings
 from alexnet.train.step import train_step
 from alexnet.train.world import World
 

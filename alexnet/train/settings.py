@@ -11,7 +11,7 @@ from alexnet.settings import (
     ProgressiveSize,
     WorkerRange,
 )
-from alexnet.train.schedule import ScheduleSettings
+from alexnet.train.schedule_settings import ScheduleSettings
 from infra.commit import Frozen
 
 

@@ -1,6 +1,6 @@
 """From what a job says to what the loop takes: the plan of its steps, and what learns by it.
 
-A setting that decides what is learned gets into a training here, or through `TrainJob.share`.
+A setting that decides what is learned gets into a training here, or through `TrainJob.read_spec`.
 """
 
 import torch
@@ -15,7 +15,7 @@ from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, LoopPlan
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import PlateauSchedule
+from alexnet.train.schedule_settings import PlateauSchedule
 from alexnet.train.settings import TrainSettings
 from alexnet.train.world import World
 

@@ -193,11 +193,13 @@ class _Worker:
             ranks_here=ray.train.get_context().get_local_world_size(),
         )
         return load_batches(
-            self._job.share(self._world.rank, self._world.size),
+            self._job.read_spec,
             self._order,
             resources,
             first_step=self._start_step,
             stop_step=self._plan.total_steps,
+            rank=self._world.rank,
+            world_size=self._world.size,
         )
 
     def _open_sample_log(self) -> SampleLog | None:

@@ -7,9 +7,9 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from alexnet.inference.bulk import Question
 from alexnet.inference.errors import InputRejected
-from alexnet.inference.pieces import Piece
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.spec import InferenceSpec
 from alexnet.release.package import copy_package, open_package
 from alexnet.trained import TrainedNetwork
 from infra.nodes import check_nodes_see, check_nodes_share
@@ -32,8 +32,8 @@ NAME_IMAGES: Final = (
 def answered(
     uri: str,
     trained: TrainedNetwork,
-    pieces: Sequence[Piece],
-    question: Question,
+    parts: Sequence[InputPart],
+    spec: InferenceSpec,
     workspace: ObjectStore,
     progress: StatusLine,
     stream: IO[str],
@@ -43,8 +43,8 @@ def answered(
     Args:
         uri: the model's.
         trained: the model.
-        pieces: what it is asked about.
-        question: what it is asked.
+        parts: what it is asked about.
+        spec: what is computed.
         workspace: where the workers of a cluster find a downloaded model.
         progress: shows how far it is.
         stream: gets what else there is to say.
@@ -53,7 +53,7 @@ def answered(
         DataError: the network gives no numbers.
         ServiceError: a place or Ray is away.
     """
-    total, done = sum(piece.count for piece in pieces), 0
+    total, done = sum(part.count for part in parts), 0
 
     def counted(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         nonlocal done
@@ -63,7 +63,7 @@ def answered(
             progress(done, total)
 
     try:
-        with _tables(uri, trained, pieces, question, workspace, stream) as tables:
+        with _tables(uri, trained, parts, spec, workspace, stream) as tables:
             yield counted(tables)
     finally:
         progress.close()
@@ -95,14 +95,14 @@ def refuse_if_none(count: int, rejected: Sequence[tuple[str, str]]) -> None:
 def _tables(
     uri: str,
     trained: TrainedNetwork,
-    pieces: Sequence[Piece],
-    question: Question,
+    parts: Sequence[InputPart],
+    spec: InferenceSpec,
     workspace: ObjectStore,
     stream: IO[str],
 ) -> Iterator[Iterator[pa.Table]]:
-    if sum(piece.count for piece in pieces) * question.num_views < MANY:
+    if sum(part.count for part in parts) * spec.num_views < MANY:
         num_threads = max(1, (os.cpu_count() or 1) - 1)
-        yield question.answerer(trained, num_threads=num_threads).answer(pieces)
+        yield spec.runner(trained, num_threads=num_threads).run(parts)
         return
     from alexnet.inference.predict_many import answer_many
 
@@ -111,8 +111,8 @@ def _tables(
     with ray_session():
         if address != LOCAL:
             trained = _visible(uri, trained, workspace)
-            _check_nodes_see(trained, pieces)
-        yield answer_many(trained, pieces, question)
+            _check_nodes_see(trained, parts)
+        yield answer_many(trained, parts, spec)
 
 
 def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:
@@ -123,8 +123,8 @@ def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> Train
     return open_package(copy_package(trained.weights.store, workspace.child("models")))
 
 
-def _check_nodes_see(trained: TrainedNetwork, pieces: Sequence[Piece]) -> None:
+def _check_nodes_see(trained: TrainedNetwork, parts: Sequence[InputPart]) -> None:
     check_nodes_see(trained.weights.store, trained.weights.item.path)
-    firsts = {piece.store.uri: piece for piece in reversed(pieces) if not piece.refused}
-    for piece in firsts.values():
-        check_nodes_see(piece.store, piece.key)
+    firsts = {part.store.uri: part for part in reversed(parts) if not part.refused}
+    for part in firsts.values():
+        check_nodes_see(part.store, part.key)

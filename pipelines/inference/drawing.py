@@ -14,13 +14,13 @@ from alexnet.figures.panel import PANEL_IMAGES, best_guesses
 from alexnet.figures.pixels import picture_png
 from alexnet.figures.prediction_panel import Prediction, draw_panel
 from alexnet.figures.saliency import draw_saliency
-from alexnet.inference.inputs import find_pieces
-from alexnet.inference.inside import Inside
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import choose_layer
-from alexnet.inference.pieces import Piece
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
-from alexnet.train.receipt import read_finished
+from alexnet.train.training_receipt import read_finished
 from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import refuse_if_none
@@ -97,7 +97,7 @@ def draw_figures(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     check_output_folder(output)
-    named = [(name, find_pieces([name])) for name in images]
+    named = [(name, find_parts([name])) for name in images]
     place = None if among is None else open_among(among)
     with (
         redirect_stdout(stream),
@@ -107,14 +107,14 @@ def draw_figures(
         if layer is not None:
             choose_layer(trained, layer)  # told where there are no images to draw maps of, too
         related = find_related(uri, trained, workspace)
-        inside, classes = Inside(trained), trained.load_classes()
-        chooser = Chooser(inside, classes, trained.stored_px, related.evaluation)
+        probe, classes = ModelProbe(trained), trained.load_classes()
+        chooser = Chooser(probe, classes, trained.stored_px, related.evaluation)
         shown, rejected = _choose(chooser, named, related)
         # First: it may be refused, and of a network that diverged nothing can be drawn.
-        of_images = _of_images(inside, shown, classes, layer)
-        neighbourhood = Neighbourhood(uri, trained, inside, workspace, stream)
+        of_images = _of_images(probe, shown, classes, layer)
+        neighbourhood = Neighbourhood(uri, trained, probe, workspace, stream)
         drawn = {
-            **_of_network(inside, related),
+            **_of_network(probe, related),
             **of_images,
             NEIGHBOURS: _neighbours(neighbourhood, shown, place, related, rejected),
             CONFUSION: _confusion(related, classes),
@@ -134,7 +134,7 @@ def draw_figures(
 
 
 def _choose(
-    chooser: Chooser, named: Sequence[tuple[str, Sequence[Piece]]], related: Related
+    chooser: Chooser, named: Sequence[tuple[str, Sequence[InputPart]]], related: Related
 ) -> tuple[list[Shown], list[tuple[str, str]]]:
     """Take the first MOST_IMAGES that are images, and list what was met before them and is none."""
     found: Iterable[Shown | Rejected] = ()
@@ -156,9 +156,9 @@ def _choose(
     return shown, rejected
 
 
-def _of_network(inside: Inside, related: Related) -> Drawn:
-    towers = count_towers(inside.weights)
-    filters = first_filters(inside.weights).float().numpy()
+def _of_network(probe: ModelProbe, related: Related) -> Drawn:
+    towers = count_towers(probe.weights)
+    filters = first_filters(probe.weights).float().numpy()
     return {
         FILTERS: picture_png(filters_frame(filters, towers)),
         FILM: _film(related, towers),
@@ -195,12 +195,12 @@ def _curves(related: Related) -> bytes | str:
 
 
 def _of_images(
-    inside: Inside, shown: Sequence[Shown], classes: Classes, layer: str | None
+    probe: ModelProbe, shown: Sequence[Shown], classes: Classes, layer: str | None
 ) -> Drawn:
     if not shown:
         return dict.fromkeys((PANEL, MAPS, SALIENCY), _NO_IMAGES)
     pixels = [image.pixels for image in shown]
-    views, probabilities = inside.views(pixels), inside.probabilities(pixels)
+    views, probabilities = probe.views(pixels), probe.probabilities(pixels)
     panel = [
         Prediction(view, best_guesses(of_image), image.label, image.name)
         for view, of_image, image in zip(views, probabilities, shown, strict=True)
@@ -211,8 +211,8 @@ def _of_images(
         f"{g.probability:.2f}"
         for g in best
     ]
-    name, maps = inside.maps(pixels, layer)
-    gradients = inside.gradients(pixels[:PANEL_IMAGES])
+    name, maps = probe.maps(pixels, layer)
+    gradients = probe.gradients(pixels[:PANEL_IMAGES])
     return {
         PANEL: draw_panel(panel, classes.names),
         MAPS: draw_maps(views, maps, name),

@@ -8,9 +8,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet.inference.features import WhatItSees, model_digest
+from alexnet.inference.features import FeatureSpec, model_digest
 from alexnet.inference.features_file import FeaturesHeader, features_writer
-from alexnet.inference.inputs import find_pieces, split_called
+from alexnet.inference.inputs import find_parts, split_called
 from alexnet.inference.layer_outputs import choose_layer
 from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
@@ -76,7 +76,7 @@ def extract_features(
     """
     refuse_relative_in_a_job("the workspace", workspace)
     check_output_file(output, (".parquet",))
-    pieces = find_pieces(images, split_called(split))
+    parts = find_parts(images, split_called(split))
     rejected: list[tuple[str, str]] = []
     with (
         redirect_stdout(stream),
@@ -84,11 +84,9 @@ def extract_features(
     ):
         layer, width = choose_layer(trained, layer)
         header = describe_features(uri, trained, layer, width)
-        asked, progress = WhatItSees(layer, width), StatusLine("features", stream)
+        spec, progress = FeatureSpec(layer, width), StatusLine("features", stream)
         with (
-            answered(
-                uri, trained, pieces, asked, open_store(workspace), progress, stream
-            ) as answers,
+            answered(uri, trained, parts, spec, open_store(workspace), progress, stream) as answers,
             features_writer(*open_parent(output), header) as writer,
         ):
             for table in without_rejects(answers, rejected):

@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alexnet.inference.features import WhatItSees, features_of
+from alexnet.inference.features import FeatureSpec, features_of
 from alexnet.inference.features_file import FeaturesFile, FeaturesHeader, open_features
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.neighbours import NearestSearch
-from alexnet.inference.pieces import Piece
 from alexnet.trained import TrainedNetwork
 from infra.errors import RecipeError
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_parent
 from pipelines.inference.answers import answered, refuse_if_none
 from pipelines.inference.extraction import describe_features, without_rejects
-from pipelines.inference.similarity_answer import Found
+from pipelines.inference.similarity_answer import FoundImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Among:
 
     named: str
     written: FeaturesFile | None
-    pieces: Sequence[Piece]
+    parts: Sequence[InputPart]
 
 
 def open_among(among: str) -> Among:
@@ -44,7 +44,7 @@ def open_among(among: str) -> Among:
         DataError: features of another version, or a dataset that is not whole.
     """
     written = open_features(*open_parent(among))
-    return Among(among, written, [] if written is not None else find_pieces([among], "train"))
+    return Among(among, written, [] if written is not None else find_parts([among], "train"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class Asker:
 
     @contextmanager
     def features(
-        self, pieces: Sequence[Piece], stage: str, rejected: list[tuple[str, str]]
+        self, parts: Sequence[InputPart], stage: str, rejected: list[tuple[str, str]]
     ) -> Iterator[Iterator[pa.Table]]:
         """Give the block tables of features; note what is no image in the list."""
-        asked, progress = WhatItSees(self.layer, self.width), StatusLine(stage, self.stream)
+        spec, progress = FeatureSpec(self.layer, self.width), StatusLine(stage, self.stream)
         with answered(
-            self.uri, self.trained, pieces, asked, self.workspace, progress, self.stream
+            self.uri, self.trained, parts, spec, self.workspace, progress, self.stream
         ) as answers:
             yield without_rejects(answers, rejected)
 
@@ -85,7 +85,7 @@ class Search:
 
     def __init__(self, features: npt.NDArray[np.float32], count: int) -> None:
         self._nearest = NearestSearch(features, count)
-        self._found: dict[int, Found] = {}
+        self._found: dict[int, FoundImage] = {}
         self._num_rows = 0
 
     def look_through(self, among: Among, asker: Asker, passed_over: list[tuple[str, str]]) -> None:
@@ -97,13 +97,13 @@ class Search:
         if among.written is not None:
             self._scan(among.written, StatusLine("similar", asker.stream))
             return
-        with asker.features(among.pieces, "similar", passed_over) as tables:
+        with asker.features(among.parts, "similar", passed_over) as tables:
             for table in tables:
                 self._add(table)
         refuse_if_none(self._num_rows, passed_over)
 
     @property
-    def neighbours(self) -> list[list[Found]]:
+    def neighbours(self) -> list[list[FoundImage]]:
         """Of each query its nearest, nearest first."""
         return [[self._found[row] for row in rows] for rows in self._nearest.found.rows.tolist()]
 
@@ -131,10 +131,10 @@ class Search:
         self._found = kept | dict(found)
 
 
-def found_in(table: pa.Table) -> list[Found]:
+def found_in(table: pa.Table) -> list[FoundImage]:
     """Say where each image of a table of features lies."""
     columns = (table[name].to_pylist() for name in ("path", "uri", "row", "label"))
-    return [Found(*image) for image in zip(*columns, strict=True)]
+    return [FoundImage(*image) for image in zip(*columns, strict=True)]
 
 
 def refuse_other_model(written: FeaturesFile, header: FeaturesHeader) -> None:

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alexnet.evaluate.rows import View, view_called
-from alexnet.inference.bulk import ANSWERS, WhatItShows
-from alexnet.inference.inputs import find_pieces
-from alexnet.inference.pieces import Piece
+from alexnet.inference.classify import ANSWERS, ClassifySpec
+from alexnet.inference.input_parts import InputPart
+from alexnet.inference.inputs import find_parts
 from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.answers import answered, refuse_if_none
 from pipelines.inference.output_files import TABLES, check_output_file
-from pipelines.inference.prediction_file import predictions_table, write_predictions
+from pipelines.inference.prediction_file import answers_table, write_predictions
 from pipelines.lookup.models import open_model
 from preprocessing.dataset.labels import Classes
 
@@ -33,14 +33,14 @@ class Predictions:
     view: View
     classes: Classes
     answers: pa.Table
-    """Of `alexnet.inference.bulk.ANSWERS`."""
+    """Of `alexnet.inference.classify.ANSWERS`."""
     output: str | None
     """Where they were written, if they were."""
 
     @property
     def table(self) -> pa.Table:
         """The answers with names, as they are written to Parquet."""
-        return predictions_table(self.answers, self.classes)
+        return answers_table(self.answers, self.classes)
 
     @property
     def rejected(self) -> list[tuple[str, str]]:
@@ -106,14 +106,14 @@ def predict_images(
     of_view = view_called(view)
     if output is not None:
         check_output_file(output, TABLES)
-    pieces = find_pieces(images)
+    parts = find_parts(images)
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with (
         redirect_stdout(stream),
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
     ):
         classes = trained.load_classes()
-        answers = _answer(uri, trained, pieces, of_view, open_store(workspace), stream)
+        answers = _answer(uri, trained, parts, of_view, open_store(workspace), stream)
     predictions = Predictions(uri, trained.step, of_view, classes, answers, output)
     rejected = predictions.rejected
     refuse_if_none(len(answers) - len(rejected), rejected)
@@ -130,11 +130,11 @@ def _rows(answers: pa.Table) -> Iterator[tuple[Any, ...]]:
 def _answer(
     uri: str,
     trained: TrainedNetwork,
-    pieces: Sequence[Piece],
+    parts: Sequence[InputPart],
     view: View,
     workspace: ObjectStore,
     stream: IO[str],
 ) -> pa.Table:
     progress = StatusLine("predict", stream)
-    with answered(uri, trained, pieces, WhatItShows(view), workspace, progress, stream) as tables:
+    with answered(uri, trained, parts, ClassifySpec(view), workspace, progress, stream) as tables:
         return pa.concat_tables([ANSWERS.empty_table(), *tables])

@@ -11,11 +11,11 @@ from preprocessing.dataset.labels import Classes
 _LISTS: Final = ("labels", "wnids", "names", "probabilities")
 
 
-def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
+def answers_table(answers: pa.Table, classes: Classes) -> pa.Table:
     """Give answers names.
 
     Args:
-        answers: of `alexnet.inference.bulk.ANSWERS`.
+        answers: of `alexnet.inference.classify.ANSWERS`.
         classes: those of the network.
 
     Returns:
@@ -36,7 +36,7 @@ def predictions_table(answers: pa.Table, classes: Classes) -> pa.Table:
 
 
 def write_predictions(table: pa.Table, output: str) -> None:
-    """Write a table of `predictions_table`, replacing any file; a reader never sees a part of it.
+    """Write a table of `answers_table`, replacing any file; a reader never sees a part of it.
 
     CSV has a column for each of the best five: label_1, wnid_1, name_1, probability_1, label_2, …
     """

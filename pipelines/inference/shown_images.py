@@ -11,8 +11,8 @@ import numpy.typing as npt
 from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
 from alexnet.evaluate.evaluation import Evaluation, read_predictions, validation_digest
 from alexnet.figures.panel import PANEL_IMAGES, choose_rows
-from alexnet.inference.inside import Inside
-from alexnet.inference.pieces import Piece, read_file, stream_pieces
+from alexnet.inference.input_parts import InputPart, read_file, stream_parts
+from alexnet.inference.model_probe import ModelProbe
 from infra.store import ObjectStore, open_store
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset
@@ -51,21 +51,21 @@ class Rejected:
 class Chooser:
     """Chooses images of datasets for one network."""
 
-    inside: Inside
+    probe: ModelProbe
     classes: Classes
     """The network's."""
     stored_px: int
     evaluation: tuple[ObjectStore, Evaluation] | None
     """Of the network, where there is one: it knows already which images are right."""
 
-    def named(self, named: Iterable[tuple[str, Sequence[Piece]]]) -> Iterator[Shown | Rejected]:
+    def named(self, named: Iterable[tuple[str, Sequence[InputPart]]]) -> Iterator[Shown | Rejected]:
         """Yield images of files in the order they were named, and some of each dataset."""
-        for name, pieces in named:
+        for name, parts in named:
             store = open_store(name)
             if store.stat(MANIFEST) is not None:
                 yield from self.of_dataset(store, open_dataset(store))
             else:
-                yield from self._of_files(pieces)
+                yield from self._of_files(parts)
 
     def of_dataset(self, store: ObjectStore, manifest: Manifest) -> Iterator[Shown]:
         """Yield MOST_IMAGES of a validation split; the first of them are those of a report's panel.
@@ -114,12 +114,12 @@ class Chooser:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         rows = reader.read(plan_blocks(manifest.val)[0])
         images = [to_square(image, self.stored_px) for image in rows.decode()]
-        answers = self.inside.probabilities(images).argmax(axis=1)
+        answers = self.probe.probabilities(images).argmax(axis=1)
         return rows.labels, answers == ours[rows.labels]
 
-    def _of_files(self, pieces: Sequence[Piece]) -> Iterator[Shown | Rejected]:
-        for image in stream_pieces(pieces):
-            file = read_file(image) if isinstance(image, Piece) else image
+    def _of_files(self, parts: Sequence[InputPart]) -> Iterator[Shown | Rejected]:
+        for image in stream_parts(parts):
+            file = read_file(image) if isinstance(image, InputPart) else image
             if file.reason:
                 yield Rejected(file.path, file.reason)
                 continue

@@ -7,15 +7,15 @@ from typing import IO
 
 from alexnet.figures.neighbours import MOST_ROWS, Tile, draw_neighbours
 from alexnet.inference.decoding import read_again
-from alexnet.inference.inside import Inside
-from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
+from alexnet.inference.layer_outputs import choose_layer
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.split_neighbours import NEIGHBOURS, nearest_in_split
 from alexnet.trained import TrainedNetwork
 from infra.progress import StatusLine
 from infra.store import ObjectStore, open_store
 from pipelines.inference.nearest import Among, Asker, Search, refuse_other_model
 from pipelines.inference.shown_images import Shown
-from pipelines.inference.similarity_answer import Found
+from pipelines.inference.similarity_answer import FoundImage
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset
 
@@ -32,7 +32,7 @@ class Neighbourhood:
     uri: str
     """The model's."""
     trained: TrainedNetwork
-    inside: Inside
+    probe: ModelProbe
     workspace: str
     stream: IO[str]
 
@@ -53,7 +53,7 @@ class Neighbourhood:
         own = [_row_in(manifest, image) for image in shown]
         progress = StatusLine("similar", self.stream)
         try:
-            found = nearest_in_split(self.inside, pixels, own, store, manifest, progress)
+            found = nearest_in_split(self.probe, pixels, own, store, manifest, progress)
         finally:
             progress.close()
         names = self.trained.load_classes().names
@@ -61,7 +61,7 @@ class Neighbourhood:
             [Tile(near.pixels, names[near.label], near.label == image.label) for near in of_image]
             for image, of_image in zip(shown, found, strict=True)
         ]
-        return self._drawn(shown, rows, self.inside.hidden_layer, store.uri)
+        return self._drawn(shown, rows, self.probe.hidden_layer, store.uri)
 
     def elsewhere(
         self, shown: Sequence[Shown], among: Among, rejected: list[tuple[str, str]]
@@ -83,8 +83,8 @@ class Neighbourhood:
         asker = Asker(self.uri, self.trained, layer, width, open_store(self.workspace), self.stream)
         if written is not None:
             refuse_other_model(written, asker.header)
-        features = LayerOutputs(self.trained, layer)([image.pixels for image in shown])
-        search = Search(features.reshape(len(shown), -1), NEIGHBOURS + 1)
+        features = self.probe.layer_outputs([image.pixels for image in shown], layer)
+        search = Search(features, NEIGHBOURS + 1)
         search.look_through(among, asker, rejected)
         names = _Names(self.trained.load_classes(), among.named)
         rows = [
@@ -93,7 +93,7 @@ class Neighbourhood:
         ]
         return self._drawn(shown, rows, layer, among.named)
 
-    def _tile(self, near: Found, image: Shown, names: "_Names") -> Tile:
+    def _tile(self, near: FoundImage, image: Shown, names: "_Names") -> Tile:
         name, label = names.of(near)
         picture = read_again(near.uri, near.row, self.trained.stored_px)
         return Tile(picture, name, label is not None and label == image.label)
@@ -121,7 +121,7 @@ class _Names:
         if store.stat(MANIFEST) is not None:
             self._theirs = read_classes(store, open_dataset(store).classes)
 
-    def of(self, image: Found) -> tuple[str, int | None]:
+    def of(self, image: FoundImage) -> tuple[str, int | None]:
         """Return an image's name, and its class's label among the network's own."""
         if self._theirs is None or image.label is None:
             return PurePosixPath(image.path).name, None

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from alexnet.inference.features import features_of, features_schema
 from alexnet.inference.features_file import FeaturesFile, FeaturesHeader
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import choose_layer
 from infra.errors import RecipeError
 from infra.progress import tell
@@ -63,8 +63,8 @@ def find_similar(
         ServiceError: a place, MLflow or Ray is away.
     """
     _check_places(workspace, output, picture)
-    pieces = find_pieces(images)
-    num_queries = sum(piece.count for piece in pieces)
+    parts = find_parts(images)
+    num_queries = sum(part.count for part in parts)
     if picture is not None:
         _refuse_a_large_picture(num_queries, count)
     place = open_among(among)
@@ -78,7 +78,7 @@ def find_similar(
             _refuse_others(place.written, asker.header)
         rejected: list[tuple[str, str]] = []
         passed_over: list[tuple[str, str]] = []
-        with asker.features(pieces, "features", rejected) as tables:
+        with asker.features(parts, "features", rejected) as tables:
             queries = pa.concat_tables([features_schema(asker.width).empty_table(), *tables])
         refuse_if_none(len(queries), rejected)
         search = Search(features_of(queries), count)

@@ -15,7 +15,7 @@ from alexnet.inference.features_file import FeaturesHeader
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImage:
     """An image and where it lies."""
 
     path: str
@@ -36,8 +36,8 @@ class Similar:
     header: FeaturesHeader
     """Whose features were compared."""
     among: str
-    queries: Sequence[Found]
-    neighbours: Sequence[Sequence[Found]]
+    queries: Sequence[FoundImage]
+    neighbours: Sequence[Sequence[FoundImage]]
     """Of each query, nearest first."""
     distances: npt.NDArray[np.float64]
     """(queries, neighbours)."""

@@ -76,7 +76,7 @@ def _run(store: ObjectStore) -> dict[str, Any]:
 
     from alexnet.train.attempts import read_attempts
     from alexnet.train.checkpoint import list_checkpoints
-    from alexnet.train.receipt import read_training
+    from alexnet.train.training_receipt import read_training
     from infra.tracking.run_note import read_notes
     from pipelines.steps.train import training_fields
 
@@ -131,7 +131,7 @@ def _verdict(store: ObjectStore) -> dict[str, Any]:
 
 
 def _registration(store: ObjectStore) -> dict[str, Any]:
-    from alexnet.release.receipt import parse_registration
+    from alexnet.release.registration import parse_registration
     from pipelines.steps.register import RECEIPT, registration_fields
 
     registration = parse_registration(read_receipt(store, RECEIPT) or b"")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alexnet.evaluate.evaluation import RECEIPT, Evaluation, read_evaluation, validation_digest
-from alexnet.train.receipt import read_finished
+from alexnet.train.training_receipt import read_finished
 from alexnet.trained import TrainedNetwork
 from infra.errors import DataError
 from infra.store import ObjectStore

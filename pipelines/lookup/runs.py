@@ -11,7 +11,7 @@ from alexnet.evaluate.evaluation import Evaluation, read_evaluation
 from alexnet.evaluate.rows import VIEW_NAMES, view_suffix
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import list_checkpoints, open_checkpoint
-from alexnet.train.receipt import FINISHED
+from alexnet.train.training_receipt import FINISHED
 from infra.commit import unreadable
 from infra.errors import DataError, RecipeError
 from infra.store import ObjectStore, open_store

@@ -8,7 +8,7 @@ import pyarrow as pa
 from alexnet.evaluate.blocks import Block, BlockReader, StoredRows, place_of
 from alexnet.evaluate.evaluation import Evaluation, read_predictions
 from alexnet.figures.panel import Guess, best_guesses, choose_rows
-from alexnet.inference.inside import Inside
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.split_neighbours import Near, nearest_in_split
 from infra.progress import ProgressReport
 from infra.store import ObjectStore
@@ -37,7 +37,7 @@ def read_panel(
     manifest: Manifest,
     evaluated: ObjectStore,
     evaluation: Evaluation,
-    inside: Inside,
+    probe: ModelProbe,
     progress: ProgressReport,
 ) -> list[PanelImage]:
     """Choose and read the panel, and find its images' neighbours.
@@ -45,7 +45,7 @@ def read_panel(
     Args:
         dataset, manifest: what the network was trained on.
         evaluated, evaluation: how it was evaluated.
-        inside: the network.
+        probe: the network.
         progress: gets the images that were looked through for neighbours, and in all.
     """
     columns = ["label", "center_rank", "center_probabilities"]
@@ -54,7 +54,7 @@ def read_panel(
     rows = choose_rows(labels, ranks == 0)
     images = list(_stored_images(dataset, manifest, rows))
     pixels = [decoded for _, decoded in images]
-    near = nearest_in_split(inside, pixels, rows, dataset, manifest, progress)
+    near = nearest_in_split(probe, pixels, rows, dataset, manifest, progress)
     probabilities = table["center_probabilities"].take(pa.array(rows, pa.int64()))
     return [
         PanelImage(
@@ -87,5 +87,5 @@ def _stored_images(
 
 def _as_jpeg(stored: StoredRows, pixels: Pixels, manifest: Manifest) -> bytes:
     if (manifest.shape, manifest.encoding) == ("square", "jpeg"):
-        return stored.jpegs[0].tobytes()
+        return stored.encoded[0].tobytes()
     return encode_jpeg(pixels, quality=90)

@@ -12,7 +12,7 @@ from alexnet.figures.neighbours import Tile, draw_neighbours
 from alexnet.figures.pixels import Picture, as_jpeg, enlarged, picture_png
 from alexnet.figures.schedule_marks import ScheduleMark, schedule_marks
 from alexnet.figures.thinning import Curve, evenly
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import TrainSettings
 from pipelines.reporting.sources import NO_CURVE, Filters, Sources
 
@@ -86,7 +86,7 @@ def _neighbours(sources: Sources, names: Sequence[str]) -> Mapping[str, bytes]:
     if not rows:
         return {}
     # As JPEG: of photographs a PNG has many megabytes.
-    return {NEIGHBOURS: as_jpeg(draw_neighbours(rows, sources.manifest.height_px, sources.near_by))}
+    return {NEIGHBOURS: as_jpeg(draw_neighbours(rows, sources.manifest.stored_px, sources.near_by))}
 
 
 def strip_steps(sources: Sources) -> list[int]:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from alexnet.evaluate.evaluation import Evaluation
 from alexnet.evaluate.rows import View, view_suffix
 from alexnet.figures.thinning import Curve, curve_of, evenly
-from alexnet.inference.inside import Inside
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.release.gate import Verdict
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.train.attempts import Attempt, read_attempts
 from alexnet.train.filters import count_towers, first_filters, list_filters, read_filters
-from alexnet.train.receipt import TrainingReceipt
+from alexnet.train.training_receipt import TrainingReceipt
 from infra.commit import read_object
 from infra.parquet import read_parquet
 from infra.progress import ProgressReport, no_progress
@@ -96,7 +96,7 @@ def read_sources(
     evaluation: Evaluation,
     verdict: Verdict,
     registration: Registration,
-    inside: Inside,
+    probe: ModelProbe,
     command: CommandNote,
     progress: ProgressReport = no_progress,
 ) -> Sources:
@@ -104,7 +104,7 @@ def read_sources(
 
     Args:
         dataset, run, evaluated: where these lie; what is committed there was read already.
-        inside: the network of the last checkpoint.
+        probe: the network of the last checkpoint.
         command: the one that runs now.
         progress: gets the images that were looked through for the panel's neighbours, and in all.
 
@@ -112,8 +112,8 @@ def read_sources(
         ObjectCorrupt, ShardCorrupt: stored bytes are damaged.
     """
     classes = read_class_counts(evaluated, evaluation)
-    filters, towers = filters_of(inside)
-    panel = read_panel(dataset, manifest, evaluated, evaluation, inside, progress)
+    filters, towers = filters_of(probe)
+    panel = read_panel(dataset, manifest, evaluated, evaluation, probe, progress)
     return Sources(
         recipe=recipe,
         dataset_uri=dataset.uri,
@@ -131,18 +131,18 @@ def read_sources(
         classes=classes,
         confusion=read_confusion(evaluated, evaluation, len(classes)),
         panel=panel,
-        near_by=inside.hidden_layer,
-        view=inside.views([panel[0].pixels])[0],
-        layers=inside.maps_by_layer(panel[0].pixels),
+        near_by=probe.hidden_layer,
+        view=probe.views([panel[0].pixels])[0],
+        layers=probe.maps_by_layer(panel[0].pixels),
         verdict=verdict,
         registration=registration,
         commands=[*read_notes(run), command],
     )
 
 
-def filters_of(inside: Inside) -> tuple[Filters, int]:
+def filters_of(probe: ModelProbe) -> tuple[Filters, int]:
     """Return a network's first layer's filters, and how many towers they are of."""
-    return first_filters(inside.weights).float().numpy(), count_towers(inside.weights)
+    return first_filters(probe.weights).float().numpy(), count_towers(probe.weights)
 
 
 def read_frames(run: ObjectStore) -> dict[int, Filters]:

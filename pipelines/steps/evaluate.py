@@ -144,7 +144,7 @@ def evaluation_key(
     Args:
         stored_px: side of the stored images that the network was trained on, if not the dataset's.
     """
-    is_scaled = stored_px not in (None, dataset.manifest.height_px)
+    is_scaled = stored_px not in (None, dataset.manifest.stored_px)
     views = augment.model_dump(mode="json", include={"crop_px", "view_px", "normalise"})
     return digest_of(
         {

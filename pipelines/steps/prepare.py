@@ -102,7 +102,7 @@ def dataset_fields(dataset: Dataset) -> dict[str, Any]:
         "num_classes": manifest.num_classes,
         "train": {"count": manifest.train.count},
         "val": {"count": manifest.val.count},
-        "num_shards": len(manifest.train.shards) + len(manifest.val.shards),
+        "num_shards": len(manifest.shards),
         "size_bytes": sum(item.size_bytes for item in manifest.objects()),
         "rejects": [reject.model_dump(mode="json") for reject in rejects],
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from alexnet.release.receipt import Registration, parse_registration
+from alexnet.release.registration import Registration, parse_registration
 from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt, read_receipt
 from infra.errors import TrackingError

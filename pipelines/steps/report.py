@@ -31,7 +31,7 @@ from pipelines.steps.train import TrainStep
 from pipelines.workflow import Step
 
 if TYPE_CHECKING:
-    from alexnet.inference.inside import Inside
+    from alexnet.inference.model_probe import ModelProbe
 
 VERSION: Final = 3
 """Raised by hand when the same run would be told in another way worth telling again."""
@@ -159,7 +159,7 @@ class ReportStep(Step[Reported]):
                 evaluation=evaluated.evaluation,
                 verdict=self._gate.product.verdict,
                 registration=self._register.product.registration,
-                inside=self._inside,
+                probe=self._probe,
                 command=self.context.timeline.note("done", sys.argv),
                 progress=progress,
             )
@@ -200,19 +200,19 @@ class ReportStep(Step[Reported]):
         from pipelines.reporting.pictures import filters_frame
         from pipelines.reporting.sources import filters_of, read_frames
 
-        _, towers = filters_of(self._inside)
+        _, towers = filters_of(self._probe)
         frames = read_frames(self._train.product.store)
         return {step: filters_frame(filters, towers) for step, filters in frames.items()}
 
     @cached_property
-    def _inside(self) -> "Inside":
+    def _probe(self) -> "ModelProbe":
         """The last checkpoint's network; its weights are read once."""
-        from alexnet.inference.inside import Inside
+        from alexnet.inference.model_probe import ModelProbe
         from alexnet.trained import trained_network
 
         dataset = self._prepare.product
         checkpoint = self._train.product.checkpoint
-        return Inside(trained_network(checkpoint, dataset.store, dataset.manifest))
+        return ModelProbe(trained_network(checkpoint, dataset.store, dataset.manifest))
 
     def _per_class(self) -> Mapping[str, list[Any]]:
         from pipelines.reporting.sources import class_columns, read_class_counts

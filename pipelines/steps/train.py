@@ -8,7 +8,7 @@ from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
 from alexnet.train.job import TrainJob, run_key
 from alexnet.train.placement import place_workers
-from alexnet.train.receipt import TrainingReceipt, commit_training, read_training
+from alexnet.train.training_receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import DataError, ProjectError, ServiceError
 from infra.lease import hold_lease
 from infra.nodes import check_nodes_share

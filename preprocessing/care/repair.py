@@ -116,7 +116,7 @@ def repair_shard(repair: Repair, wanted: WantedShard) -> RenderedShard:
 
 
 def _check_plan(place: ObjectStore, plan: Sequence[PlannedShard], manifest: Manifest) -> None:
-    named = [(shard.path, shard.start, shard.stop) for shard in _shards(manifest)]
+    named = [(shard.path, shard.start, shard.stop) for shard in manifest.shards]
     if named != [(planned.path, planned.start, planned.stop) for planned in plan]:
         raise ManifestError(
             f"{place.uri}: the manifest names other shards than it was made with",
@@ -124,15 +124,11 @@ def _check_plan(place: ObjectStore, plan: Sequence[PlannedShard], manifest: Mani
         )
 
 
-def _shards(manifest: Manifest) -> tuple[Shard, ...]:
-    return (*manifest.train.shards, *manifest.val.shards)
-
-
 def _wanted(
     place: ObjectStore, plan: Sequence[PlannedShard], manifest: Manifest, damaged: Set[str]
 ) -> list[WantedShard]:
     """Choose the damaged shards; for the lists also those whose sums are not kept."""
-    expected = {shard.path: shard for shard in _shards(manifest)}
+    expected = {shard.path: shard for shard in manifest.shards}
     kept = _kept(place, plan, manifest) if damaged & _LISTS else expected
     return [
         WantedShard(planned, expected[planned.path], replaces=planned.path in damaged)
@@ -145,7 +141,7 @@ def _kept(
     place: ObjectStore, plan: Sequence[PlannedShard], manifest: Manifest
 ) -> dict[str, ShardReceipt]:
     """Return the receipts of the very shards that the manifest names, with sound sums."""
-    digests = {shard.path: shard.sha256 for shard in _shards(manifest)}
+    digests = {shard.path: shard.sha256 for shard in manifest.shards}
     found = kept_receipts(place, plan)
     return {
         path: receipt

@@ -65,7 +65,7 @@ class CheckedShard:
     problems: tuple[Problem, ...]
 
 
-def find_dataset(store: ObjectStore) -> Manifest:
+def require_manifest(store: ObjectStore) -> Manifest:
     """Read the manifest; whether what it names is there is not looked at.
 
     Raises:
@@ -97,7 +97,7 @@ def verify_dataset(
     problems = check_manifest(manifest)
     found, classes = check_files(store, manifest)
     problems += found
-    shards = [*manifest.train.shards, *manifest.val.shards]
+    shards = manifest.shards
     total = sum(shard.num_rows for shard in shards)
     done = 0
     check = Check(store=store, manifest=manifest, classes=classes, deep=deep)
@@ -194,7 +194,7 @@ def _label_problems(check: Check, table: pa.Table) -> Iterator[str]:
 
 def _size_problems(manifest: Manifest, table: pa.Table) -> Iterator[str]:
     heights, widths = table["height"].to_numpy(), table["width"].to_numpy()
-    side = manifest.height_px
+    side = manifest.stored_px
     match manifest.shape:
         case "square":
             good = (heights == side) & (widths == side)

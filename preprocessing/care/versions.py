@@ -78,7 +78,7 @@ def _kept_or_compared(
 def _compare(job: RenderJob, manifest: Manifest, plan: Sequence[PlannedShard]) -> Comparison:
     """Render the smallest shard again, aside."""
     planned = min(plan, key=lambda shard: len(shard.members))
-    shards = {shard.path: shard for shard in (*manifest.train.shards, *manifest.val.shards)}
+    shards = {shard.path: shard for shard in manifest.shards}
     log.info("shard_rendered_to_compare_versions uri=%s path=%s", job.target.uri, planned.path)
     with temporary_folder("alexnet-") as folder:
         now = render_shard(replace(job, target=FolderStore(folder)), planned).shard

@@ -29,6 +29,7 @@ RESTORED: Final = (
 )
 """What to do about a manifest that is no good."""
 
+SplitName = Literal["train", "val"]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -82,7 +83,7 @@ class Split(Frozen):
 class Reject(Frozen):
     """One image that could not be used, and why."""
 
-    split: Literal["train", "val"]
+    split: SplitName
     sample_id: Count
     archive: str
     member: str
@@ -134,14 +135,24 @@ class Manifest(Frozen):
             }
         )
 
-    def split(self, name: Literal["train", "val"]) -> Split:
+    @property
+    def stored_px(self) -> int:
+        """Side of the square that statistics and evaluation are of, and `prepare.stored_px`."""
+        return self.height_px
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards, those of train first."""
+        return (*self.train.shards, *self.val.shards)
+
+    def split(self, name: SplitName) -> Split:
         """Return a split by name."""
         return self.train if name == "train" else self.val
 
     def objects(self) -> list[StoredObject]:
         """List every object the manifest vouches for."""
         files = [self.classes, self.statistics, self.members, self.rejects]
-        return [*self.train.shards, *self.val.shards, *files]
+        return [*self.shards, *files]
 
     def to_bytes(self) -> bytes:
         """Write as canonical JSON."""

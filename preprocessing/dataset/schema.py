@@ -155,8 +155,8 @@ class ShardReader:
         self._source.close()
 
 
-def jpeg_column(table: pa.Table) -> list[npt.NDArray[np.uint8]]:
-    """View the JPEG bytes of each row of a table that `read_groups` returned, without a copy."""
+def encoded_column(table: pa.Table) -> list[npt.NDArray[np.uint8]]:
+    """View the encoded image of each row of a table that `read_groups` returned, without a copy."""
     views: list[npt.NDArray[np.uint8]] = []
     for chunk in table.column("image").chunks:
         column = chunk.field("bytes")

@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SplitName = Literal["train", "val"]
+from preprocessing.dataset.manifest import SplitName as SplitName
 
 _TEXT: Final = ("split", "archive", "name", "wnid")
 _NUMBERS: Final = ("start", "size_bytes")

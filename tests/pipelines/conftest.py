@@ -18,11 +18,11 @@ from alexnet.evaluate.evaluation import Evaluation
 from alexnet.evaluate.execute import _commit
 from alexnet.evaluate.rows import join_results
 from alexnet.release.gate import Verdict
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.train.attempts import claim_attempt
 from alexnet.train.checkpoint import CheckpointReceipt, read_tensors
 from alexnet.train.filters import write_filters
-from alexnet.train.receipt import FINISHED, TrainingReceipt
+from alexnet.train.training_receipt import FINISHED, TrainingReceipt
 from alexnet.trained import trained_network
 from infra.commit import write_object
 from infra.parquet import parquet_bytes

@@ -6,7 +6,7 @@ import pytest
 
 from alexnet.receipt.page import receipt_page
 from infra.errors import DataError
-from pipelines.receipt import RESULTS, read_measurements, receipt_fields
+from pipelines.receipt import RESULTS, print_receipt, read_measurements, receipt_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "receipt.md"
@@ -32,6 +32,18 @@ def test_without_results_nothing_is_measured(tmp_path: Path) -> None:
     fields = receipt_fields(None)
     assert {element["measured"] for element in fields["elements"]} == {None}
     assert fields["measurements"] is None
+
+
+def test_a_command_without_results_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_receipt(as_json=True)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("pipelines.receipt.RESULTS", tmp_path / "none.json")
+    print_receipt(as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["measurements"] is None
+    assert str(tmp_path / "none.json") in printed.err
 
 
 def test_results_that_cannot_be_read_are_named_with_a_way_out(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.settings import WorkerRange
-from alexnet.train.schedule import CosineSchedule, PhasesSchedule
+from alexnet.train.schedule_settings import CosineSchedule, PhasesSchedule
 from infra.errors import RecipeError
 from pipelines.recipe import Recipe
 from pipelines.recipe_yaml import load_recipe, recipe_text, shipped_recipes, slug_of

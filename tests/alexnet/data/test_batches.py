@@ -23,10 +23,10 @@ def rows_of(steps: Sequence[int], first: int = 0) -> Rows:
     return Rows(pixels, numbers % 10, numbers, numbers * 2, np.array(steps, np.int64))
 
 
-def steps_of(first_step: int, stop_step: int, rank: int, ranks: int) -> list[int]:
+def steps_of(first_step: int, stop_step: int, rank: int, world_size: int) -> list[int]:
     steps = []
     for step in range(first_step, stop_step):
-        start, stop = share_bounds(ORDER.batch_rows(step % ORDER.steps_per_epoch), rank, ranks)
+        start, stop = share_bounds(ORDER.batch_rows(step % ORDER.steps_per_epoch), rank, world_size)
         steps += [step] * (stop - start)
     return steps
 
@@ -39,8 +39,12 @@ def cut_up(rows: Rows, sizes: Iterable[int]) -> list[Rows]:
     return [*blocks, rows.cut(start, len(rows))]
 
 
-def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
-    found = batches_of(blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, ranks=ranks)
+def batches(
+    blocks: Iterable[Rows], stop_step: int, rank: int = 0, world_size: int = 1
+) -> list[Batch]:
+    found = batches_of(
+        blocks, ORDER, first_step=0, stop_step=stop_step, rank=rank, world_size=world_size
+    )
     return list(found)
 
 
@@ -48,15 +52,15 @@ def batches(blocks: Iterable[Rows], stop_step: int, rank: int = 0, ranks: int = 
 @given(
     first_step=st.integers(0, 8),
     count=st.integers(0, 8),
-    ranks=st.integers(1, 9),
+    world_size=st.integers(1, 9),
     sizes=st.lists(st.integers(0, 50), max_size=8),
     data=st.data(),
 )
 def test_whatever_the_blocks_each_step_gets_its_share(
-    first_step: int, count: int, ranks: int, sizes: list[int], data: st.DataObject
+    first_step: int, count: int, world_size: int, sizes: list[int], data: st.DataObject
 ) -> None:
-    rank, stop_step = data.draw(st.integers(0, ranks - 1)), first_step + count
-    whole = rows_of(steps_of(first_step, stop_step, rank, ranks))
+    rank, stop_step = data.draw(st.integers(0, world_size - 1)), first_step + count
+    whole = rows_of(steps_of(first_step, stop_step, rank, world_size))
     found = list(
         batches_of(
             cut_up(whole, sizes),
@@ -64,7 +68,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
             first_step=first_step,
             stop_step=stop_step,
             rank=rank,
-            ranks=ranks,
+            world_size=world_size,
         )
     )
     assert [batch.step for batch in found] == list(range(first_step, stop_step))
@@ -73,7 +77,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
         3 if batch.step % 6 == 5 else 32 for batch in found
     ]
     for batch in found:
-        start, stop = share_bounds(batch.batch_rows, rank, ranks)
+        start, stop = share_bounds(batch.batch_rows, rank, world_size)
         assert len(batch.rows) == stop - start
         assert (batch.rows.steps == batch.step).all()
     for field in fields(Rows):
@@ -84,7 +88,7 @@ def test_whatever_the_blocks_each_step_gets_its_share(
 
 def test_an_empty_share_is_an_empty_batch_even_without_blocks() -> None:
     order = Order(Layout(16, (2,)), seed=0, global_batch=2)
-    found = list(batches_of([], order, first_step=0, stop_step=3, rank=0, ranks=3))
+    found = list(batches_of([], order, first_step=0, stop_step=3, rank=0, world_size=3))
     assert [(len(batch.rows), batch.epoch, batch.batch_rows) for batch in found] == [
         (0, 0, 2),
         (0, 1, 2),
@@ -105,7 +109,7 @@ def test_blocks_are_asked_for_only_when_they_are_needed() -> None:
         yield rows_of([0] * 32)
         raise AssertionError("read too far ahead")
 
-    found = batches_of(blocks(), ORDER, first_step=0, stop_step=2, rank=0, ranks=1)
+    found = batches_of(blocks(), ORDER, first_step=0, stop_step=2, rank=0, world_size=1)
     assert next(found).step == 0
 
 
@@ -128,7 +132,7 @@ def test_rows_that_are_missing_or_out_of_order_are_refused(steps: list[int]) -> 
 
 def test_batches_before_a_gap_are_still_given() -> None:
     blocks = [rows_of([0] * 32 + [1] * 31 + [2])]
-    found = batches_of(blocks, ORDER, first_step=0, stop_step=3, rank=0, ranks=1)
+    found = batches_of(blocks, ORDER, first_step=0, stop_step=3, rank=0, world_size=1)
     assert next(found).step == 0
     with pytest.raises(ServiceError, match="step 1"):
         next(found)

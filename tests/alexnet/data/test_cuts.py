@@ -12,7 +12,7 @@ from PIL import Image
 
 from alexnet.data.crops import draw_crops, draw_resized_crops
 from alexnet.data.in_process import read_batches
-from alexnet.data.reader import ShareSpec
+from alexnet.data.reader import ReadSpec
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.settings import ResizedCrop
 from infra.store import FolderStore, MemoryStore
@@ -63,21 +63,19 @@ def build(folder: Path, **options: Any) -> tuple[FolderStore, Manifest, dict[int
     return target, manifest, {i: source.read(m.archive) for i, m in enumerate(ids)}
 
 
-def spec_of(store: FolderStore, **changes: Any) -> ShareSpec:
-    spec = ShareSpec(
+def spec_of(store: FolderStore, **changes: Any) -> ReadSpec:
+    spec = ReadSpec(
         dataset_uri=store.uri,
         seed=3,
         global_batch=4,
         order_kind="reshuffled",
         crop_px=CROP_PX,
         crop_sharing=1,
-        rank=0,
-        world_size=1,
     )
     return replace(spec, **changes)
 
 
-def images_of(spec: ShareSpec, epoch: int) -> dict[int, np.ndarray]:
+def images_of(spec: ReadSpec, epoch: int) -> dict[int, np.ndarray]:
     batches = read_batches(spec, first_step=3 * epoch, stop_step=3 * epoch + 3)
     return {
         int(i): image.copy()

@@ -12,7 +12,7 @@ from jpeg_archives import NO_IMAGE, make_jpeg
 
 from alexnet.data.in_process import read_batches
 from alexnet.data.order import Order
-from alexnet.data.reader import ShareSpec, order_of
+from alexnet.data.reader import ReadSpec, order_of
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.plan import plan_split
@@ -75,17 +75,21 @@ def test_an_epoch_has_every_good_image_once(
     order = order_of(manifest, 1, BATCH, "reshuffled")
     seen: list[int] = []
     for rank in range(world_size):
-        spec = ShareSpec(
+        spec = ReadSpec(
             dataset_uri=store.uri,
             seed=1,
             global_batch=BATCH,
             order_kind="reshuffled",
             crop_px=8,
             crop_sharing=1,
+        )
+        for batch in read_batches(
+            spec,
+            first_step=0,
+            stop_step=order.steps_per_epoch,
             rank=rank,
             world_size=world_size,
-        )
-        for batch in read_batches(spec, first_step=0, stop_step=order.steps_per_epoch):
+        ):
             seen += batch.rows.sample_ids.tolist()
     holes = {hole for shard in manifest.train.shards for hole in shard.holes}
     assert sorted(seen) == [i for i in range(COUNT) if i not in holes]

@@ -1,4 +1,5 @@
 import io
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from alexnet.data.crops import draw_crops, draw_resized_crops, draw_shared_crops
 from alexnet.data.in_process import read_batches
 from alexnet.data.order import Layout, Order
 from alexnet.data.reader import (
-    BLOCK_ROWS,
+    OUTPUT_BLOCK_ROWS,
     STRETCH_ROWS,
+    ReadSpec,
     ShareReader,
-    ShareSpec,
     Stretch,
     open_reader,
     order_of,
@@ -36,17 +37,15 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @pytest.fixture
-def spec(training_data: Any) -> ShareSpec:
+def spec(training_data: Any) -> ReadSpec:
     """Epochs of 63 steps in windows of 28, 28 and 7; the last batch has 16 rows."""
-    return ShareSpec(
+    return ReadSpec(
         dataset_uri=training_data.store.uri,
         seed=4,
         global_batch=BATCH,
         order_kind="reshuffled",
         crop_px=SIDE_PX,
         crop_sharing=1,
-        rank=0,
-        world_size=1,
     )
 
 
@@ -60,8 +59,8 @@ def stored(training_data: Any) -> dict[int, tuple[int, Pixels]]:
     return found
 
 
-def read(spec: ShareSpec, first_step: int, stop_step: int) -> list[Batch]:
-    return list(read_batches(spec, first_step=first_step, stop_step=stop_step))
+def read(spec: ReadSpec, first_step: int, stop_step: int, **share: int) -> list[Batch]:
+    return list(read_batches(spec, first_step=first_step, stop_step=stop_step, **share))
 
 
 def same(batch: Batch, other: Batch) -> bool:
@@ -76,7 +75,7 @@ def same(batch: Batch, other: Batch) -> bool:
     )
 
 
-def test_rows_are_those_of_the_order(spec: ShareSpec, training_data: Any, stored: Any) -> None:
+def test_rows_are_those_of_the_order(spec: ReadSpec, training_data: Any, stored: Any) -> None:
     shards = training_data.manifest.train.shards
     order = order_of(training_data.manifest, 4, BATCH, "reshuffled")
     assert (order.steps_per_epoch, order.steps_per_window, order.last_window) == (63, 52, 1)
@@ -90,7 +89,7 @@ def test_rows_are_those_of_the_order(spec: ShareSpec, training_data: Any, stored
         assert batch.rows.positions.tolist() == list(range(len(expected)))
 
 
-def test_an_epoch_reads_every_sample_once_and_no_hole(spec: ShareSpec, stored: Any) -> None:
+def test_an_epoch_reads_every_sample_once_and_no_hole(spec: ReadSpec, stored: Any) -> None:
     ids = np.concatenate([batch.rows.sample_ids for batch in read(spec, 63, 126)])
     assert sorted(ids) == sorted(stored)
     assert not {5, 6, 700, 2200} & set(ids.tolist())
@@ -98,7 +97,7 @@ def test_an_epoch_reads_every_sample_once_and_no_hole(spec: ShareSpec, stored: A
 
 @pytest.mark.parametrize("sharing", [1, 32])
 def test_images_are_the_drawn_crops_of_what_is_stored(
-    spec: ShareSpec, stored: Any, sharing: int
+    spec: ReadSpec, stored: Any, sharing: int
 ) -> None:
     for batch in read(replace(spec, crop_sharing=sharing), 61, 65):
         rows = batch.rows
@@ -115,7 +114,7 @@ def test_images_are_the_drawn_crops_of_what_is_stored(
             np.testing.assert_array_equal(image, whole[y : y + SIDE_PX, x : x + SIDE_PX])
 
 
-def test_resized_crops_are_the_drawn_parts_scaled(spec: ShareSpec, stored: Any) -> None:
+def test_resized_crops_are_the_drawn_parts_scaled(spec: ReadSpec, stored: Any) -> None:
     resized = ResizedCrop(min_area=0.3)
     for batch in read(replace(spec, resized_crop=resized), 61, 65):
         rows = batch.rows
@@ -141,21 +140,21 @@ def test_resized_crops_are_the_drawn_parts_scaled(spec: ShareSpec, stored: Any) 
             assert difference[2:-2, 2:-2].mean() < 6
 
 
-def test_resuming_anywhere_gives_the_rest_of_the_whole(spec: ShareSpec) -> None:
+def test_resuming_anywhere_gives_the_rest_of_the_whole(spec: ReadSpec) -> None:
     whole = read(spec, 0, 70)
     for first_step in (1, 13, 28, 40, 62, 63, 69):
         assert all(map(same, read(spec, first_step, 70), whole[first_step:]))
 
 
 @pytest.mark.parametrize("sharing", [1, 32])
-def test_any_number_of_ranks_reads_the_same_batches(spec: ShareSpec, sharing: int) -> None:
+def test_any_number_of_ranks_reads_the_same_batches(spec: ReadSpec, sharing: int) -> None:
     """With 20 ranks the last batch of the epoch, of 16, leaves some empty."""
 
     def union(world_size: int) -> dict[tuple[int, int], tuple[int, bytes]]:
         found = {}
         for rank in range(world_size):
-            share = replace(spec, rank=rank, world_size=world_size, crop_sharing=sharing)
-            for batch in read(share, 50, 65):
+            shared = replace(spec, crop_sharing=sharing)
+            for batch in read(shared, 50, 65, rank=rank, world_size=world_size):
                 for sample_id, position, image in zip(
                     batch.rows.sample_ids, batch.rows.positions, batch.rows.images, strict=True
                 ):
@@ -169,18 +168,18 @@ def test_any_number_of_ranks_reads_the_same_batches(spec: ShareSpec, sharing: in
     assert all(union(world_size) == whole for world_size in (2, 3, 20))
 
 
-def test_a_rank_without_rows_gets_empty_batches(spec: ShareSpec) -> None:
-    share = replace(spec, global_batch=2, rank=0, world_size=3)
-    assert [len(batch.rows) for batch in read(share, 0, 5)] == [0] * 5
+def test_a_rank_without_rows_gets_empty_batches(spec: ReadSpec) -> None:
+    batches = read(replace(spec, global_batch=2), 0, 5, rank=0, world_size=3)
+    assert [len(batch.rows) for batch in batches] == [0] * 5
 
 
-def test_blocks_are_full_but_the_last(spec: ShareSpec) -> None:
+def test_blocks_are_full_but_the_last(spec: ReadSpec) -> None:
     blocks = ShareReader(spec).blocks(Stretch(63, 63 + 20), rank=0, world_size=1)
     sizes = [len(rows) for rows in blocks]
-    assert sizes == [BLOCK_ROWS] * 3 + [20 * BATCH - 3 * BLOCK_ROWS]
+    assert sizes == [OUTPUT_BLOCK_ROWS] * 3 + [20 * BATCH - 3 * OUTPUT_BLOCK_ROWS]
 
 
-def test_in_process_batches_stay_what_they_are(spec: ShareSpec) -> None:
+def test_in_process_batches_stay_what_they_are(spec: ReadSpec) -> None:
     """The reader reuses its buffer; who keeps a batch must not see the next one in it."""
     batches = read_batches(spec, first_step=0, stop_step=28)
     first = next(batches)
@@ -209,7 +208,7 @@ def overwrite_the_footer(body: bytearray) -> None:
 
 @pytest.mark.parametrize("damage", [flip_a_byte, overwrite_the_footer])
 def test_a_damaged_shard_is_named(
-    spec: ShareSpec, training_data: Any, tmp_path: Path, damage: Callable[[bytearray], None]
+    spec: ReadSpec, training_data: Any, tmp_path: Path, damage: Callable[[bytearray], None]
 ) -> None:
     uri = damaged_copy(training_data, tmp_path, damage)
     with pytest.raises(ShardCorrupt, match=r"train/part-1\.parquet is damaged") as caught:
@@ -279,8 +278,7 @@ def test_a_long_last_window_is_one_stretch() -> None:
         assert inside == [Stretch(last_start + 1, order.steps_per_epoch)]
 
 
-def test_a_process_opens_a_dataset_once_for_all_ranks(spec: ShareSpec) -> None:
-    """A node's processes read for all of its workers in turn."""
-    readers = {id(open_reader(replace(spec, rank=rank, world_size=8))) for rank in range(8)}
-    assert len(readers) == 1
+def test_a_process_opens_a_dataset_once_for_all_ranks(spec: ReadSpec) -> None:
+    """A node's processes read for all of its workers in turn, each task with a copy of the spec."""
+    assert open_reader(pickle.loads(pickle.dumps(spec))) is open_reader(spec)
     assert open_reader(replace(spec, seed=5)) is not open_reader(spec)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.evaluate.blocks import BLOCK_ROWS, BlockReader, place_of, plan_blocks
+from alexnet.evaluate.blocks import BlockReader, place_of, plan_blocks
+from alexnet.evaluate.scores import SCORE_BATCH_ROWS
 from preprocessing.dataset.manifest import Shard, Split
 
 
@@ -16,7 +17,7 @@ def test_every_row_is_in_one_block_in_order(rows: list[int]) -> None:
         for i, count in enumerate(rows)
     )
     blocks = plan_blocks(Split(shards=shards))
-    assert [block.count for block in blocks[:-1]] == [BLOCK_ROWS] * (len(blocks) - 1)
+    assert [block.count for block in blocks[:-1]] == [SCORE_BATCH_ROWS] * (len(blocks) - 1)
     found = [
         (part.shard, row)
         for block in blocks

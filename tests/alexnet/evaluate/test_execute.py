@@ -192,7 +192,7 @@ def test_images_stored_at_another_size_get_the_answers_of_prediction(
     reader = BlockReader(dataset, manifest)
     blocks = [reader.read(block) for block in plan_blocks(manifest.val)]
     reader.close()
-    files = [jpeg.tobytes() for block in blocks for jpeg in block.jpegs]
+    files = [jpeg.tobytes() for block in blocks for jpeg in block.encoded]
     answers = Predictor(tiny_training.trained).predict(files)
     rows = read_predictions(place, evaluation)
     assert rows["center_pred"].to_pylist() == answers["label"].tolist()

@@ -1,14 +1,14 @@
 import pytest
 
 from alexnet.figures.schedule_marks import ScheduleMark, schedule_marks
-from alexnet.train.schedule import (
+from alexnet.train.schedule import rates_at
+from alexnet.train.schedule_settings import (
     CosineSchedule,
     DexpSchedule,
     Phase,
     PhasesSchedule,
     ScheduleSettings,
     Staircase,
-    rates_at,
 )
 
 RATES = {1: 0.01, 26: 0.001, 51: 0.0001}

@@ -12,9 +12,9 @@ import torch
 from alexnet.data.augment import center_view
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import features_file
-from alexnet.inference.features import WhatItSees, features_of, features_schema, model_digest
+from alexnet.inference.features import FeatureSpec, features_of, features_schema, model_digest
 from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
 from alexnet.release.package import open_package, write_package
@@ -43,8 +43,8 @@ def pixels_of(count: int, side: int = 48) -> np.ndarray:
 def extract(
     trained: TrainedNetwork, *names: object, layer: str | None = None, **how: Any
 ) -> pa.Table:
-    asked = WhatItSees(*choose_layer(trained, layer))
-    answers = asked.answerer(trained, num_threads=2).answer(find_pieces(map(str, names), **how))
+    spec = FeatureSpec(*choose_layer(trained, layer))
+    answers = spec.runner(trained, num_threads=2).run(find_parts(map(str, names), **how))
     return pa.concat_tables(answers)
 
 
@@ -55,8 +55,8 @@ def test_the_default_is_fc7_after_its_relu_and_not_halved(tiny_training: Any) ->
     model: Any = trained.load_model()
     assert (layer, width) == ("fc7_relu", model.fc7.out_features)
     pixels = pixels_of(5)
-    found = LayerOutputs(trained, layer)(list(pixels))
-    before = LayerOutputs(trained, "conv5_relu")(list(pixels))
+    found = LayerOutputs.load(trained, layer)(list(pixels))
+    before = LayerOutputs.load(trained, "conv5_relu")(list(pixels))
     weights = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
     fc6 = np.maximum(before.astype(np.float64) @ weights["fc6.weight"].T + weights["fc6.bias"], 0)
     fc7 = np.maximum(0.5 * fc6 @ weights["fc7.weight"].T + weights["fc7.bias"], 0)
@@ -75,7 +75,7 @@ def test_every_layers_width_is_known_without_weights(tiny_training: Any) -> None
     lost = replace(trained, weights=None)  # whoever read them would fail
     for layer in layer_taps(trained.load_model()):
         name, width = choose_layer(lost, layer)
-        shape = LayerOutputs(trained, name)(list(pixels_of(2))).shape
+        shape = LayerOutputs.load(trained, name)(list(pixels_of(2))).shape
         assert shape[0] == 2
         assert np.prod(shape[1:]) == width, layer
 
@@ -110,7 +110,7 @@ def test_a_row_an_image_with_what_is_known_of_it(tiny_training: Any, tmp_path: P
     own = extract(trained, store.uri)
     block = plan_blocks(tiny_training.manifest.val)[0]
     stored = BlockReader(store, tiny_training.manifest).read(block)
-    expected = LayerOutputs(trained, "fc7_relu")(list(stored.decode()))
+    expected = LayerOutputs.load(trained, "fc7_relu")(list(stored.decode()))
     np.testing.assert_array_equal(features_of(own)[:64], expected)
     assert own["label"].to_pylist()[:64] == stored.labels.tolist()
     train = extract(trained, store.uri, split="train")
@@ -270,22 +270,22 @@ def test_a_diverged_network_is_told(
 
 
 @pytest.fixture
-def ray_pieces(tiny_training: Any, tmp_path: Path) -> list[Any]:
+def ray_parts(tiny_training: Any, tmp_path: Path) -> list[Any]:
     (tmp_path / "note.txt").write_bytes(b"hello")
-    return find_pieces([str(tmp_path), tiny_training.store.uri])
+    return find_parts([str(tmp_path), tiny_training.store.uri])
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray.data.context")
 def test_ray_gives_the_features_of_one_process_in_order(
-    tiny_training: Any, ray_pieces: list[Any]
+    tiny_training: Any, ray_parts: list[Any]
 ) -> None:
     from alexnet.inference.predict_many import answer_many
 
-    asked = WhatItSees(*choose_layer(tiny_training.trained, None))
-    alone = asked.answerer(tiny_training.trained, num_threads=1).answer(ray_pieces)
-    many = pa.concat_tables(answer_many(tiny_training.trained, ray_pieces, asked))
+    spec = FeatureSpec(*choose_layer(tiny_training.trained, None))
+    alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_parts)
+    many = pa.concat_tables(answer_many(tiny_training.trained, ray_parts, spec))
     assert many.equals(pa.concat_tables(alone))
 
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.inference import pieces as pieces_module
+from alexnet.inference import input_parts
 from alexnet.inference.errors import InputRejected
-from alexnet.inference.inputs import find_pieces
-from alexnet.inference.pieces import ImageFile, Piece, cut_pieces, read_file, stream_pieces
+from alexnet.inference.input_parts import ImageFile, InputPart, cut_parts, read_file, stream_parts
+from alexnet.inference.inputs import find_parts
 from infra.errors import ObjectCorrupt, StoreError
 from infra.store import MemoryStore, ObjectStore
 
 
 def read(*names: object) -> list[tuple[str, bytes, str]]:
     """Everything in order, files read one by one."""
-    images = stream_pieces(find_pieces(map(str, names)))
-    files = (read_file(item) if isinstance(item, Piece) else item for item in images)
+    images = stream_parts(find_parts(map(str, names)))
+    files = (read_file(item) if isinstance(item, InputPart) else item for item in images)
     return [(file.path, file.body, file.reason) for file in files]
 
 
@@ -62,7 +62,7 @@ def test_paths_are_shown_as_they_were_written(
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputRejected, match=r"there is no file or folder .*/nothing"):
-        find_pieces([str(tmp_path), str(tmp_path / "nothing")])
+        find_parts([str(tmp_path), str(tmp_path / "nothing")])
 
 
 def test_a_folder_of_nothing_is_listed(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_empty_huge_and_vanished_files_have_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, a=b"", b=b"12345", c=b"1")
-    pieces = find_pieces([str(tmp_path)])
+    parts = find_parts([str(tmp_path)])
     (tmp_path / "c").unlink()
-    monkeypatch.setattr(pieces_module, "MAX_BYTES", 4)
-    assert [read_file(piece).reason for piece in pieces] == [
+    monkeypatch.setattr(input_parts, "MAX_BYTES", 4)
+    assert [read_file(part).reason for part in parts] == [
         "it is empty",
         "it has 5 bytes, and 4 are the most",
         "it is gone",
@@ -96,7 +96,7 @@ def test_an_outage_is_no_property_of_a_file() -> None:
             raise StoreError("away", remedy="wait")
 
     with pytest.raises(StoreError):
-        read_file(Piece(Away(), "a.jpg", "a.jpg", 3))
+        read_file(InputPart(Away(), "a.jpg", "a.jpg", 3))
 
 
 def test_rows_of_parquet_are_named_by_their_struct_or_by_number(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_the_column_is_image_or_the_only_binary_one(
 def test_rows_are_read_across_row_groups_from_any_start(tmp_path: Path) -> None:
     bodies = [bytes([i]) for i in range(1, 101)]
     path = write_parquet(tmp_path / "a.parquet", {"image": bodies}, row_group_size=7)
-    (piece,) = find_pieces([str(path)])
-    for run in cut_pieces([piece], 23):
+    (part,) = find_parts([str(path)])
+    for run in cut_parts([part], 23):
         start, stop = run[0].rows or (0, 0)
-        images = [item for item in stream_pieces(run) if isinstance(item, ImageFile)]
+        images = [item for item in stream_parts(run) if isinstance(item, ImageFile)]
         assert [image.body for image in images] == bodies[start:stop]
         assert images[0].path == f"{path}#{start}"
 
@@ -172,7 +172,7 @@ def test_a_dataset_gives_its_validation_split(tiny_training: Any) -> None:
 def test_a_dataset_that_lacks_a_shard_is_refused(tiny_training: Any, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(tiny_training.manifest.to_bytes())
     with pytest.raises(ObjectCorrupt):
-        find_pieces([str(tmp_path)])
+        find_parts([str(tmp_path)])
 
 
 def test_all_of_these_may_lie_in_s3(s3_store: ObjectStore) -> None:
@@ -189,21 +189,19 @@ def test_all_of_these_may_lie_in_s3(s3_store: ObjectStore) -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 20)), max_size=8), st.integers(1, 9))
-def test_pieces_are_cut_into_full_runs_that_keep_every_image(
+def test_parts_are_cut_into_full_runs_that_keep_every_image(
     sizes: list[int | None], size: int
 ) -> None:
     store = MemoryStore()
-    pieces = [
-        Piece(store, str(i), str(i), 1, rows=None if rows is None else (0, rows))
+    parts = [
+        InputPart(store, str(i), str(i), 1, rows=None if rows is None else (0, rows))
         for i, rows in enumerate(sizes)
     ]
-    runs = list(cut_pieces(pieces, size))
-    counts = [sum(piece.count for piece in run) for run in runs]
+    runs = list(cut_parts(parts, size))
+    counts = [sum(part.count for part in run) for run in runs]
     assert all(count == size for count in counts[:-1])
     assert not counts or 0 < counts[-1] <= size
     images = [
-        (piece.key, row) for run in runs for piece in run for row in range(*(piece.rows or (0, 1)))
+        (part.key, row) for run in runs for part in run for row in range(*(part.rows or (0, 1)))
     ]
-    assert images == [
-        (piece.key, row) for piece in pieces for row in range(*(piece.rows or (0, 1)))
-    ]
+    assert images == [(part.key, row) for part in parts for row in range(*(part.rows or (0, 1)))]

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alexnet.inference.bulk import BulkPredictor, WhatItShows
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.classify import BatchClassifier, ClassifySpec
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.predict_many import _from_plan, _to_plan, answer_many, plan_pool
 from alexnet.trained import Located
 from infra.errors import DataError, ServiceError
@@ -36,16 +36,16 @@ def names(tiny_training: Any, tmp_path: Path) -> list[str]:
 def test_ray_gives_the_answers_of_one_process_in_order(
     tiny_training: Any, names: list[str]
 ) -> None:
-    trained, pieces = tiny_training.trained, find_pieces(names)
-    alone = list(BulkPredictor(trained, "center", num_threads=1).answer(pieces))
-    assert pa.concat_tables(answer_many(trained, pieces, WhatItShows())).equals(
+    trained, parts = tiny_training.trained, find_parts(names)
+    alone = list(BatchClassifier(trained, "center", num_threads=1).run(parts))
+    assert pa.concat_tables(answer_many(trained, parts, ClassifySpec())).equals(
         pa.concat_tables(alone)
     )
     # What a task raises arrives as it was.
     lost = trained.weights.item.model_copy(update={"path": "nothing.safetensors"})
     damaged = replace(trained, weights=Located(trained.weights.store, lost))
     with pytest.raises(DataError, match="is missing"):
-        list(answer_many(damaged, pieces, WhatItShows("ten_crop")))
+        list(answer_many(damaged, parts, ClassifySpec("ten_crop")))
 
 
 @pytest.mark.ray
@@ -60,44 +60,44 @@ def test_what_kills_every_process_that_reads_it_is_not_read_for_ever(
     class Deadly:
         num_views = 1
 
-        def answerer(self, trained: Any, *, num_threads: int) -> Any:
+        def runner(self, trained: Any, *, num_threads: int) -> Any:
             os._exit(11)
 
     deadly: Any = Deadly()  # local: it travels by value
     with pytest.raises(ServiceError, match="prediction's processes kept dying"):
-        list(answer_many(tiny_training.trained, find_pieces(names), deadly))
+        list(answer_many(tiny_training.trained, find_parts(names), deadly))
 
 
 _ON_PRETENDED_GPUS = """
 import json, os, pickle, sys, time
 import pyarrow as pa, ray
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.predict_many import answer_many
 from infra import ray_data
 from infra.errors import ServiceError
 
 class WhoAnswers:
     num_views = 1
-    def answerer(self, trained, *, num_threads):
-        return Answerer()
+    def runner(self, trained, *, num_threads):
+        return InferenceRunner()
 
-class Answerer:
-    def answer(self, pieces):
+class InferenceRunner:
+    def run(self, parts):
         time.sleep(0.3)  # all end at once, and the next may go anywhere
         yield pa.table({"process": [os.getpid()], "gpu": [os.environ["CUDA_VISIBLE_DEVICES"]]})
 
 class Deadly(WhoAnswers):
-    def answerer(self, trained, *, num_threads):
+    def runner(self, trained, *, num_threads):
         os._exit(11)
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
 trained, uri = pickle.load(sys.stdin.buffer)
-pieces = find_pieces([uri] * 20)
-rows = [row for table in answer_many(trained, pieces, WhoAnswers()) for row in table.to_pylist()]
+parts = find_parts([uri] * 20)
+rows = [row for table in answer_many(trained, parts, WhoAnswers()) for row in table.to_pylist()]
 ray_data.RETRIES = 1
 try:
-    list(answer_many(trained, pieces[:1], Deadly()))
+    list(answer_many(trained, parts[:1], Deadly()))
 except ServiceError as error:
     print(json.dumps({"rows": rows, "problem": error.problem}))
 """
@@ -123,11 +123,11 @@ def test_a_process_keeps_its_gpu(tiny_training: Any) -> None:
     assert told["problem"].startswith("prediction's processes kept dying")
 
 
-def test_a_plan_keeps_every_piece(names: list[str]) -> None:
-    pieces = find_pieces([*names, str(Path(names[0]) / "note.txt")])
-    back = _from_plan(_to_plan(pieces))
+def test_a_plan_keeps_every_part(names: list[str]) -> None:
+    parts = find_parts([*names, str(Path(names[0]) / "note.txt")])
+    back = _from_plan(_to_plan(parts))
     assert [(p.store.uri, p.key, p.path, p.rows, p.column) for p in back] == [
-        (p.store.uri, p.key, p.path, p.rows, p.column) for p in pieces
+        (p.store.uri, p.key, p.path, p.rows, p.column) for p in parts
     ]
 
 

@@ -36,7 +36,7 @@ def test_stored_jpegs_get_the_answers_of_evaluation(
     trained = tiny_training.trained
     images = torch.from_numpy(rows.decode())
     scores = score(trained.load_model(), trained.load_augment(), images, 40, view)
-    answers = predictor.predict([jpeg.tobytes() for jpeg in rows.jpegs], view)
+    answers = predictor.predict([jpeg.tobytes() for jpeg in rows.encoded], view)
     np.testing.assert_allclose(answers["probability"], scores.exp().max(1).values, rtol=1e-5)
     assert answers["label"].tolist() == scores.argmax(1).tolist()
     assert (answers["name"] == [f"class {label}" for label in answers["label"]]).all()

@@ -7,8 +7,8 @@ import pytest
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import split_neighbours
-from alexnet.inference.inside import Inside
 from alexnet.inference.layer_outputs import LayerOutputs
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.inference.split_neighbours import nearest_in_split, num_among
 
 
@@ -25,12 +25,12 @@ def test_the_nearest_are_those_of_comparing_every_pair(
 ) -> None:
     monkeypatch.setattr(split_neighbours, "MOST_AMONG", most)
     pixels, labels = stored(tiny_training)
-    inside = Inside(tiny_training.trained)
-    features = np.concatenate([inside.features(list(p[None])) for p in pixels]).astype(np.float64)
+    probe = ModelProbe(tiny_training.trained)
+    features = np.concatenate([probe.features(list(p[None])) for p in pixels]).astype(np.float64)
     rows = [3, 120, 149]
     reports: list[tuple[int, int]] = []
     found = nearest_in_split(
-        inside,
+        probe,
         [pixels[row] for row in rows],
         [3, 120, None],
         tiny_training.store,
@@ -52,7 +52,13 @@ def test_the_nearest_are_those_of_comparing_every_pair(
 
 def test_features_are_those_that_the_command_writes(tiny_training: Any) -> None:
     pixels, _ = stored(tiny_training)
-    inside = Inside(tiny_training.trained)
-    assert inside.hidden_layer == "fc7_relu"
-    expected = LayerOutputs(tiny_training.trained, "fc7_relu")(list(pixels[:9]))
-    np.testing.assert_allclose(inside.features(list(pixels[:9])), expected, rtol=1e-4, atol=1e-5)
+    probe = ModelProbe(tiny_training.trained)
+    assert probe.hidden_layer == "fc7_relu"
+    images = list(pixels[:9])
+    for layer in ("fc7_relu", "conv5_relu"):
+        expected = LayerOutputs.load(tiny_training.trained, layer)(images).reshape(9, -1)
+        found = probe.layer_outputs(images, layer)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(
+        probe.features(images), probe.layer_outputs(images, probe.hidden_layer)
+    )

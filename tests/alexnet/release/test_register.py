@@ -19,8 +19,8 @@ from alexnet.release.contender import read_contender
 from alexnet.release.errors import ChampionMoved, ModelNotServable
 from alexnet.release.gate import Verdict, judge
 from alexnet.release.package import open_package
-from alexnet.release.receipt import Registration, parse_registration
 from alexnet.release.register import Candidate, register
+from alexnet.release.registration import Registration, parse_registration
 from alexnet.release.registry import ModelRegistry, translated
 from alexnet.release.settings import GateSettings
 from alexnet.release.trial import STDERR_CHARACTERS, _run_fresh, check_answers, try_model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alexnet.data.augment import Augment
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
-from alexnet.data.reader import ShareSpec
+from alexnet.data.reader import ReadSpec
 from alexnet.settings import (
     AugmentSettings,
     ColorJitter,
@@ -24,7 +24,7 @@ from alexnet.settings import (
 from alexnet.train.loop import Learner, LoopPlan, train_loop
 from alexnet.train.mixing import BlendedLabels
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import Phase, PhasesSchedule
+from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
 
@@ -90,7 +90,7 @@ def seen_by(
         mixing=MixingSettings(mixup=0.4, cutmix=1.0, probability=0.9),
         progressive=ProgressiveSize(first_px=24, until=0.6, multiple_px=8),
     )
-    share = ShareSpec(
+    spec = ReadSpec(
         dataset_uri=dataset.store.uri,
         seed=SEED,
         global_batch=BATCH,
@@ -98,8 +98,6 @@ def seen_by(
         crop_px=CROP_PX,
         crop_sharing=augment.crop_sharing,
         resized_crop=augment.resized_crop,
-        rank=rank,
-        world_size=world_size,
     )
     given: list[list[Seen]] = []
 
@@ -129,7 +127,7 @@ def seen_by(
             Augment(augment, statistics),
             torch.device("cpu"),
         ),
-        read_batches(share, first_step=0, stop_step=STEPS),
+        read_batches(spec, first_step=0, stop_step=STEPS, rank=rank, world_size=world_size),
         plan,
         World(rank, world_size),
         trained=lambda batch: found.update(

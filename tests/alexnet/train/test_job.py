@@ -9,7 +9,7 @@ from alexnet.settings import (
     RandomErasing,
 )
 from alexnet.train.job import TrainJob, run_key
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 
 FINGERPRINT = "1" * 64
@@ -92,7 +92,7 @@ def test_every_setting_of_training_is_known_to_the_key_or_to_logging() -> None:
     assert set(TrainSettings.model_fields) == logging | known
 
 
-def test_a_job_survives_the_way_to_a_worker_and_describes_each_share() -> None:
+def test_a_job_survives_the_way_to_a_worker_and_describes_what_is_read() -> None:
     job = TrainJob(
         run_key=KEY,
         run_uri="/run",
@@ -104,10 +104,10 @@ def test_a_job_survives_the_way_to_a_worker_and_describes_each_share() -> None:
         checkpoint=CheckpointSettings(),
     )
     assert TrainJob.model_validate_json(job.model_dump_json()) == job
-    share = job.share(2, 5)
-    assert (share.rank, share.world_size, share.dataset_uri) == (2, 5, "/dataset")
-    assert (share.seed, share.global_batch, share.order_kind) == (0, 128, "reshuffled")
-    assert (share.crop_px, share.crop_sharing) == (64, 32)
+    spec = job.read_spec
+    assert (spec.dataset_uri, spec.seed) == ("/dataset", 0)
+    assert (spec.global_batch, spec.order_kind) == (128, "reshuffled")
+    assert (spec.crop_px, spec.crop_sharing) == (64, 32)
 
 
 @pytest.mark.parametrize(
@@ -131,4 +131,4 @@ def test_only_blends_want_neighbours_of_different_groups(
         train=TRAIN.model_copy(update={"mixing": mixing, "order": order}),
         checkpoint=CheckpointSettings(),
     )
-    assert job.share(0, 1).order_kind == kind
+    assert job.read_spec.order_kind == kind

@@ -277,7 +277,7 @@ def test_an_interrupted_training_gives_its_cpus_back(
     from alexnet.settings import AugmentSettings, NetworkSettings
     from alexnet.train.job import TrainJob
     from alexnet.train.placement import place_workers
-    from alexnet.train.schedule import CosineSchedule
+    from alexnet.train.schedule_settings import CosineSchedule
     from alexnet.train.settings import CheckpointSettings, TrainSettings
     from infra.ray_runtime import cluster_resources
     from infra.tracking.actor import start_metrics_actor

@@ -15,7 +15,7 @@ from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
-from alexnet.data.reader import ShareSpec
+from alexnet.data.reader import ReadSpec
 from alexnet.settings import (
     AugmentSettings,
     MixingSettings,
@@ -36,7 +36,7 @@ from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
 from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
-from alexnet.train.schedule import CosineSchedule, PlateauSchedule
+from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
 from alexnet.train.world import World
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset
@@ -89,17 +89,21 @@ class Training:
         self.augment = Augment(self.plan.augment, InputStatistics.of(statistics))
 
     def batches(self, first_step: int, stop_step: int) -> Iterator[Batch]:
-        spec = ShareSpec(
+        spec = ReadSpec(
             dataset_uri=self.uri,
             seed=self.plan.seed,
             global_batch=self.global_batch,
             order_kind="reshuffled",
             crop_px=CROP_PX,
             crop_sharing=self.plan.augment.crop_sharing,
+        )
+        return read_batches(
+            spec,
+            first_step=first_step,
+            stop_step=stop_step,
             rank=self.world.rank,
             world_size=self.world.size,
         )
-        return read_batches(spec, first_step=first_step, stop_step=stop_step)
 
     def run(self, first_step: int = 0, stop_step: int | None = None) -> "Training":
         model: nn.Module = self.network

@@ -19,7 +19,8 @@ from alexnet.train.optimizer import (
     set_rates,
 )
 from alexnet.train.parameter_groups import kind_of, layer_of
-from alexnet.train.schedule import LayerRates, Rates
+from alexnet.train.schedule import Rates
+from alexnet.train.schedule_settings import LayerRates
 from infra.errors import DataError, RecipeError
 
 

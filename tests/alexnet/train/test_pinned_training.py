@@ -17,12 +17,12 @@ import torch
 from alexnet.data.augment import Augment
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
-from alexnet.data.reader import ShareSpec
+from alexnet.data.reader import ReadSpec
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings, ResizedCrop
 from alexnet.train.job import VERSION
 from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
-from alexnet.train.schedule import LayerRates, Phase, PhasesSchedule
+from alexnet.train.schedule_settings import LayerRates, Phase, PhasesSchedule
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
 
@@ -135,7 +135,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
         save_every_epochs=None,
         label_smoothing=0.1 if is_modern else 0.0,
     )
-    share = ShareSpec(
+    spec = ReadSpec(
         dataset_uri=dataset.store.uri,
         seed=SEED,
         global_batch=BATCH,
@@ -143,8 +143,6 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
         crop_px=CROP_PX,
         crop_sharing=augment.crop_sharing,
         resized_crop=augment.resized_crop,
-        rank=0,
-        world_size=1,
     )
     reports: list[Progress] = []
     train_loop(
@@ -154,7 +152,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
             Augment(augment, InputStatistics.of(statistics)),
             torch.device("cpu"),
         ),
-        read_batches(share, first_step=0, stop_step=plan.total_steps),
+        read_batches(spec, first_step=0, stop_step=plan.total_steps),
         plan,
         World(),
         trained=lambda batch: None,

@@ -3,19 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from alexnet.train.schedule import (
+from alexnet.train.schedule import Rates, last_phase_start, layers_named, rates_at, stair_at
+from alexnet.train.schedule_settings import (
     CosineSchedule,
     DexpSchedule,
     LayerRates,
     PhasesSchedule,
     PlateauSchedule,
     PolynomialSchedule,
-    Rates,
     ScheduleSettings,
     Staircase,
-    last_phase_start,
-    layers_named,
-    rates_at,
 )
 
 ANY: TypeAdapter[ScheduleSettings] = TypeAdapter(ScheduleSettings)
@@ -120,13 +117,13 @@ def test_a_stair_includes_its_end_whatever_the_rounding(steps: int, stair_length
     total = steps * stair_length
     for stair in range(steps - 1):
         end = (stair + 1) * stair_length
-        assert staircase.at(end / total) > staircase.at((end + 0.5) / total)
-        assert staircase.at(end / total) == staircase.at((end - 0.5) / total)
+        assert stair_at(staircase, end / total) > stair_at(staircase, (end + 0.5) / total)
+        assert stair_at(staircase, end / total) == stair_at(staircase, (end - 0.5) / total)
 
 
 def test_a_single_stair_is_a_constant_rate() -> None:
     staircase = Staircase(base=0.3, factor=10.0, steps=1)
-    assert staircase.at(0.0) == staircase.at(0.99) == 0.3
+    assert stair_at(staircase, 0.0) == stair_at(staircase, 0.99) == 0.3
 
 
 def test_cosine_ramps_up_and_falls_to_its_final_rates() -> None:

@@ -17,7 +17,8 @@ from alexnet.train.optimizer import (
     optimizer_state,
     set_rates,
 )
-from alexnet.train.schedule import LayerRates, Rates
+from alexnet.train.schedule import Rates
+from alexnet.train.schedule_settings import LayerRates
 from infra.errors import DataError
 from infra.store import FolderStore
 

@@ -4,7 +4,7 @@ import torch
 from alexnet.settings import AugmentSettings, NetworkSettings, ProgressiveSize
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import LoopPlan, Progress
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.utilisation import flop_per_image, gpu_name, peak_flop_per_s, utilisation
 from alexnet.train.world import World

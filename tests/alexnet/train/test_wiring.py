@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
-from alexnet.data.reader import ShareSpec
+from alexnet.data.reader import ReadSpec
 from alexnet.settings import (
     AugmentSettings,
     MixingSettings,
@@ -32,7 +32,8 @@ from alexnet.train.checkpoint import (
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Learner, train_loop
 from alexnet.train.optimizer import optimizer_state, set_rates
-from alexnet.train.schedule import CosineSchedule, PlateauSchedule, Rates
+from alexnet.train.schedule import Rates
+from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.world import World
@@ -51,13 +52,13 @@ TRAIN = TrainSettings(
 
 CHANGES: dict[str, tuple[object, set[str]]] = {
     "epochs": (5, {"plan"}),
-    "seed": (1, {"plan", "share", "order", "network", "updates"}),
-    "global_batch": (5, {"plan", "share", "order"}),
-    "order": ("fixed", {"share", "order"}),
+    "seed": (1, {"plan", "read", "order", "network", "updates"}),
+    "global_batch": (5, {"plan", "read", "order"}),
+    "order": ("fixed", {"read", "order"}),
     "precision": ("bf16", {"plan"}),
     "label_smoothing": (0.1, {"plan"}),
-    "augment": (AugmentSettings(crop_px=40, crop_sharing=4, scale=2), {"plan", "share", "inputs"}),
-    "mixing": (MixingSettings(cutmix=1.0), {"plan", "share", "order"}),
+    "augment": (AugmentSettings(crop_px=40, crop_sharing=4, scale=2), {"plan", "read", "inputs"}),
+    "mixing": (MixingSettings(cutmix=1.0), {"plan", "read", "order"}),
     "progressive": (ProgressiveSize(first_px=16), {"plan"}),
     "optimizer": (OptimizerSettings(momentum=0.5), {"updates"}),
     "schedule": (PlateauSchedule(weight_rate=0.01, bias_rate=0.02), {"plan", "losses"}),
@@ -114,7 +115,7 @@ def wired(data: Any, job: TrainJob) -> dict[str, object]:
     average = learner.average
     return {
         "plan": plan_of(job, order),
-        "share": job.share(0, 1),
+        "read": job.read_spec,
         "order": order,
         "network": [tensor.tolist() for tensor in learner.model.state_dict().values()],
         "inputs": _inputs(learner, job),
@@ -164,7 +165,7 @@ def parts_changed(data: Any, job: TrainJob, other: TrainJob) -> set[str]:
 def test_every_setting_is_known_here() -> None:
     assert set(CHANGES) | BOOKKEEPING == set(TrainSettings.model_fields)
     assert set(OPTIMIZER_CHANGES) == set(OptimizerSettings.model_fields)
-    of_crops = {field.name for field in fields(ShareSpec)} & set(AugmentSettings.model_fields)
+    of_crops = {field.name for field in fields(ReadSpec)} & set(AugmentSettings.model_fields)
     assert set(SHARED_WITH_THE_READER) == of_crops
 
 
@@ -195,7 +196,7 @@ def test_each_setting_of_the_update_rule_changes_an_update(tiny_training: Any, n
 def test_each_setting_of_crops_changes_what_is_read(tiny_training: Any, name: str) -> None:
     augment = TRAIN.augment.model_copy(update={name: SHARED_WITH_THE_READER[name]})
     other = job_of(tiny_training, TRAIN.model_copy(update={"augment": augment}))
-    assert other.share(0, 1) != job_of(tiny_training).share(0, 1)
+    assert other.read_spec != job_of(tiny_training).read_spec
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ EVERYTHING = TrainSettings(
 def train(learner: Learner, job: TrainJob, data: Any, first_step: int, stop_step: int) -> None:
     train_loop(
         learner,
-        read_batches(job.share(0, 1), first_step=first_step, stop_step=stop_step),
+        read_batches(job.read_spec, first_step=first_step, stop_step=stop_step),
         plan_of(job, job.order(data.manifest)),
         World(),
         trained=lambda batch: None,

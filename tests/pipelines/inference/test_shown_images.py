@@ -11,8 +11,8 @@ import pytest
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluation import read_predictions
 from alexnet.figures.panel import choose_rows
-from alexnet.inference.inputs import find_pieces
-from alexnet.inference.inside import Inside
+from alexnet.inference.inputs import find_parts
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.trained import trained_network
 from infra.store import FolderStore
 from pipelines.inference.shown_images import Chooser, Rejected, Shown
@@ -25,7 +25,7 @@ def chooser(finished_run: Any) -> Chooser:
     checkpoint = finished_run.run.child(finished_run.training.checkpoint)
     trained = trained_network(checkpoint, finished_run.dataset, finished_run.manifest)
     evaluation = (finished_run.evaluated, finished_run.evaluation)
-    return Chooser(Inside(trained), trained.load_classes(), trained.stored_px, evaluation)
+    return Chooser(ModelProbe(trained), trained.load_classes(), trained.stored_px, evaluation)
 
 
 def shown_of(found: Iterable[Shown | Rejected]) -> list[Shown]:
@@ -51,7 +51,7 @@ def test_the_first_eight_are_a_reports_panel_and_four_more_follow(
     chooser: Chooser, finished_run: Any
 ) -> None:
     nobody: Any = None  # the network is not asked again
-    chooser = replace(chooser, inside=nobody)
+    chooser = replace(chooser, probe=nobody)
     images = shown_of(chooser.of_dataset(finished_run.dataset, finished_run.manifest))
     table = read_predictions(finished_run.evaluated, finished_run.evaluation)
     labels, right = table["label"].to_numpy(), table["center_rank"].to_numpy() == 0
@@ -73,7 +73,7 @@ def test_without_its_evaluation_the_network_is_asked_about_the_first_block(
     chooser = replace(chooser, evaluation=evaluation)
     images = shown_of(chooser.of_dataset(finished_run.dataset, finished_run.manifest))
     pixels, labels = stored(finished_run)
-    right = chooser.inside.probabilities(list(pixels[:64])).argmax(axis=1) == labels[:64]
+    right = chooser.probe.probabilities(list(pixels[:64])).argmax(axis=1) == labels[:64]
     assert rows_of(images)[:8] == choose_rows(labels[:64], right)
     assert sorted(rows_of(images)) == choose_rows(labels[:64], right, 12)
 
@@ -105,7 +105,7 @@ def test_files_and_datasets_come_in_the_order_in_which_they_were_named(
     (tmp_path / "noise.jpg").write_bytes(encode_jpeg(pixels, 90))
     (tmp_path / "note.txt").write_bytes(b"hello")
     names = [str(tmp_path / "noise.jpg"), finished_run.dataset.uri, str(tmp_path / "note.txt")]
-    found = list(chooser.named((name, find_pieces([name])) for name in names))
+    found = list(chooser.named((name, find_parts([name])) for name in names))
     assert [type(image) for image in found] == [*[Shown] * 13, Rejected]
     first = found[0]
     assert isinstance(first, Shown)

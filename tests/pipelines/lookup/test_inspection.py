@@ -11,10 +11,10 @@ import pytest
 
 from alexnet.evaluate.evaluation import Accuracy, Evaluation
 from alexnet.release.gate import Verdict
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.train.attempts import claim_attempt
 from alexnet.train.checkpoint import list_checkpoints
-from alexnet.train.receipt import commit_training
+from alexnet.train.training_receipt import commit_training
 from infra.commit import write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.parquet import parquet_bytes

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet.evaluate.evaluation import Accuracy, Evaluation
 from alexnet.train.checkpoint import TrainState, write_checkpoint
-from alexnet.train.receipt import commit_training
+from alexnet.train.training_receipt import commit_training
 from infra.commit import write_object
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore

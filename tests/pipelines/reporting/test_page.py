@@ -8,7 +8,7 @@ import pytest
 
 from alexnet.evaluate.rows import View
 from alexnet.figures.panel import Guess
-from alexnet.inference.inside import Inside
+from alexnet.inference.model_probe import ModelProbe
 from alexnet.release.gate import Regression
 from alexnet.trained import trained_network
 from pipelines.recipe_yaml import load_recipe
@@ -72,7 +72,7 @@ def command(**states: Any) -> Any:
 @pytest.fixture
 def sources(finished_run: Any) -> Sources:
     checkpoint = finished_run.run.child(finished_run.training.checkpoint)
-    inside = Inside(trained_network(checkpoint, finished_run.dataset, finished_run.manifest))
+    probe = ModelProbe(trained_network(checkpoint, finished_run.dataset, finished_run.manifest))
     return read_sources(
         recipe=load_recipe("demo", ["train.epochs=2", "train.global_batch=4"]),
         dataset=finished_run.dataset,
@@ -83,7 +83,7 @@ def sources(finished_run: Any) -> Sources:
         evaluation=finished_run.evaluation,
         verdict=finished_run.verdict,
         registration=finished_run.registration,
-        inside=inside,
+        probe=probe,
         command=command(evaluate="ran", gate="holds"),
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from alexnet.release.receipt import Registration
+from alexnet.release.registration import Registration
 from alexnet.release.registry import KEY_TAG
 from infra.store import FolderStore
 from infra.tracking.place import TrackingPlace, place_for

@@ -177,7 +177,9 @@ def test_a_training_ends_as_finished_when_its_curves_have_arrived(
     tracker = MemoryTracker()
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", lambda _: arrive)
-    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    last = SimpleNamespace(
+        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+    )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
     (run_id,) = tracker.runs
@@ -203,7 +205,9 @@ def test_a_run_that_could_not_be_described_is_before_it_is_finished(
     monkeypatch.setattr(tracker, "log_params", refuse)
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", trained)
-    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    last = SimpleNamespace(
+        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+    )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
     (run_id,) = tracker.runs

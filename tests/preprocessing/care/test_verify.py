@@ -16,7 +16,7 @@ from infra.errors import StoreError
 from infra.store import MemoryStore
 from infra.store.s3 import S3Store
 from preprocessing.care.repair import ASIDE, Repair, WantedShard, repair_shard
-from preprocessing.care.verify import Check, check_shard, find_dataset
+from preprocessing.care.verify import Check, check_shard, require_manifest
 from preprocessing.dataset.labels import read_classes
 from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.dataset.schema import open_shard_writer
@@ -220,4 +220,4 @@ def test_in_s3_it_is_the_same(build: Build, s3_store: S3Store) -> None:
 
 def test_a_place_without_a_manifest_is_no_dataset() -> None:
     with pytest.raises(ManifestError, match="is no dataset"):
-        find_dataset(MemoryStore())
+        require_manifest(MemoryStore())

@@ -1,4 +1,4 @@
-"""Predict for many images, a block of 64 at a time; what is no image is a row with the reason.
+"""Classify many images, a block of 64 at a time; what is no image is a row with the reason.
 
 Blocks are those of evaluation: floating-point bits change with the shape of a batch and the number
 of threads, so what is computed together depends on what was asked for, not on who computes it.
@@ -6,15 +6,15 @@ of threads, so what is computed together depends on what was asked for, not on w
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
-from alexnet.inference.decoding import Decoded, decoded_blocks
-from alexnet.inference.pieces import Piece
+from alexnet.inference.decoding import DecodedImage, decoded_blocks
+from alexnet.inference.input_parts import InputPart
 from alexnet.inference.predictor import Predictor
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
@@ -32,30 +32,9 @@ ANSWERS: Final = pa.schema(
 _CROPS: Final[dict[View, int]] = {"center": 1, "ten_crop": 10, "nine_crop": 9}
 
 
-class Answerer(Protocol):
-    """Answers for pieces with one network, on one device."""
-
-    def answer(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
-        """Yield a table a block, in order, whose column `reason` is null unless there is none."""
-        ...
-
-
-class Question(Protocol):
-    """What is asked of every image: small, picklable, and equal where the answers are."""
-
-    @property
-    def num_views(self) -> int:
-        """Forward passes an image takes."""
-        ...
-
-    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> Answerer:
-        """Load the network."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class WhatItShows:
-    """Ask for the best five classes."""
+class ClassifySpec:
+    """Compute the best five classes; an `InferenceSpec`."""
 
     view: View = "center"
 
@@ -64,13 +43,13 @@ class WhatItShows:
         """Forward passes an image takes."""
         return _CROPS[self.view]
 
-    def answerer(self, trained: TrainedNetwork, *, num_threads: int) -> "BulkPredictor":
+    def runner(self, trained: TrainedNetwork, *, num_threads: int) -> "BatchClassifier":
         """Load the network."""
-        return BulkPredictor(trained, self.view, num_threads=num_threads)
+        return BatchClassifier(trained, self.view, num_threads=num_threads)
 
 
-class BulkPredictor:
-    """Answers for pieces with one network, on one device; one block is decoded ahead.
+class BatchClassifier:
+    """Classifies parts with one network, on one device; one block is decoded ahead.
 
     Args:
         trained: the network.
@@ -83,7 +62,7 @@ class BulkPredictor:
         self._view = view
         self._num_threads = num_threads
 
-    def answer(self, pieces: Iterable[Piece]) -> Iterator[pa.Table]:
+    def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
         """Yield one table of ANSWERS a block, in order.
 
         Raises:
@@ -91,10 +70,10 @@ class BulkPredictor:
             StoreError: a remote place stayed away.
         """
         decode = self._predictor.stored_pixels
-        for block in decoded_blocks(pieces, decode, num_threads=self._num_threads):
+        for block in decoded_blocks(parts, decode, num_threads=self._num_threads):
             yield self._table(block)
 
-    def _table(self, decoded: Sequence[Decoded]) -> pa.Table:
+    def _table(self, decoded: Sequence[DecodedImage]) -> pa.Table:
         usable = [pixels for _, pixels in decoded if pixels is not None]
         labels: list[list[int]] = []
         probabilities: list[list[float]] = []

@@ -33,7 +33,7 @@ def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> 
         run_key=run_key,
         step=last.step,
         checkpoint=f"checkpoints/{last.name}",
-        model_sha256=last.judged.sha256,
+        model_sha256=last.evaluated_weights.sha256,
     )
     body = commit_receipt(run, FINISHED, canonical_json(receipt.model_dump(mode="json")))
     return parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")

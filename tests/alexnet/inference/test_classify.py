@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.inference import bulk
-from alexnet.inference.bulk import ANSWERS, BulkPredictor
-from alexnet.inference.inputs import find_pieces
+from alexnet.inference import classify
+from alexnet.inference.classify import ANSWERS, BatchClassifier
+from alexnet.inference.inputs import find_parts
 from alexnet.inference.predictor import Predictor
 from infra.errors import DataError
 from preprocessing.dataset.stored import encode_jpeg
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("view", ["center", "ten_crop"])
 def test_the_answers_are_the_predictors(tiny_training: Any, folder: Path, view: Any) -> None:
     trained = tiny_training.trained
-    tables = list(BulkPredictor(trained, view, num_threads=2).answer(find_pieces([str(folder)])))
+    tables = list(BatchClassifier(trained, view, num_threads=2).run(find_parts([str(folder)])))
     assert [len(table) for table in tables] == [64, 8]
     assert all(table.schema == ANSWERS for table in tables)
     rows = [row for table in tables for row in table.to_pylist()]
@@ -53,8 +53,8 @@ def test_the_answers_are_the_predictors(tiny_training: Any, folder: Path, view: 
 def test_a_block_without_an_image_has_only_reasons(tiny_training: Any, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_bytes(b"hello")
-    (table,) = BulkPredictor(tiny_training.trained, "center", num_threads=1).answer(
-        find_pieces([str(tmp_path)])
+    (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
+        find_parts([str(tmp_path)])
     )
     assert table["labels"].null_count == 3
     assert table["reason"].to_pylist() == ["not an image"] * 3
@@ -69,8 +69,8 @@ def test_any_format_is_taken_and_a_bomb_is_not(
     Image.new("RGB", (50, 20)).save(file, "PNG")
     (tmp_path / "3.png").write_bytes(file.getvalue())
     monkeypatch.setattr("preprocessing.dataset.pixels.MAX_PIXELS", 999)
-    (table,) = BulkPredictor(tiny_training.trained, "center", num_threads=1).answer(
-        find_pieces([str(tmp_path)])
+    (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
+        find_parts([str(tmp_path)])
     )
     assert table["reason"].to_pylist() == [None] * 3 + ["50x20 is more than 999 pixels"]
 
@@ -78,7 +78,9 @@ def test_any_format_is_taken_and_a_bomb_is_not(
 def test_a_diverged_network_is_told(
     tiny_training: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62))
-    predictor = BulkPredictor(tiny_training.trained, "center", num_threads=1)
+    monkeypatch.setattr(
+        classify.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62)
+    )
+    predictor = BatchClassifier(tiny_training.trained, "center", num_threads=1)
     with pytest.raises(DataError, match="not all finite"):
-        next(predictor.answer(find_pieces([str(folder)])))
+        next(predictor.run(find_parts([str(folder)])))

@@ -1,6 +1,6 @@
-"""Pieces of what is asked about, and their images, read when they are needed.
+"""Parts of what is asked about, and their images, read when they are needed.
 
-Pieces are plain data and hold no image: millions of them fit into memory, and they cross processes.
+Parts are plain data and hold no image: millions of them fit into memory, and they cross processes.
 """
 
 import os
@@ -24,7 +24,7 @@ _ROWS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class InputPart:
     """One file that is an image, or consecutive rows of a Parquet file; or why it is neither."""
 
     store: ObjectStore
@@ -66,14 +66,14 @@ class ImageFile(NamedTuple):
     """As the Parquet file has it."""
 
 
-def cut_pieces(pieces: Sequence[Piece], size: int) -> Iterator[list[Piece]]:
-    """Cut pieces into runs of `size` images, in order; only the last has fewer. Pure."""
-    run: list[Piece] = []
+def cut_parts(parts: Sequence[InputPart], size: int) -> Iterator[list[InputPart]]:
+    """Cut parts into runs of `size` images, in order; only the last has fewer. Pure."""
+    run: list[InputPart] = []
     room = size
-    for piece in pieces:
-        for part in _parts(piece, room, size):
-            run.append(part)
-            room -= part.count
+    for part in parts:
+        for cut in _cuts(part, room, size):
+            run.append(cut)
+            room -= cut.count
             if not room:
                 yield run
                 run, room = [], size
@@ -81,69 +81,69 @@ def cut_pieces(pieces: Sequence[Piece], size: int) -> Iterator[list[Piece]]:
         yield run
 
 
-def stream_pieces(pieces: Iterable[Piece]) -> Iterator[ImageFile | Piece]:
+def stream_parts(parts: Iterable[InputPart]) -> Iterator[ImageFile | InputPart]:
     """Yield every image in order: rows with their bytes, files as they are, for `read_file`.
 
     Files are left to the caller, who may read many at once.
     """
-    for piece in pieces:
-        if piece.rows is None:
-            yield piece
+    for part in parts:
+        if part.rows is None:
+            yield part
         else:
-            yield from _read_rows(piece)
+            yield from _read_rows(part)
 
 
-def read_file(piece: Piece) -> ImageFile:
+def read_file(part: InputPart) -> ImageFile:
     """Read one file.
 
     Raises:
         StoreError: a remote place stayed away; on a disk it is this file's reason.
     """
-    body, reason = _body_of(piece)
-    return ImageFile(piece.path, body, reason, piece.uri)
+    body, reason = _body_of(part)
+    return ImageFile(part.path, body, reason, part.uri)
 
 
-def _body_of(piece: Piece) -> tuple[bytes, str]:
-    if piece.refused:
-        return b"", piece.refused
-    if piece.size_bytes > MAX_BYTES:
-        reason = f"it has {piece.size_bytes:,} bytes, and {MAX_BYTES:,} are the most"
+def _body_of(part: InputPart) -> tuple[bytes, str]:
+    if part.refused:
+        return b"", part.refused
+    if part.size_bytes > MAX_BYTES:
+        reason = f"it has {part.size_bytes:,} bytes, and {MAX_BYTES:,} are the most"
         return b"", reason
     try:
-        body = piece.store.read(piece.key)
+        body = part.store.read(part.key)
     except FileNotFoundError:
         return b"", "it is gone"
     except StoreError as error:
-        return b"", reason_of(piece, error)
+        return b"", reason_of(part, error)
     return body, "" if body else "it is empty"
 
 
-def _parts(piece: Piece, room: int, size: int) -> Iterator[Piece]:
-    """Cut a piece at `room` images, then at each further `size`."""
-    if piece.rows is None:
-        yield piece
+def _cuts(part: InputPart, room: int, size: int) -> Iterator[InputPart]:
+    """Cut a part at `room` images, then at each further `size`."""
+    if part.rows is None:
+        yield part
         return
-    start, stop = piece.rows
+    start, stop = part.rows
     while start < stop:
         end = min(start + room, stop)
-        yield replace(piece, rows=(start, end))
+        yield replace(part, rows=(start, end))
         start, room = end, size
 
 
-def _read_rows(piece: Piece) -> Iterator[ImageFile]:
+def _read_rows(part: InputPart) -> Iterator[ImageFile]:
     """Stream rows of a Parquet file; where it is damaged, the rows left have that as reason."""
-    assert piece.rows is not None
-    row, stop = piece.rows
+    assert part.rows is not None
+    row, stop = part.rows
     try:
-        with opened(piece) as file:
-            columns = [piece.column, *(["label"] if piece.labelled else [])]
+        with opened(part) as file:
+            columns = [part.column, *(["label"] if part.labelled else [])]
             for value, *labels in _values(file, columns, row, stop):
-                yield _row_of(piece, row, value, *labels)
+                yield _row_of(part, row, value, *labels)
                 row += 1
     except READ_ERRORS as error:
-        reason = reason_of(piece, error)
+        reason = reason_of(part, error)
         for number in range(row, stop):
-            yield ImageFile(f"{piece.path}#{number}", b"", reason, piece.uri, number)
+            yield ImageFile(f"{part.path}#{number}", b"", reason, part.uri, number)
 
 
 def _values(
@@ -170,14 +170,14 @@ def _values(
             return
 
 
-def _row_of(piece: Piece, row: int, value: object, label: int | None = None) -> ImageFile:
-    path = f"{piece.path}#{row}"
+def _row_of(part: InputPart, row: int, value: object, label: int | None = None) -> ImageFile:
+    path = f"{part.path}#{row}"
     if isinstance(value, dict):
         path = value.get("path") or path
         value = value["bytes"]
     body = value if isinstance(value, bytes) else b""
     reason = "" if body else "the row holds no bytes"
-    return ImageFile(path, body, reason, piece.uri, row, label)
+    return ImageFile(path, body, reason, part.uri, row, label)
 
 
 def printable(path: str) -> str:
@@ -186,9 +186,9 @@ def printable(path: str) -> str:
 
 
 @contextmanager
-def opened(piece: Piece) -> Iterator[pq.ParquetFile]:
+def opened(part: InputPart) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file for a block, page checksums verified."""
-    with piece.store.open_input(piece.key) as source:
+    with part.store.open_input(part.key) as source:
         yield pq.ParquetFile(
             source, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ_BYTES
         )
@@ -198,10 +198,10 @@ def opened(piece: Piece) -> Iterator[pq.ParquetFile]:
 READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError, StoreError)
 
 
-def reason_of(piece: Piece, error: BaseException) -> str:
+def reason_of(part: InputPart, error: BaseException) -> str:
     """Say in a line why a file cannot be read; an outage is no property of a file, and raised."""
     if isinstance(error, StoreError):
-        if is_remote(piece.store):
+        if is_remote(part.store):
             raise error
         return error.problem
     return f"it is no sound Parquet file: {str(error).partition(chr(10))[0]}"

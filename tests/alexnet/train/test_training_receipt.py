@@ -14,7 +14,7 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.receipt import commit_training, read_training
+from alexnet.train.training_receipt import commit_training, read_training
 from alexnet.trained import Located
 from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore, ObjectStore
@@ -118,7 +118,7 @@ def test_weights_with_other_bytes_are_told_with_the_same_remedy() -> None:
     store.write(last.model.path, b"x" * last.model.size_bytes)
     for read in (
         lambda: read_tensors(store, last.model),
-        Located(store, last.judged, MADE_AGAIN).read,
+        Located(store, last.evaluated_weights, MADE_AGAIN).read,
     ):
         with pytest.raises(ObjectCorrupt) as caught:
             read()

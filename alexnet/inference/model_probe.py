@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from alexnet.data.augment import center_view
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.scores import score
+from alexnet.inference.layer_outputs import LayerOutputs
 from alexnet.model import ModelError
 from alexnet.model.layer_names import last_hidden_layer, layer_taps, watched
 from alexnet.trained import TrainedNetwork
@@ -25,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 _MAPS_DIMS: Final = 4
 
 
-class Inside:
+class ModelProbe:
     """Looks into one network while it answers for stored images, centre view.
 
     Raises:
@@ -96,12 +97,22 @@ class Inside:
         Raises:
             DataError: the network gives no numbers.
         """
-        with torch.inference_mode():
-            inputs = self._augment.evaluation_inputs(self._crops(images))
-            output = _output(self._model, inputs, self.hidden_layer)
-            found = output.reshape(len(images), -1).float()
-        refuse_diverged(found)
-        return found.numpy()
+        return self.layer_outputs(images, self.hidden_layer)
+
+    def layer_outputs(self, images: Sequence[Pixels], layer: str) -> Floats:
+        """Return what a layer makes of stored images, (n, width), as `alexnet features` writes it.
+
+        Args:
+            images: stored ones, at least one.
+            layer: as `choose_layer` gave it.
+
+        Raises:
+            DataError: the network gives no numbers.
+        """
+        outputs = LayerOutputs(self._model, self._augment, self._crop_px, layer)
+        found = outputs(images).reshape(len(images), -1)
+        refuse_diverged(torch.from_numpy(found))
+        return found
 
     def gradients(self, images: Sequence[Pixels]) -> Floats:
         """Return `pixel_gradient` of the views, (n, crop, crop, 3)."""

@@ -100,6 +100,6 @@ def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         RecipeError: there is no such network or layer.
     """
-    from pipelines.gradients import check_network
+    from pipelines.gradients import check_gradients_of
 
-    return check_network(network, layers, sys.stderr)
+    return check_gradients_of(network, layers, sys.stderr)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
-from alexnet.inference.inside import Inside, feature_maps, pixel_gradient
+from alexnet.inference.model_probe import ModelProbe, feature_maps, pixel_gradient
 from alexnet.model import create_model, list_models
 from infra.errors import DataError, RecipeError
 from preprocessing.dataset.pixels import Pixels
@@ -82,7 +82,7 @@ def test_the_gradient_is_by_the_stored_pixels_normalisation_included(
         return ln_p_of_best(model, torch.from_numpy(centred.transpose(0, 3, 1, 2)))
 
     stored = np.stack(images).astype(np.float64)
-    found = Inside(trained).gradients(images)
+    found = ModelProbe(trained).gradients(images)
     assert found.shape == (6, trained.augment.crop_px, trained.augment.crop_px, 3)
     # Along a direction of small steps of all pixels, as large as the gradient says.
     direction = np.sign(found)
@@ -95,17 +95,17 @@ def test_the_gradient_is_by_the_stored_pixels_normalisation_included(
 def test_layers_without_maps_are_refused_and_those_with_maps_are_named(
     tiny_training: Any, images: list[Pixels]
 ) -> None:
-    inside = Inside(tiny_training.trained)
+    probe = ModelProbe(tiny_training.trained)
     with pytest.raises(RecipeError, match="layer 'fc6_relu' has no maps") as caught:
-        inside.maps(images, "fc6_relu")
+        probe.maps(images, "fc6_relu")
     named = caught.value.remedy.split(" of ")[1].split(", ")
     # conv5_relu is flattened at once in this network.
     assert named[:3] == ["conv1", "conv1_across", "conv1_pool"]
     assert named[-2:] == ["conv5", "conv5_pool"]
     for name in named:
-        assert inside.maps(images[:1], name)[1].ndim == 4
+        assert probe.maps(images[:1], name)[1].ndim == 4
     with pytest.raises(RecipeError, match="no layer 'conv9'"):
-        inside.maps(images, "conv9")
+        probe.maps(images, "conv9")
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -120,20 +120,20 @@ def test_every_network_has_maps_of_its_first_layer(name: str) -> None:
 
 
 def test_what_is_seen_is_what_evaluation_sees(tiny_training: Any, images: list[Pixels]) -> None:
-    inside = Inside(tiny_training.trained)
-    views = inside.views(images)
+    probe = ModelProbe(tiny_training.trained)
+    views = probe.views(images)
     np.testing.assert_array_equal(views, np.stack(images)[:, 4:44, 4:44])
-    probabilities = inside.probabilities(images)
+    probabilities = probe.probabilities(images)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    name, maps = inside.maps(images, None)
+    name, maps = probe.maps(images, None)
     assert name == "conv1"
-    assert maps.shape[:2] == (6, len(inside.weights["conv1.weight"]))
+    assert maps.shape[:2] == (6, len(probe.weights["conv1.weight"]))
 
 
 def test_a_network_that_gives_no_numbers_is_refused(
     tiny_training: Any, images: list[Pixels]
 ) -> None:
-    inside = Inside(tiny_training.trained)
-    inside.weights["fc8.bias"].fill_(float("nan"))
+    probe = ModelProbe(tiny_training.trained)
+    probe.weights["fc8.bias"].fill_(float("nan"))
     with pytest.raises(DataError, match="not all finite"):
-        inside.probabilities(images)
+        probe.probabilities(images)
