@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from alexnet.train.compiled import LEAST
 from alexnet.train.mixing import BlendedLabels
 
 
@@ -97,8 +98,8 @@ def _pieces(rows: int, microbatch: int | None) -> Iterator[tuple[slice, bool]]:
 
 
 def _called(piece: slice) -> AbstractContextManager[None]:
-    if piece.start == piece.stop:
-        # torch 2.13 cannot compile a convolution of no images.
+    if piece.stop - piece.start < LEAST:
+        # torch 2.13 cannot compile a convolution of no images, and would compile one image anew.
         as_it_is: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
         return as_it_is
     return nullcontext()
