@@ -105,8 +105,9 @@ class AugmentSettings(Frozen):
     """Side to which stored images are scaled before test views are cut; none leaves them."""
     normalise: Literal["mean-image", "channels"] = "mean-image"
     """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
-    statistics: Literal["dataset", "ilsvrc-2012"] = "dataset"
-    """Whose mean and colour axes: the training images', or those published, for small datasets."""
+    statistics: Literal["dataset", "ilsvrc-2012", "torchvision"] = "dataset"
+    """Whose mean, deviations and colour axes: the training images'; or those published, for small
+    datasets; or those that torchvision's weights were trained with."""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the normalised pixels; 1/256 in NVIDIA's Caffe."""
 

@@ -45,6 +45,8 @@ class Augment:
     ) -> None:
         if settings.statistics == "ilsvrc-2012":
             statistics = InputStatistics.of_ilsvrc_2012(*statistics.mean_image.shape[:2])
+        elif settings.statistics == "torchvision":
+            statistics = InputStatistics.of_torchvision(*statistics.mean_image.shape[:2])
         self._color_noise = settings.color_noise
         self._jitter, self._erase = settings.jitter, settings.erase
         self._view_px = settings.view_px

@@ -256,6 +256,16 @@ def test_published_statistics_take_the_place_of_a_small_datasets() -> None:
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
 
 
+def test_images_are_normalised_as_torchvision_does() -> None:
+    """Its presets scale to 0..1 first; a dataset's own deviations are those of all pixels."""
+    settings = AugmentSettings(crop_px=8, normalise="channels", statistics="torchvision")
+    images = _images(4, 8, 8)
+    found = Augment(settings, _statistics()).evaluation_inputs(images)
+    scaled = images.permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    torch.testing.assert_close(found, (scaled - mean) / std, rtol=1e-5, atol=1e-5)
+
+
 def test_statistics_of_a_wrong_shape_are_refused() -> None:
     good = _statistics()
     with pytest.raises(ValueError, match="color_stds has shape"):
