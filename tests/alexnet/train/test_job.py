@@ -57,7 +57,7 @@ def test_logging_is_in_no_key(changes: dict[str, object]) -> None:
         {"augment": AugmentSettings(erase=RandomErasing())},
         {"optimizer": OptimizerSettings(momentum=0.8)},
         {"optimizer": OptimizerSettings(kind="sgd")},
-        {"optimizer": OptimizerSettings(kind="adamw")},
+        {"optimizer": OptimizerSettings(kind="adamw", weight_decay=0.0005)},
         {"schedule": CosineSchedule(weight_rate=0.01, bias_rate=0.01)},
     ],
 )

@@ -180,7 +180,7 @@ def test_each_setting_of_a_training_changes_what_is_made_of_it(
 
 @pytest.mark.parametrize("name", OPTIMIZER_CHANGES)
 def test_each_setting_of_the_update_rule_changes_an_update(tiny_training: Any, name: str) -> None:
-    rule = {"kind": "adamw"} if name in ADAMW_ONLY else {}
+    rule = {"kind": "adamw", "weight_decay": 0.0005} if name in ADAMW_ONLY else {}
     job, other = (
         job_of(
             tiny_training,
