@@ -9,6 +9,8 @@ from infra.commit import Frozen
 if TYPE_CHECKING:
     from torch import nn
 
+Precision = Literal["fp32", "tf32", "bf16"]
+
 
 class NetworkSettings(Frozen):
     """A network of the family by name, and its size. The classes are the dataset's."""

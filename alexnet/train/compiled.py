@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.model.check_gradients import spread_signals
+from alexnet.settings import Precision
+from alexnet.train.precision import forward_in, multiplying_in
 from infra.errors import RecipeError
 
 SIZES: Final = (4, 6)
@@ -19,16 +21,14 @@ SIZES: Final = (4, 6)
 number but 0 and 1, and trains: the second shows that it does."""
 LEAST: Final = 2
 """Images that a compiled network is called with: torch's compiler makes 0 and 1 cases apart."""
-TOLERANCES: Final = {torch.float32: 0.01, torch.bfloat16: 0.1}
+TOLERANCES: Final[dict[Precision, float]] = {"fp32": 0.01, "tf32": 0.01, "bf16": 0.1}
 """Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
 NEGLIGIBLE: Final = 1e-3
 """Of the whole gradient: a bias before a batch norm has none but rounding."""
 _OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": False}
 
 
-def compile_network(
-    network: nn.Module, image_px: int, *, autocast_dtype: torch.dtype | None = None
-) -> None:
+def compile_network(network: nn.Module, image_px: int, precision: Precision = "fp32") -> None:
     """Compile a network in place, and check its gradients; parameters and buffers stay.
 
     With fewer than LEAST images it has to be called under
@@ -37,7 +37,7 @@ def compile_network(
     Args:
         network: on its device, in its memory format; called as `network(images, sample_keys)`.
         image_px: side of the square images.
-        autocast_dtype: as in `train_step`.
+        precision: in which its steps are taken.
 
     Raises:
         RecipeError: it cannot be compiled here, or the compiled network is another function.
@@ -48,24 +48,24 @@ def compile_network(
     torch._dynamo.config.optimize_ddp = False
     try:
         spread_signals(network, *_draw(network, SIZES[0], image_px))
-        own = [_gradients(network, size, image_px, autocast_dtype) for size in SIZES]
+        own = [_gradients(network, size, image_px, precision) for size in SIZES]
         network.compile(options=_OPTIONS)
-        compiled = _compiled_gradients(network, image_px, autocast_dtype)
+        compiled = _compiled_gradients(network, image_px, precision)
     finally:
         _restore(network, before)
         network.zero_grad(set_to_none=True)
         network.train(was_training)
     for one, other in zip(own, compiled, strict=True):
-        _refuse_others(one, other, TOLERANCES[autocast_dtype or torch.float32])
+        _refuse_others(one, other, TOLERANCES[precision])
 
 
 def _compiled_gradients(
-    network: nn.Module, image_px: int, autocast_dtype: torch.dtype | None
+    network: nn.Module, image_px: int, precision: Precision
 ) -> list[dict[str, Tensor]]:
     from torch._dynamo.exc import TorchDynamoException
 
     try:
-        return [_gradients(network, size, image_px, autocast_dtype) for size in SIZES]
+        return [_gradients(network, size, image_px, precision) for size in SIZES]
     except TorchDynamoException as error:  # anything else is a fault of another kind
         # What is missing (a C++ compiler, Triton) stands in the first line, torch's advice below.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -76,19 +76,18 @@ def _compiled_gradients(
 
 
 def _gradients(
-    network: nn.Module, size: int, image_px: int, autocast_dtype: torch.dtype | None
+    network: nn.Module, size: int, image_px: int, precision: Precision
 ) -> dict[str, Tensor]:
     """Return every parameter's gradient on drawn images, always the same."""
     images, keys = _draw(network, size, image_px)
     network.zero_grad(set_to_none=True)
-    with torch.autocast(
-        images.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None
-    ):
-        logits: Tensor = network(images, keys)
-    logits = logits.float()
-    draw = torch.Generator().manual_seed(0)
-    weights = torch.randn(logits.shape, generator=draw).to(images.device)
-    (torch.log_softmax(logits, dim=1) * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with multiplying_in(precision):
+        with forward_in(precision, images.device):
+            logits: Tensor = network(images, keys)
+        logits = logits.float()
+        draw = torch.Generator().manual_seed(0)
+        weights = torch.randn(logits.shape, generator=draw).to(images.device)
+        (torch.log_softmax(logits, dim=1) * weights).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in network.named_parameters()
