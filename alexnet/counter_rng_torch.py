@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from alexnet.counter_rng import GOLDEN, MIX_1, MIX_2, Keys
+from alexnet.device_copies import to_device
 
 
 def keys_to_tensor(keys: Keys, device: torch.device | str = "cpu") -> Tensor:
     """Carry numpy keys to the device: int64 with the same bits, shape (n,)."""
-    return torch.from_numpy(keys.view(np.int64).copy()).to(device)
+    return to_device(torch.from_numpy(keys.view(np.int64).copy()), device)
 
 
 def draw_bits(keys: Tensor, count: int) -> Tensor:

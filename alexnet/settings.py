@@ -9,6 +9,8 @@ from infra.commit import Frozen
 if TYPE_CHECKING:
     from torch import nn
 
+Precision = Literal["fp32", "tf32", "bf16"]
+
 
 class NetworkSettings(Frozen):
     """A network of the family by name, and its size. The classes are the dataset's."""
@@ -105,8 +107,9 @@ class AugmentSettings(Frozen):
     """Side to which stored images are scaled before test views are cut; none leaves them."""
     normalise: Literal["mean-image", "channels"] = "mean-image"
     """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
-    statistics: Literal["dataset", "ilsvrc-2012"] = "dataset"
-    """Whose mean and colour axes: the training images', or those published, for small datasets."""
+    statistics: Literal["dataset", "ilsvrc-2012", "torchvision"] = "dataset"
+    """Whose mean, deviations and colour axes: the training images'; or those published, for small
+    datasets; or those that torchvision's weights were trained with."""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the normalised pixels; 1/256 in NVIDIA's Caffe."""
 
@@ -161,7 +164,8 @@ class OptimizerSettings(Frozen):
     nesterov: bool = False
     """Look ahead along the velocity, as Nesterov does; not so in 2012."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0005
-    """Multiplies the rate and the weight; biases and scales of norms are not decayed."""
+    """Multiplies the rate and the weight; biases and scales of norms are not decayed. To be given
+    for adamw, beside whose gradient it stands."""
     layer_decay: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Weight decay of layers that have their own, by name."""
     decay_all: bool = False
@@ -177,6 +181,9 @@ class OptimizerSettings(Frozen):
             raise ValueError(f"lars_trust needs kind sgd-2012: {self.kind} has no LARS")
         if self.kind == "adamw" and self.nesterov:
             raise ValueError("nesterov needs kind sgd-2012 or sgd: adamw does not look ahead")
+        if self.kind == "adamw" and "weight_decay" not in self.model_fields_set:
+            # It stands beside Adam's step, not in the gradient: the default would do nothing.
+            raise ValueError("adamw needs a weight_decay of its own, 0.05 say: 0.0005 is for sgd")
         if self.kind == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.kind != "adamw":

@@ -128,7 +128,8 @@ def measure(
         before: what is recorded of this series; runs that are not made now are kept of it.
 
     Raises:
-        RuntimeError: the dataset cannot be had, or what is recorded is another series.
+        RuntimeError: the dataset cannot be had, or what is recorded is another series; or a run
+            comes out otherwise than recorded. What is recorded stays then as it is.
     """
     started_at, started_s, load_before = datetime.now(UTC), time.monotonic(), load_average()
     dataset = product.ask("prepare")
@@ -141,11 +142,13 @@ def measure(
         for element in (BASELINE, *elements):
             _say(f"{element}, seed {seed}")
             try:
-                runs.append(product.run(element, seed))
-                _say_where_weights_moved(runs[-1], before)
+                run = product.run(element, seed)
             except RuntimeError as error:
                 failures[f"{element}, seed {seed}"] = str(error)
                 _say(str(error))
+            else:
+                _check_same_weights(run, before)
+                runs.append(run)
             yield Measurements(
                 started_at=started_at.isoformat(timespec="seconds"),
                 elapsed_s=round(time.monotonic() - started_s, 1),
@@ -171,13 +174,16 @@ def joined(recorded: Sequence[Run], made: Sequence[Run]) -> tuple[Run, ...]:
     return tuple(sorted((*kept, *made), key=lambda run: (run.seed, run.element != BASELINE)))
 
 
-def _say_where_weights_moved(run: Run, before: Measurements | None) -> None:
-    """Say where a recorded run came out otherwise: its pairs are of two versions then."""
+def _check_same_weights(run: Run, before: Measurements | None) -> None:
     recorded = () if before is None else before.runs
     for old in recorded:
-        same_run = (old.element, old.seed) == (run.element, run.seed)
-        if same_run and old.weights_sha256 != run.weights_sha256:
-            _say(f"{run.element}, seed {run.seed}: other weights than recorded; measure all anew")
+        is_same_run = (old.element, old.seed) == (run.element, run.seed)
+        if is_same_run and old.weights_sha256 != run.weights_sha256:
+            raise RuntimeError(
+                f"{run.element}, seed {run.seed}, has other weights than recorded: the code or the"
+                " machine is another, and pairs would be of two; name another --output, or take"
+                f" {NAME}.json away, to have all of this version: what the workspace has is found"
+            )
 
 
 def read_recorded(folder: Path) -> Measurements | None:

@@ -18,8 +18,9 @@ from alexnet.data.batches import Batch, Rows
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
-from alexnet.train.loop import Learner, LoopPlan, Progress, train_loop
+from alexnet.train.loop import Learner, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer
+from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.world import World
 from benchmarks.bench import Bench, train_worker
@@ -95,6 +96,7 @@ class TrainingWorker:
             seed=0,
             total_steps=steps,
             steps_per_epoch=self._bench.order.steps_per_epoch,
+            full_batch_rows=self._bench.settings.global_batch,
             schedule=SCHEDULE,
             augment=self._augment,
             log_every_steps=report_every(steps),

@@ -24,7 +24,7 @@ from alexnet.model.alexnet_2012 import AlexNet2012
 from alexnet.settings import OptimizerSettings
 from alexnet.train.optimizer import build_optimizer, set_rates
 from alexnet.train.schedule import Rates
-from alexnet.train.step import train_step
+from alexnet.train.step import StepInputs, train_step
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
 from benchmarks.plain_network import plain_twin
 from benchmarks.settings import Settings
@@ -117,6 +117,7 @@ def _our_step(settings: Settings, device: torch.device) -> Callable[[], None]:
     images = images.to(memory_format=torch.channels_last)
     ids = np.arange(settings.global_batch, dtype=np.int64)
     sample_keys = keys_to_tensor(keys_of(stream_key(0, "dropout", 0), ids), device)
+    inputs = StepInputs(images, labels, sample_keys)
     optimizer = build_optimizer(network, OPTIMIZER)
     set_rates(optimizer, RATES)
 
@@ -124,9 +125,7 @@ def _our_step(settings: Settings, device: torch.device) -> Callable[[], None]:
         train_step(
             network,
             optimizer,
-            images,
-            labels,
-            sample_keys,
+            inputs,
             world_size=1,
             batch_rows=settings.global_batch,
         )

@@ -150,7 +150,7 @@ def check_network(recipe: Recipe) -> None:
     import torch
 
     from alexnet.model import ModelError
-    from alexnet.train.parameter_groups import layer_of
+    from alexnet.train.parameter_groups import decayed_layers, layer_of
     from alexnet.train.schedule import layers_named
 
     try:
@@ -188,6 +188,14 @@ def check_network(recipe: Recipe) -> None:
                 f"{key} names layers that {recipe.model.name} lacks: {', '.join(unknown)}",
                 f"name any of {', '.join(sorted(known))}",
             )
+    optimizer = recipe.train.optimizer
+    decayed = decayed_layers(network.named_parameters(), optimizer)
+    if idle := sorted(optimizer.layer_decay.keys() - decayed):
+        _refuse(
+            "train.optimizer.layer_decay names layers without a weight that is decayed:"
+            f" {', '.join(idle)}",
+            "take them out, or set train.optimizer.decay_all to true",
+        )
 
 
 def _check_input_sizes(recipe: Recipe, network: "nn.Module") -> None:

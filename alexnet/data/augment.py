@@ -5,15 +5,13 @@ jitter, mean, colour noise, normalisation, erasing. Before it comes the crop (`c
 size of a progressive training and the blends of two images (`train.mixing`).
 """
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from alexnet.counter_rng import Keys, keys_of, stream_key
 from alexnet.counter_rng_torch import draw_normal
 from alexnet.data.erasing import erase
+from alexnet.data.image_draws import ImageDraws
 from alexnet.data.input_statistics import Floats, InputStatistics
 from alexnet.data.jitter import jitter_colors
 from alexnet.settings import AugmentSettings
@@ -45,6 +43,8 @@ class Augment:
     ) -> None:
         if settings.statistics == "ilsvrc-2012":
             statistics = InputStatistics.of_ilsvrc_2012(*statistics.mean_image.shape[:2])
+        elif settings.statistics == "torchvision":
+            statistics = InputStatistics.of_torchvision(*statistics.mean_image.shape[:2])
         self._color_noise = settings.color_noise
         self._jitter, self._erase = settings.jitter, settings.erase
         self._view_px = settings.view_px
@@ -61,14 +61,7 @@ class Augment:
         self._color_axes = torch.tensor(axes, dtype=torch.float32, device=device)
 
     def training_inputs(
-        self,
-        images: Tensor,
-        *,
-        flips: Tensor | None,
-        noise_keys: Tensor,
-        color_noise: float | None = None,
-        jitter_keys: Tensor | None = None,
-        erasing_keys: Tensor | None = None,
+        self, images: Tensor, draws: ImageDraws, *, color_noise: float | None = None
     ) -> Tensor:
         """Mirror, jitter colours, subtract the mean, add colour noise, normalise, erase.
 
@@ -78,28 +71,25 @@ class Augment:
 
         Args:
             images: (n, crop, crop, 3) uint8, n may be 0.
-            flips: (n,) bool, which ones to mirror; none mirrors no image.
-            noise_keys: (n,) int64, of `color_noise_keys`.
+            draws: of these images; what it lacks is not done to them.
             color_noise: c of the schedule's phase; none is the settings' own.
-            jitter_keys: (n,) int64, of `jitter.jitter_keys`; none jitters no image.
-            erasing_keys: (n,) int64, of `erasing.erasing_keys`; none erases nothing.
 
         Returns:
             (n, 3, crop, crop) float32, channels last in memory.
         """
-        if flips is not None:
-            images = torch.where(flips[:, None, None, None], images.flip(2), images)
+        if draws.flips is not None:
+            images = torch.where(draws.flips[:, None, None, None], images.flip(2), images)
         c = self._color_noise if color_noise is None else color_noise
-        if self._jitter is not None and jitter_keys is not None:
-            images = jitter_colors(images.float(), jitter_keys, self._jitter)
+        if self._jitter is not None and draws.jitter is not None:
+            images = jitter_colors(images.float(), draws.jitter, self._jitter)
         pixels = images - self._mean
         if c > 0:
             # A sum, not a matrix product: that may run in TF32.
-            noise = (draw_normal(noise_keys, 3)[:, None, :] * self._color_axes).sum(dim=2)
+            noise = (draw_normal(draws.noise, 3)[:, None, :] * self._color_axes).sum(dim=2)
             pixels.add_(noise[:, None, None, :], alpha=c).div_(1 + c)
         inputs = self._to_nchw(pixels)
-        if self._erase is not None and erasing_keys is not None:
-            erase(inputs, erasing_keys, self._erase)
+        if self._erase is not None and draws.erasing is not None:
+            erase(inputs, draws.erasing, self._erase)
         return inputs
 
     def to_view_size(self, images: Tensor) -> Tensor:
@@ -131,11 +121,6 @@ class Augment:
         if self._scale != 1:
             pixels.mul_(self._scale)
         return pixels.permute(0, 3, 1, 2)
-
-
-def color_noise_keys(*, seed: int, epoch: int, sample_ids: npt.NDArray[np.int64]) -> Keys:
-    """Return what each image's colour noise is drawn from, (n,); `keys_to_tensor` carries it."""
-    return keys_of(stream_key(seed, "color noise", epoch), sample_ids)
 
 
 def center_view(images: Tensor, crop_px: int) -> Tensor:

@@ -18,6 +18,9 @@ _AXES: Final = (
     (0.39731118, 0.70119634, -0.59200296),
 )
 """One axis in each column, ascending as `_STDS` are; rows are R, G, B."""
+_TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
+_TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
+"""Both of pixels in 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,12 +54,32 @@ class InputStatistics:
         Source: cuda-convnet2, `make-data/input_meta` (`data_mean`, `color_pca`).
         """
         axes, stds = np.array(_AXES), np.array(_STDS)
+        channel_std = np.sqrt((axes**2 * stds**2).sum(axis=1))
+        return cls._published(np.array(_MEAN), channel_std, height_px, width_px)
+
+    @classmethod
+    def of_torchvision(cls, height_px: int, width_px: int) -> "InputStatistics":
+        """Return the means and standard deviations that torchvision's weights were trained with.
+
+        The deviations are 58, 57 and 57, not the 74, 72 and 77 of all pixels of ILSVRC-2012: they
+        are said to be means of those within each image. Colour axes, which torchvision has none
+        of, are those of ILSVRC-2012.
+
+        Source: torchvision, `transforms/_presets.py`, `ImageClassification`.
+        """
+        mean, std = 255 * np.array(_TORCHVISION_MEAN), 255 * np.array(_TORCHVISION_STD)
+        return cls._published(mean, std, height_px, width_px)
+
+    @classmethod
+    def _published(
+        cls, mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64], *size_px: int
+    ) -> "InputStatistics":
         channels = {
-            "channel_mean": np.array(_MEAN),
-            "channel_std": np.sqrt((axes**2 * stds**2).sum(axis=1)),
-            "color_eigenvectors": axes,
-            "color_stds": stds,
-            "mean_image": np.broadcast_to(np.array(_MEAN), (height_px, width_px, 3)),
+            "channel_mean": mean,
+            "channel_std": std,
+            "color_eigenvectors": np.array(_AXES),
+            "color_stds": np.array(_STDS),
+            "mean_image": np.broadcast_to(mean, (*size_px, 3)),
         }
         return cls(**{name: values.astype(np.float32) for name, values in channels.items()})
 

@@ -78,7 +78,7 @@ def check_gradients(
         if isinstance(module, KeyedDropout | nn.Dropout):
             module.eval()
     images = images.double()
-    _scale_weights(network, images)
+    spread_signals(network, images)
 
     def loss() -> Tensor:
         return functional.cross_entropy(network(images), labels)
@@ -90,7 +90,16 @@ def check_gradients(
 
 
 @torch.no_grad()
-def _scale_weights(network: nn.Module, images: Tensor) -> None:
+def spread_signals(network: nn.Module, *inputs: Tensor) -> None:
+    """Scale a network's weights in place, layer by layer: hidden units get a spread of 100.
+
+    With those it starts from a response norm divides by 2 + 1e-6: whoever left its sums out would
+    compute the same. Logits get a spread of 1.
+
+    Args:
+        network: in the mode in which it is to compute; the moving averages of norms change too.
+        inputs: what it is called with.
+    """
     scaled: list[nn.Module] = []
 
     def scale(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -105,7 +114,7 @@ def _scale_weights(network: nn.Module, images: Tensor) -> None:
         for module in network.modules()
         if isinstance(weight := getattr(module, "weight", None), nn.Parameter) and weight.dim() > 1
     ]
-    network(images)
+    network(*inputs)
     for hook in hooks:
         hook.remove()
     for parameter in scaled[-1].parameters(recurse=False):  # the logits'

@@ -4,6 +4,8 @@ torch's own SyncBatchNorm runs on CUDA only. Here every rank takes part in each 
 rows too, so that a network learns the same (up to the order of sums) on any number of workers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -79,6 +81,20 @@ class GlobalBatchNorm(nn.Module):
     def extra_repr(self) -> str:
         """Show the size where a printed network lists its layers."""
         return f"{len(self.weight)}"
+
+
+@contextmanager
+def averages_kept(network: nn.Module) -> Iterator[None]:
+    """Leave the moving averages of a network's batch norms as they are, whatever it computes."""
+    averages = [
+        (average, average.clone())
+        for norm in network.modules()
+        if isinstance(norm, GlobalBatchNorm)
+        for average in (norm.running_mean, norm.running_var)
+    ]
+    yield
+    for average, before in averages:
+        average.copy_(before)
 
 
 class _GlobalNormalise(torch.autograd.Function):

@@ -15,6 +15,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from alexnet.counter_rng import draw_uniform, keys_of, stream_key
+from alexnet.device_copies import to_device
 from alexnet.settings import MixingSettings
 
 Ints = npt.NDArray[np.int64]
@@ -87,9 +88,9 @@ def draw_blend(
 def blend_images(images: Tensor, blend: Blend) -> Tensor:
     """Blend the network's inputs, (n, 3, side, side); n may be 0."""
     device, side_px = images.device, images.shape[-1]
-    partners = images[torch.from_numpy(blend.partners).to(device)]
-    shares = torch.from_numpy(blend.pixel_shares).to(device, images.dtype)
-    top, left, height, width = torch.from_numpy(blend.boxes).to(device)[:, :, None].unbind(1)
+    partners = images[_on(blend.partners, device)]
+    shares = _on(blend.pixel_shares, device).to(images.dtype)
+    top, left, height, width = _on(blend.boxes, device)[:, :, None].unbind(1)
     pixel = torch.arange(side_px, device=device)
     in_rows = (pixel >= top) & (pixel < top + height)
     in_columns = (pixel >= left) & (pixel < left + width)
@@ -101,9 +102,13 @@ def blend_images(images: Tensor, blend: Blend) -> Tensor:
 def blend_labels(labels: Tensor, blend: Blend) -> BlendedLabels:
     """Return the partners' labels of (n,) int64 ones, and the shares."""
     return BlendedLabels(
-        others=labels[torch.from_numpy(blend.partners).to(labels.device)],
-        shares=torch.from_numpy(blend.label_shares).to(labels.device, torch.float32),
+        others=labels[_on(blend.partners, labels.device)],
+        shares=_on(blend.label_shares, labels.device).to(torch.float32),
     )
+
+
+def _on(values: Ints | Floats, device: torch.device) -> Tensor:
+    return to_device(torch.from_numpy(values), device)
 
 
 def _cuts(settings: MixingSettings, way: Floats) -> npt.NDArray[np.bool_]:

@@ -38,6 +38,17 @@ def parameter_groups(
     ]
 
 
+def decayed_layers(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], settings: OptimizerSettings
+) -> frozenset[str]:
+    """Return the layers of which something is decayed, if only by 0."""
+    return frozenset(
+        group["layer"]
+        for group in parameter_groups(named_parameters, settings)
+        if _is_decayed(group["kind"], group["params"], settings)
+    )
+
+
 def layer_of(parameter_name: str) -> str:
     """Return a parameter's layer: `conv1` of `conv1.weight`, `features.0` of `features.0.weight`.
 
@@ -57,8 +68,14 @@ def kind_of(parameter_name: str) -> Kind:
 def _decay_of(
     layer: str, kind: Kind, members: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
 ) -> float:
-    """Return a group's decay: biases have none, nor the scales of norms, unless all are decayed."""
-    is_matrix = kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
-    if not is_matrix and not settings.decay_all:
+    if not _is_decayed(kind, members, settings):
         return 0.0
     return settings.layer_decay.get(layer, settings.weight_decay)
+
+
+def _is_decayed(
+    kind: Kind, members: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
+) -> bool:
+    """Tell whether a group is: biases are not, nor the scales of norms, unless all are decayed."""
+    is_matrix = kind == "weight" and all(parameter.dim() > 1 for _, parameter in members)
+    return is_matrix or settings.decay_all

@@ -8,6 +8,7 @@ from alexnet.settings import (
     AugmentSettings,
     MixingSettings,
     OptimizerSettings,
+    Precision,
     ProgressiveSize,
     WorkerRange,
 )
@@ -26,8 +27,9 @@ class TrainSettings(Frozen):
     """Images of an update, all workers together; fixed for a run."""
     order: Literal["reshuffled", "fixed"] = "reshuffled"
     """Another order every epoch, or one order for all, as the 2012 program did."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the forward and backward pass; weights and updates are always fp32."""
+    precision: Precision = "fp32"
+    """Of the forward and backward pass: tf32 rounds the factors of products and convolutions, on
+    GPUs that can; bf16 runs in bfloat16. Weights and updates are always fp32."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over all classes."""
     augment: AugmentSettings = AugmentSettings()

@@ -13,10 +13,11 @@ from alexnet.train.average import WeightAverage
 from alexnet.train.compiled import compile_network
 from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Learner, LoopPlan
+from alexnet.train.loop import Learner
 from alexnet.train.optimizer import build_optimizer
+from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import PlateauSchedule
-from alexnet.train.settings import TrainSettings
+from alexnet.train.step import StepOptions
 from alexnet.train.world import World
 
 
@@ -27,6 +28,7 @@ def plan_of(job: TrainJob, order: Order) -> LoopPlan:
         seed=train.seed,
         total_steps=train.epochs * order.steps_per_epoch,
         steps_per_epoch=order.steps_per_epoch,
+        full_batch_rows=order.batch_rows(0),
         schedule=train.schedule,
         augment=train.augment,
         log_every_steps=train.log_every_steps,
@@ -34,9 +36,11 @@ def plan_of(job: TrainJob, order: Order) -> LoopPlan:
         save_every_epochs=checkpoint.every_epochs,
         mixing=train.mixing,
         progressive=train.progressive,
-        label_smoothing=train.label_smoothing,
-        microbatch=job.microbatch,
-        autocast_dtype=_autocast_dtype(train),
+        options=StepOptions(
+            precision=train.precision,
+            label_smoothing=train.label_smoothing,
+            microbatch=job.microbatch,
+        ),
     )
 
 
@@ -55,7 +59,7 @@ def make_learner(
     network: nn.Module = job.network.build(job.num_classes, train.augment.crop_px).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     if job.compile:
-        compile_network(network, train.augment.crop_px, autocast_dtype=_autocast_dtype(train))
+        compile_network(network, train.augment.crop_px, train.precision)
     decay = train.average_decay if world.rank == 0 else None
     looks = isinstance(train.schedule, PlateauSchedule)
     return Learner(
@@ -66,7 +70,3 @@ def make_learner(
         None if decay is None else WeightAverage(network, decay),
         EpochLosses(world, device) if looks else None,
     )
-
-
-def _autocast_dtype(train: TrainSettings) -> torch.dtype | None:
-    return torch.bfloat16 if train.precision == "bf16" else None

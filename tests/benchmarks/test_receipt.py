@@ -74,12 +74,24 @@ def test_runs_of_other_elements_that_are_recorded_stay(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_run_that_is_made_again_takes_its_place(tmp_path: Path) -> None:
-    *_, first = measure(pretended(), ["dropout"], range(1))
-    older = tuple(run.model_copy(update={"weights_sha256": "2" * 64}) for run in first.runs)
-    before = first.model_copy(update={"runs": older})
-    *_, last = measure(pretended(), ["dropout"], range(1), before)
-    assert last.runs == first.runs
+@pytest.mark.parametrize(("element", "made"), [(BASELINE, 0), ("two-towers", 2)])
+def test_runs_of_two_versions_are_not_paired(tmp_path: Path, element: str, made: int) -> None:
+    """Not written either: the first that comes out otherwise ends the command."""
+    *_, first = measure(pretended(), ["dropout", "two-towers"], range(1))
+    recorded = tuple(
+        run.model_copy(update={"weights_sha256": "2" * 64}) if run.element == element else run
+        for run in first.runs
+    )
+    series = measure(
+        pretended(),
+        ["dropout", "two-towers"],
+        range(1),
+        first.model_copy(update={"runs": recorded}),
+    )
+    for _ in range(made):
+        assert set(next(series).runs) == set(recorded)
+    with pytest.raises(RuntimeError, match=f"{element}, seed 0, has other weights than recorded"):
+        next(series)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_what_cannot_work_together_is_refused_when_it_is_read(
         ("{kind: adamw, lars_trust: 0.001}", "lars_trust needs kind sgd-2012: adamw has no LARS"),
         ("{kind: sgd, epsilon: 0.001}", "epsilon needs kind adamw: sgd has none"),
         ("{kind: adamw, nesterov: true}", "adamw does not look ahead"),
+        ("{kind: adamw}", "adamw needs a weight_decay of its own, 0.05 say"),
     ],
 )
 def test_what_an_update_rule_does_not_have_is_refused_with_the_key(
@@ -140,6 +141,11 @@ def test_the_networks_of_shipped_recipes_can_be_built(name: str) -> None:
             "demo",
             ["train.optimizer.layer_decay={conv9: 0}"],
             ["train.optimizer.layer_decay names layers that alexnet-2012 lacks: conv9"],
+        ),
+        (
+            "imagenette-cpu",
+            ["train.optimizer.layer_decay={norm2: 0.1, conv2: 0, norm1: 0.1}"],
+            ["layers without a weight that is decayed: norm1, norm2", "decay_all to true"],
         ),
         (
             "demo",
@@ -190,6 +196,8 @@ def test_a_network_that_cannot_be_built_or_rated_is_refused(
         ("alexnet-torchvision", "scaling.microbatch=64"),
         ("alexnet-2012", "scaling.compile=true"),
         ("imagenette-cpu", "scaling.compile=true"),
+        ("imagenette-cpu", "train.optimizer.layer_decay={conv2: 0}"),
+        ("alexnet-modern", "train.optimizer={decay_all: true, layer_decay: {norm1: 0.1}}"),
         ("cifar-18pct", "train.schedule.phases.0.layers={fc10: {weight_rate: 1, bias_rate: 1}}"),
     ],
 )

@@ -119,7 +119,11 @@ def test_another_schedule_is_given_whole() -> None:
         ),
         ("demo", "model.width=.nan", "model.width should be a finite number, not NaN (--set)"),
         ("demo", "train.augment.flip=1", "train.augment.flip should be a valid boolean, not 1"),
-        ("demo", "train.precision=fp16", "train.precision should be 'fp32' or 'bf16', not 'fp16'"),
+        (
+            "demo",
+            "train.precision=fp16",
+            "train.precision should be 'fp32', 'tf32' or 'bf16', not 'fp16'",
+        ),
         ("demo", "train=3", "train should hold keys, not 3 (--set)"),
         ("demo", "dataset.name=My Set", "dataset.name should match pattern "),
         (

@@ -11,12 +11,12 @@ from alexnet.data.augment import (
     Augment,
     AugmentSettings,
     center_view,
-    color_noise_keys,
     nine_views,
     ten_views,
 )
 from alexnet.data.erasing import erase as erase_boxes
 from alexnet.data.erasing import erasing_keys
+from alexnet.data.image_draws import ImageDraws, color_noise_keys
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.jitter import jitter_colors, jitter_keys
 from alexnet.settings import ColorJitter, RandomErasing
@@ -76,7 +76,7 @@ def test_training_inputs_match_the_reference(c: float) -> None:
     images, keys = _images(6), _keys(6)
     flips = np.array([True, False, True, True, False, False])
     augment = Augment(AugmentSettings(crop_px=8, color_noise=c), _statistics())
-    inputs = augment.training_inputs(images, flips=torch.from_numpy(flips), noise_keys=keys)
+    inputs = augment.training_inputs(images, ImageDraws(flips=torch.from_numpy(flips), noise=keys))
     assert inputs.dtype == torch.float32
     assert inputs.shape == (6, 3, 8, 8)
     assert inputs.is_contiguous(memory_format=torch.channels_last)
@@ -86,9 +86,9 @@ def test_training_inputs_match_the_reference(c: float) -> None:
 def test_a_phase_can_switch_the_noise_off_and_with_it_the_division() -> None:
     images, keys = _images(4), _keys(4)
     augment = Augment(AugmentSettings(crop_px=8), _statistics())
-    quiet = augment.training_inputs(images, flips=None, noise_keys=keys, color_noise=0.0)
+    quiet = augment.training_inputs(images, ImageDraws(noise=keys), color_noise=0.0)
     assert torch.equal(quiet, augment.evaluation_inputs(images))
-    noisy = augment.training_inputs(images, flips=None, noise_keys=keys)
+    noisy = augment.training_inputs(images, ImageDraws(noise=keys))
     # One colour for all pixels of an image, besides the division of everything by 1.1.
     shift = noisy * 1.1 - quiet
     assert float(shift.std(dim=(2, 3)).max()) < 1e-4
@@ -99,7 +99,7 @@ def test_noise_has_the_published_strength_in_each_channel() -> None:
     n = 200_000
     grey = torch.zeros(n, 1, 1, 3, dtype=torch.uint8)
     augment = Augment(AugmentSettings(crop_px=1), _statistics())
-    noisy = augment.training_inputs(grey, flips=None, noise_keys=_keys(n))
+    noisy = augment.training_inputs(grey, ImageDraws(noise=_keys(n)))
     std = noisy.double().std(dim=(0, 2, 3))
     assert torch.allclose(std * 1.1, torch.tensor([7.400, 7.200, 7.704]).double(), rtol=0.01)
     assert torch.allclose(std, torch.tensor([6.727, 6.545, 7.004]).double(), rtol=0.01)
@@ -108,8 +108,8 @@ def test_noise_has_the_published_strength_in_each_channel() -> None:
 def test_noise_of_an_image_does_not_depend_on_its_batch() -> None:
     images, keys = _images(5), _keys(5)
     augment = Augment(AugmentSettings(crop_px=8), _statistics())
-    whole = augment.training_inputs(images, flips=None, noise_keys=keys)
-    part = augment.training_inputs(images[3:], flips=None, noise_keys=keys[3:])
+    whole = augment.training_inputs(images, ImageDraws(noise=keys))
+    part = augment.training_inputs(images[3:], ImageDraws(noise=keys[3:]))
     assert torch.equal(part, whole[3:])
 
 
@@ -117,7 +117,7 @@ def test_the_mean_is_not_mirrored_with_the_image() -> None:
     images = _images(1)
     augment = Augment(AugmentSettings(crop_px=8, color_noise=0.0), _statistics())
     flips = torch.tensor([True])
-    mirrored = augment.training_inputs(images, flips=flips, noise_keys=_keys(1))
+    mirrored = augment.training_inputs(images, ImageDraws(flips=flips, noise=_keys(1)))
     plain = augment.evaluation_inputs(images)
     assert torch.equal(mirrored, augment.evaluation_inputs(images.flip(2)))
     assert not torch.equal(mirrored, plain.flip(3))
@@ -136,7 +136,7 @@ def test_an_empty_share_becomes_an_empty_batch(normalise: str) -> None:
     settings = AugmentSettings.model_validate({"crop_px": 8, "normalise": normalise})
     augment = Augment(settings, _statistics())
     flips = torch.empty(0, dtype=torch.bool)
-    inputs = augment.training_inputs(_images(0), flips=flips, noise_keys=_keys(0))
+    inputs = augment.training_inputs(_images(0), ImageDraws(flips=flips, noise=_keys(0)))
     assert inputs.shape == (0, 3, 8, 8)
     assert inputs.dtype == torch.float32
 
@@ -145,7 +145,7 @@ def test_the_stored_pixels_are_left_as_they_were() -> None:
     images = _images(2)
     before = images.clone()
     augment = Augment(AugmentSettings(crop_px=8), _statistics())
-    augment.training_inputs(images, flips=torch.tensor([True, False]), noise_keys=_keys(2))
+    augment.training_inputs(images, ImageDraws(flips=torch.tensor([True, False]), noise=_keys(2)))
     assert torch.equal(images, before)
 
 
@@ -160,7 +160,7 @@ def test_colours_are_jittered_before_the_mean_and_boxes_erased_after_all_else() 
     )
     before = images.clone()
     found = Augment(settings, _statistics()).training_inputs(
-        images, flips=None, noise_keys=noise, jitter_keys=jitters, erasing_keys=erasing
+        images, ImageDraws(noise=noise, jitter=jitters, erasing=erasing)
     )
     assert torch.equal(images, before)
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -177,10 +177,8 @@ def test_colours_are_jittered_before_the_mean_and_boxes_erased_after_all_else() 
 def test_keys_alone_change_nothing_where_the_settings_do_not_ask() -> None:
     images, keys = _images(4), _keys(4)
     augment = Augment(AugmentSettings(crop_px=8), _statistics())
-    plain = augment.training_inputs(images, flips=None, noise_keys=keys)
-    given = augment.training_inputs(
-        images, flips=None, noise_keys=keys, jitter_keys=keys, erasing_keys=keys
-    )
+    plain = augment.training_inputs(images, ImageDraws(noise=keys))
+    given = augment.training_inputs(images, ImageDraws(noise=keys, jitter=keys, erasing=keys))
     assert torch.equal(given, plain)
 
 
@@ -244,7 +242,7 @@ def test_published_statistics_take_the_place_of_a_small_datasets() -> None:
     settings = AugmentSettings(crop_px=8, statistics="ilsvrc-2012")
     images, noise = _images(4), _keys(4)
 
-    found = Augment(settings, _statistics()).training_inputs(images, flips=None, noise_keys=noise)
+    found = Augment(settings, _statistics()).training_inputs(images, ImageDraws(noise=noise))
     drawn = draw_normal(noise, 3).numpy().astype(np.float64)
     shift = (drawn * np.array(STDS)) @ np.array(AXES)  # a row of AXES is one axis in R, G, B
     means = (127.305, 119.715, 104.913)  # R, G, B of the mean image, as published
@@ -254,6 +252,16 @@ def test_published_statistics_take_the_place_of_a_small_datasets() -> None:
     np.testing.assert_allclose(published.channel_std, (74.0, 72.0, 77.0), atol=0.05)
     axes = published.color_eigenvectors
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+
+
+def test_images_are_normalised_as_torchvision_does() -> None:
+    """Its presets scale to 0..1 first; a dataset's own deviations are those of all pixels."""
+    settings = AugmentSettings(crop_px=8, normalise="channels", statistics="torchvision")
+    images = _images(4, 8, 8)
+    found = Augment(settings, _statistics()).evaluation_inputs(images)
+    scaled = images.permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    torch.testing.assert_close(found, (scaled - mean) / std, rtol=1e-5, atol=1e-5)
 
 
 def test_statistics_of_a_wrong_shape_are_refused() -> None:

@@ -134,7 +134,7 @@ def _after_steps(rank: int | None, shares: list[tuple[int, int]]) -> dict[str, T
     from alexnet.settings import OptimizerSettings
     from alexnet.train.optimizer import build_optimizer, set_rates
     from alexnet.train.schedule import Rates
-    from alexnet.train.step import train_step
+    from alexnet.train.step import StepInputs, train_step
 
     torch.manual_seed(0)
     network = AlexNetBn(num_classes=4, image_size=16, width=0.1, variant="small-images")
@@ -146,9 +146,7 @@ def _after_steps(rank: int | None, shares: list[tuple[int, int]]) -> dict[str, T
         train_step(
             model.train(),
             optimizer,
-            images[start:stop],
-            labels[start:stop],
-            torch.arange(start, stop),
+            StepInputs(images[start:stop], labels[start:stop], torch.arange(start, stop)),
             world_size=1 if rank is None else len(SHARES),
             batch_rows=batch_rows,
         )

@@ -21,10 +21,11 @@ from alexnet.settings import (
     RandomErasing,
     ResizedCrop,
 )
-from alexnet.train.loop import Learner, LoopPlan, train_loop
-from alexnet.train.mixing import BlendedLabels
+from alexnet.train.loop import Learner, train_loop
 from alexnet.train.optimizer import build_optimizer
+from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import Phase, PhasesSchedule
+from alexnet.train.step import StepInputs
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
 
@@ -82,6 +83,7 @@ def seen_by(
         seed=SEED,
         total_steps=STEPS + 1,  # the last one asks all ranks for their losses
         steps_per_epoch=3,
+        full_batch_rows=BATCH,
         schedule=SCHEDULE,
         augment=augment,
         log_every_steps=100,
@@ -101,17 +103,10 @@ def seen_by(
     )
     given: list[list[Seen]] = []
 
-    def note(
-        _: nn.Module,
-        __: torch.optim.Optimizer,
-        images: Tensor,
-        labels: Tensor,
-        keys: Tensor,
-        *,
-        blended: BlendedLabels,
-        **___: Any,
-    ) -> Tensor:
-        rows = zip(images, keys, labels, blended.others, blended.shares, strict=True)
+    def note(_: nn.Module, __: torch.optim.Optimizer, inputs: StepInputs, **___: Any) -> Tensor:
+        assert inputs.blended is not None
+        labels = (inputs.labels, inputs.blended.others, inputs.blended.shares)
+        rows = zip(inputs.images, inputs.sample_keys, *labels, strict=True)
         given.append([Seen(row.clone(), *(int(x) for x in of), float(s)) for row, *of, s in rows])
         return torch.zeros(())
 

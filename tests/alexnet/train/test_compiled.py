@@ -1,5 +1,7 @@
+import gc
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from alexnet import create_model
 from alexnet.train import compiled
 from alexnet.train.compiled import compile_network
-from alexnet.train.step import train_step
+from alexnet.train.step import StepInputs, train_step
 from infra.errors import RecipeError
 
 IMAGE_PX = 67
@@ -22,7 +24,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
-    yield
+    with torch._dynamo.config.patch(optimize_ddp=True):  # as torch has it, and again at the end
+        yield
     torch._dynamo.reset()
 
 
@@ -33,18 +36,20 @@ def network_of(name: str) -> nn.Module:
 
 
 def train(network: nn.Module) -> list[float]:
-    """Steps of several sizes, one of them without images."""
+    """Steps of several sizes, one of them without images, one with a single one."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     losses = []
     draw = torch.Generator().manual_seed(1)
-    for rows in (6, 0, 5):
+    for rows in (6, 0, 5, 1):
         images = torch.randn(rows, 3, IMAGE_PX, IMAGE_PX, generator=draw)
         loss = train_step(
             network,
             optimizer,
-            images.contiguous(memory_format=torch.channels_last),
-            torch.arange(rows) % 10,
-            torch.arange(rows),
+            StepInputs(
+                images.contiguous(memory_format=torch.channels_last),
+                torch.arange(rows) % 10,
+                torch.arange(rows),
+            ),
             world_size=1,
             batch_rows=6,
         )
@@ -63,7 +68,15 @@ def test_a_compiled_network_trains_as_it_would_without(name: str) -> None:
     for key, tensor in reference.state_dict().items():
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in network.parameters())
-    torch.testing.assert_close(train(network), train(reference), rtol=1e-4, atol=1e-5)
+    with torch.compiler.set_stance("fail_on_recompile"):  # nothing that nobody has looked at
+        losses = train(network)
+    torch.testing.assert_close(losses, train(reference), rtol=1e-4, atol=1e-5)
+
+
+def without_code(network: nn.Module) -> nn.Module:
+    """Have a network compiled as far as torch's own operations, which is quick."""
+    network.compile = lambda **_: nn.Module.compile(network, backend="aot_eager")  # type: ignore[method-assign]  # quick
+    return network
 
 
 class Wrong(nn.Module):
@@ -83,11 +96,63 @@ class Wrong(nn.Module):
 
 @pytest.mark.parametrize("factor", [0.0, 1.1, float("nan")])
 def test_another_function_is_refused_by_name(factor: float) -> None:
-    network = Wrong(factor)
-    network.compile = lambda **_: nn.Module.compile(network, backend="aot_eager")  # type: ignore[method-assign]  # quick
+    network = without_code(Wrong(factor))
     with pytest.raises(RecipeError, match=r"the gradient of linear\.weight differs") as caught:
         compile_network(network, 8)
     assert "scaling.compile to false" in caught.value.remedy
+
+
+class WindowLost(nn.Module):
+    """A response norm, whose sums may be left out by a compiler."""
+
+    def __init__(self, *, is_lost: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.linear = nn.Linear(8, 10)
+        self.is_lost = is_lost
+
+    def forward(self, images: torch.Tensor, sample_keys: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        sums = nn.functional.avg_pool3d(
+            maps.square().unsqueeze(1), (5, 1, 1), stride=1, padding=(2, 0, 0)
+        )
+        if self.is_lost and torch.compiler.is_compiling():
+            sums = torch.zeros_like(sums)
+        normed = maps / (2 + 1e-4 * sums.squeeze(1)) ** 0.75
+        return self.linear(normed.relu().mean((2, 3)))
+
+
+def test_a_norm_whose_window_is_lost_is_refused() -> None:
+    """With the weights that it starts from nobody would see it: 2 + 1e-6 is 2."""
+    compile_network(without_code(WindowLost(is_lost=False)), 8)
+    with pytest.raises(RecipeError, match=r"the gradient of .* differs"):
+        compile_network(without_code(WindowLost(is_lost=True)), 8)
+
+
+def test_parameters_and_buffers_are_as_before_even_of_a_network_that_is_refused() -> None:
+    network = WindowLost(is_lost=True)
+    network.register_buffer("seen", torch.ones(3))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(RecipeError):
+        compile_network(without_code(network), 8)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_nothing_is_compiled_anew_under_ddp(tmp_path: Path) -> None:
+    """Nor would anything be cut where its buckets end."""
+    network = create_model("alexnet-torchvision", num_classes=10, width=0.05, image_size=IMAGE_PX)
+    compile_network(without_code(network), IMAGE_PX)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    try:
+        with torch.compiler.set_stance("fail_on_recompile"):
+            train(nn.parallel.DistributedDataParallel(network))
+        assert not torch._dynamo.config.optimize_ddp
+    finally:
+        gc.collect()  # DDP lies in a cycle and holds the group
+        torch.distributed.destroy_process_group()
 
 
 def fail_when_compiled(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from alexnet.data.augment import Augment
 from alexnet.data.batches import Batch
+from alexnet.data.image_draws import draw_images
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.reader import ReadSpec
@@ -34,9 +35,11 @@ from alexnet.train.checkpoint import (
 )
 from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses
-from alexnet.train.loop import Learner, LoopPlan, Progress, _flips, train_loop
+from alexnet.train.loop import Learner, Progress, train_loop
 from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
+from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
+from alexnet.train.step import PLAIN, StepOptions
 from alexnet.train.world import World
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset
@@ -51,6 +54,7 @@ PLAN = LoopPlan(
     seed=5,
     total_steps=9,
     steps_per_epoch=3,
+    full_batch_rows=BATCH,
     schedule=CosineSchedule(weight_rate=0.01, bias_rate=0.02, warmup_fraction=0.3),
     augment=AugmentSettings(crop_px=CROP_PX),
     log_every_steps=2,
@@ -154,9 +158,10 @@ TWO_STEPS_AN_EPOCH = replace(
     PLAN,
     total_steps=4,
     steps_per_epoch=2,
+    full_batch_rows=19,
     log_every_steps=1,
     mixing=MixingSettings(mixup=0.4, cutmix=1.0),
-    microbatch=4,
+    options=StepOptions(microbatch=4),
 )
 
 
@@ -347,11 +352,25 @@ def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
 
 def test_a_last_batch_of_one_image_trains_with_batch_norm_too(uri: str) -> None:
     """Of 20 images, 19 and 1; its fully connected layers have a norm each."""
-    plan = replace(TWO_STEPS_AN_EPOCH, mixing=None, microbatch=None)
+    plan = replace(TWO_STEPS_AN_EPOCH, mixing=None, options=PLAIN)
     settings = NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05)
     training = Training(uri, plan, global_batch=19, settings=settings).run()
     assert [progress.images for progress in training.reports] == [19, 1] * 2
     assert all(tensor.isfinite().all() for tensor in training.weights.values())
+
+
+@pytest.mark.parametrize(("batch", "rest_counts"), [(19, False), (13, True), (20, True)])
+def test_the_small_rest_of_an_epoch_leaves_moving_averages_alone(
+    uri: str, batch: int, rest_counts: bool
+) -> None:
+    """Of 20 images 1; 7 are more than half of 13; and 20 are a whole batch."""
+    plan = replace(PLAN, total_steps=2, full_batch_rows=batch, save_every_steps=1)
+    settings = NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05)
+    training = Training(uri, plan, global_batch=batch, settings=settings).run()
+    first, second = (training.states[step][0] for step in (1, 2))
+    for name in ("norm1.running_mean", "norm5.running_var"):
+        assert torch.equal(first[name], second[name]) == (not rest_counts), name
+    assert not torch.equal(first["fc8.bias"], second["fc8.bias"])
 
 
 def test_the_average_takes_in_every_update(uri: str) -> None:
@@ -372,7 +391,7 @@ def test_blends_change_what_is_learned_and_a_microbatch_does_not(uri: str) -> No
         for plan in (
             PLAN,
             replace(PLAN, mixing=MixingSettings(cutmix=1.0)),
-            replace(PLAN, microbatch=3),
+            replace(PLAN, options=StepOptions(microbatch=3)),
         )
     )
     assert torch.allclose(plain, in_pieces, rtol=1e-4, atol=1e-6)
@@ -405,7 +424,7 @@ def test_neighbours_that_share_a_crop_share_the_flip_too(uri: str) -> None:
     plan = replace(PLAN, augment=AugmentSettings(crop_px=CROP_PX, crop_sharing=4))
     drawn = []
     for batch in Training(uri, plan).batches(0, 9):
-        flips = _flips(batch, plan, torch.device("cpu"))
+        flips = draw_images(batch, plan.augment, seed=5, device=torch.device("cpu")).flips
         assert flips is not None
         drawn += [four.unique().tolist() for four in flips.split(4)]
     assert all(len(values) == 1 for values in drawn)

@@ -131,6 +131,7 @@ def test_torchvisions_rate_falls_every_thirty_epochs(epoch: int, rate: float) ->
     assert (recipe.train.global_batch, recipe.train.epochs) == (8 * 32, 90)
     assert (recipe.train.optimizer.momentum, recipe.train.optimizer.weight_decay) == (0.9, 1e-4)
     assert recipe.train.optimizer.decay_all
+    assert recipe.train.augment.statistics == "torchvision"
     assert recipe.train.optimizer.kind == "sgd"  # the reference script's, torch.optim.SGD
     assert rates_in(recipe, epoch) == Rates(weight_rate=rate, bias_rate=rate)
 

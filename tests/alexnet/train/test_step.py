@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from alexnet.settings import Precision
 from alexnet.train.mixing import BlendedLabels
 from alexnet.train.optimizer import MomentumSgd, OptimizerSettings, build_optimizer, set_rates
 from alexnet.train.schedule import Rates
-from alexnet.train.step import train_step
+from alexnet.train.step import StepInputs, StepOptions, train_step
 
 
 class Tiny(nn.Module):
@@ -40,15 +42,16 @@ def _optimizer(model: nn.Module, rate: float) -> MomentumSgd:
     return optimizer
 
 
-def _batch(n: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(n: int) -> StepInputs:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(n, 3, 9, 9, generator=generator, dtype=torch.float64)
-    return images, torch.arange(n) % 5, torch.arange(n)
+    return StepInputs(images, torch.arange(n) % 5, torch.arange(n))
 
 
 def _reference_gradients(model: nn.Module, n: int) -> dict[str, Tensor]:
     """Of the mean over the whole batch, one image after the other."""
-    images, labels, keys = _batch(n)
+    batch = _batch(n)
+    images, labels, keys = batch.images, batch.labels, batch.sample_keys
     model = copy.deepcopy(model)
     for i in range(n):
         logits = model(images[i : i + 1], keys[i : i + 1])[0]
@@ -59,7 +62,9 @@ def _reference_gradients(model: nn.Module, n: int) -> dict[str, Tensor]:
 
 def _averaged_gradients(model: nn.Module, shares: list[int]) -> tuple[dict[str, Tensor], float]:
     """What DDP would leave on every rank, and the sum of the ranks' losses."""
-    parts = [torch.split(tensor, shares) for tensor in _batch(sum(shares))]
+    whole = _batch(sum(shares))
+    tensors = (whole.images, whole.labels, whole.sample_keys)
+    parts = [torch.split(tensor, shares) for tensor in tensors]
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     loss = 0.0
     for rank in range(len(shares)):
@@ -67,7 +72,7 @@ def _averaged_gradients(model: nn.Module, shares: list[int]) -> tuple[dict[str, 
         loss_sum = train_step(
             replica,
             _optimizer(replica, rate=0.0),  # leaves weights alone, and gradients to look at
-            *(part[rank] for part in parts),
+            StepInputs(*(part[rank] for part in parts)),
             world_size=len(shares),
             batch_rows=sum(shares),
         )
@@ -92,10 +97,7 @@ def test_ranks_average_to_the_gradient_of_the_whole_batch(shares: list[int]) -> 
 def test_an_empty_share_leaves_gradients_of_zero_and_still_steps() -> None:
     model = _model()
     before = copy.deepcopy(model.state_dict())
-    images, labels, keys = _batch(0)
-    loss_sum = train_step(
-        model, _optimizer(model, 0.01), images, labels, keys, world_size=2, batch_rows=1
-    )
+    loss_sum = train_step(model, _optimizer(model, 0.01), _batch(0), world_size=2, batch_rows=1)
     assert float(loss_sum) == 0.0
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -108,7 +110,7 @@ def test_one_step_moves_against_the_gradient() -> None:
     model = _model()
     before = copy.deepcopy(model.state_dict())
     gradients = _reference_gradients(model, 6)
-    train_step(model, _optimizer(model, 0.01), *_batch(6), world_size=1, batch_rows=6)
+    train_step(model, _optimizer(model, 0.01), _batch(6), world_size=1, batch_rows=6)
     weight = before["fc2.weight"]
     expected = weight - 0.01 * gradients["fc2.weight"] - 0.01 * 0.0005 * weight
     assert torch.allclose(model.fc2.weight, expected, rtol=1e-10)
@@ -120,7 +122,7 @@ def test_gradients_of_the_step_before_are_forgotten() -> None:
     model = _model()
     optimizer = _optimizer(model, 0.0)
     for _ in range(2):
-        train_step(model, optimizer, *_batch(4), world_size=1, batch_rows=4)
+        train_step(model, optimizer, _batch(4), world_size=1, batch_rows=4)
     gradient = _reference_gradients(model, 4)["fc2.bias"]
     assert model.fc2.bias.grad is not None
     assert torch.allclose(model.fc2.bias.grad, gradient, rtol=1e-10)
@@ -130,7 +132,7 @@ def test_loss_is_a_detached_float32_sum_over_the_own_rows() -> None:
     model = _model()
     nn.init.zeros_(model.fc2.weight)
     nn.init.zeros_(model.fc2.bias)
-    loss_sum = train_step(model, _optimizer(model, 0.0), *_batch(7), world_size=3, batch_rows=20)
+    loss_sum = train_step(model, _optimizer(model, 0.0), _batch(7), world_size=3, batch_rows=20)
     assert loss_sum.shape == ()
     assert loss_sum.dtype == torch.float32
     assert not loss_sum.requires_grad
@@ -141,37 +143,52 @@ def test_autocast_runs_the_forward_pass_in_bfloat16_and_keeps_weights_in_float32
     model = _model().float()
     seen: list[torch.dtype] = []
     model.fc2.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
-    images, labels, keys = _batch(4)
+    batch = _batch(4)
     loss_sum = train_step(
         model,
         _optimizer(model, 0.01),
-        images.float(),
-        labels,
-        keys,
+        replace(batch, images=batch.images.float()),
         world_size=1,
         batch_rows=4,
-        autocast_dtype=torch.bfloat16,
+        options=StepOptions(precision="bf16"),
     )
     assert seen == [torch.bfloat16]
     assert loss_sum.dtype == torch.float32
     assert model.fc2.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("precision", "rounds"), [("fp32", False), ("tf32", True)])
+def test_both_passes_multiply_as_the_precision_says(precision: Precision, rounds: bool) -> None:
+    seen: list[bool] = []
+    model = _model()
+
+    def note(*_: object) -> None:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+
+    model.fc2.register_forward_hook(note)
+    model.fc2.register_full_backward_hook(note)
+    options = StepOptions(precision=precision)
+    train_step(
+        model, _optimizer(model, 0.0), _batch(2), world_size=1, batch_rows=2, options=options
+    )
+    assert seen == [rounds] * 4
+
+
 def test_label_smoothing_spreads_a_share_of_the_target() -> None:
-    model, (images, labels, keys) = _model(), _batch(3)
+    model, batch = _model(), _batch(3)
     expected = 0.0
-    for logits, label in zip(model(images, keys).detach(), labels, strict=True):
+    found = model(batch.images, batch.sample_keys).detach()
+    for logits, label in zip(found, batch.labels, strict=True):
         log_p = torch.log_softmax(logits, 0)
         expected -= float(0.9 * log_p[label] + 0.1 * log_p.mean())
     loss_sum = train_step(
         model,
         _optimizer(model, rate=0.0),
-        images,
-        labels,
-        keys,
+        batch,
         world_size=1,
         batch_rows=3,
-        label_smoothing=0.1,
+        options=StepOptions(label_smoothing=0.1),
     )
     assert float(loss_sum) == pytest.approx(expected, rel=1e-6)
 
@@ -184,10 +201,10 @@ def test_pieces_add_up_to_the_whole_batch(microbatch: int) -> None:
     loss_sum = train_step(
         model,
         _optimizer(model, rate=0.0),
-        *_batch(rows),
+        _batch(rows),
         world_size=1,
         batch_rows=rows,
-        microbatch=microbatch,
+        options=StepOptions(microbatch=microbatch),
     )
     assert max(sizes) <= microbatch
     assert sum(sizes) == rows
@@ -195,28 +212,26 @@ def test_pieces_add_up_to_the_whole_batch(microbatch: int) -> None:
         found = model.get_parameter(name).grad
         assert found is not None
         assert torch.allclose(found, gradient, rtol=1e-10, atol=1e-12)
-    whole = train_step(model, _optimizer(model, 0.0), *_batch(rows), world_size=1, batch_rows=rows)
+    whole = train_step(model, _optimizer(model, 0.0), _batch(rows), world_size=1, batch_rows=rows)
     assert float(loss_sum) == pytest.approx(float(whole), rel=1e-6)
 
 
 @pytest.mark.parametrize("microbatch", [None, 2])
 def test_blended_labels_are_targets_in_proportion(microbatch: int | None) -> None:
     """The cross entropy with a target of two labels is linear in the target."""
-    model, (images, labels, keys) = _model(), _batch(4)
+    model, batch = _model(), _batch(4)
+    labels = batch.labels
     others, shares = labels.flip(0), torch.tensor([1.0, 0.25, 0.5, 0.0])
     expected = 0.0
-    for row, logits in enumerate(model(images, keys).detach()):
+    for row, logits in enumerate(model(batch.images, batch.sample_keys).detach()):
         log_p, share = torch.log_softmax(logits, 0), float(shares[row])
         expected -= float(share * log_p[labels[row]] + (1 - share) * log_p[others[row]])
     loss_sum = train_step(
         model,
         _optimizer(model, rate=0.0),
-        images,
-        labels,
-        keys,
+        replace(batch, blended=BlendedLabels(others, shares)),
         world_size=1,
         batch_rows=4,
-        blended=BlendedLabels(others, shares),
-        microbatch=microbatch,
+        options=StepOptions(microbatch=microbatch),
     )
     assert float(loss_sum) == pytest.approx(expected, rel=1e-6)

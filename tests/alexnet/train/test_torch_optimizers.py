@@ -28,9 +28,10 @@ RULES: dict[str, dict[str, Any]] = {
     "sgd": {"kind": "sgd"},
     "sgd nesterov": {"kind": "sgd", "nesterov": True, "momentum": 0.8},
     "sgd without momentum": {"kind": "sgd", "momentum": 0.0},
-    "adamw": {"kind": "adamw"},
+    "adamw": {"kind": "adamw", "weight_decay": 0.1},
     "adamw other betas": {
-        "kind": "adamw", "momentum": 0.7, "second_momentum": 0.95, "epsilon": 1e-3
+        "kind": "adamw", "weight_decay": 0.1, "momentum": 0.7, "second_momentum": 0.95,
+        "epsilon": 1e-3,
     },
 }  # fmt: skip
 
@@ -89,7 +90,7 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_steps_are_torchs_a_drop_of_the_rate_included(rule: str, clip_norm: float | None) -> None:
-    model, optimizer = build(**RULES[rule], weight_decay=0.1, clip_norm=clip_norm)
+    model, optimizer = build(**RULES[rule] | {"weight_decay": 0.1, "clip_norm": clip_norm})
     other = two_layers()
     theirs = their_rule(other, RULES[rule])
     for step, rates in enumerate(STEPS):
@@ -179,7 +180,7 @@ def test_the_state_is_kept_by_parameter_and_by_what_it_is() -> None:
     names = [name for name, _ in two_layers().named_parameters()]
     _, sgd = build(kind="sgd")
     assert set(optimizer_state(sgd)) == {f"{name}/momentum_buffer" for name in names}
-    model, adamw = build(kind="adamw")
+    model, adamw = build(**RULES["adamw"])
     kept = ("step", "exp_avg", "exp_avg_sq")
     assert set(optimizer_state(adamw)) == {f"{name}/{part}" for name in names for part in kept}
     advance(model, adamw, range(2))
@@ -189,14 +190,14 @@ def test_the_state_is_kept_by_parameter_and_by_what_it_is() -> None:
 @pytest.mark.parametrize(("saved", "wanted"), [("sgd-2012", "sgd"), ("sgd", "adamw")])
 def test_the_state_of_another_rule_is_refused(saved: str, wanted: str) -> None:
     _, theirs = build(kind=saved)
-    _, ours = build(kind=wanted)
+    _, ours = build(kind=wanted, weight_decay=0.1)
     with pytest.raises(DataError, match=r"conv1\.bias"):
         load_optimizer_state(ours, optimizer_state(theirs))
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_stepping_without_rates_is_refused(kind: str) -> None:
-    model, optimizer = build(kind=kind)
+    model, optimizer = build(**RULES[kind])
     set_gradients(model, 0)
     with pytest.raises(RuntimeError, match="call set_rates"):
         optimizer.step()
@@ -204,7 +205,7 @@ def test_stepping_without_rates_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "rule"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_it_is_torchs_own_rule_and_goes_over_lists(kind: str, rule: Callable[..., Any]) -> None:
-    _, optimizer = build(kind=kind)
+    _, optimizer = build(**RULES[kind])
     assert type(optimizer) is rule
     assert {group["foreach"] for group in optimizer.param_groups} == {True}
 
@@ -219,6 +220,7 @@ def test_it_is_torchs_own_rule_and_goes_over_lists(kind: str, rule: Callable[...
         ({"kind": "sgd", "second_momentum": 0.9}, "second_momentum"),
         ({"epsilon": 1e-3}, "epsilon"),
         ({"kind": "adam"}, "adamw"),
+        ({"kind": "adamw"}, "adamw needs a weight_decay of its own"),
     ],
 )
 def test_settings_that_make_no_sense_together_are_refused(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from alexnet.data.image_draws import ImageDraws
 from alexnet.data.in_process import read_batches
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.reader import ReadSpec
@@ -129,8 +130,8 @@ def _inputs(learner: Learner, job: TrainJob) -> list[object]:
     """What the network sees of grey images."""
     side_px = job.train.augment.crop_px
     grey = torch.full((2, side_px, side_px, 3), 128, dtype=torch.uint8)
-    keys = torch.arange(2)
-    seen: list[object] = learner.augment.training_inputs(grey, flips=None, noise_keys=keys).tolist()
+    draws = ImageDraws(noise=torch.arange(2))
+    seen: list[object] = learner.augment.training_inputs(grey, draws).tolist()
     return seen
 
 
@@ -181,7 +182,7 @@ def test_each_setting_of_a_training_changes_what_is_made_of_it(
 
 @pytest.mark.parametrize("name", OPTIMIZER_CHANGES)
 def test_each_setting_of_the_update_rule_changes_an_update(tiny_training: Any, name: str) -> None:
-    rule = {"kind": "adamw"} if name in ADAMW_ONLY else {}
+    rule = {"kind": "adamw", "weight_decay": 0.0005} if name in ADAMW_ONLY else {}
     job, other = (
         job_of(
             tiny_training,
@@ -212,6 +213,15 @@ def test_pieces_and_checkpoints_are_in_the_plan(
 ) -> None:
     other = job_of(tiny_training, **changes)
     assert parts_changed(tiny_training, job_of(tiny_training), other) == {"plan"}
+
+
+@pytest.mark.parametrize(("global_batch", "full"), [(8, 8), (64, 20)])
+def test_a_batch_is_full_that_has_all_there_is(
+    tiny_training: Any, global_batch: int, full: int
+) -> None:
+    """Else a training of one small batch an epoch would never move its moving averages."""
+    job = job_of(tiny_training, TRAIN.model_copy(update={"global_batch": global_batch}))
+    assert plan_of(job, job.order(tiny_training.manifest)).full_batch_rows == full
 
 
 def test_one_rank_keeps_the_average(tiny_training: Any) -> None:
@@ -347,12 +357,9 @@ def test_a_job_that_says_so_has_its_network_compiled(
     tiny_training: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[Any] = []
-    monkeypatch.setattr(
-        wiring, "compile_network", lambda *args, **named: compiled.append((args, named))
-    )
+    monkeypatch.setattr(wiring, "compile_network", lambda *args: compiled.append(args))
     learner_of(tiny_training, job_of(tiny_training))
     assert compiled == []
     train = TRAIN.model_copy(update={"precision": "bf16"})
     learner = learner_of(tiny_training, job_of(tiny_training, train, compile=True))
-    sizes = (train.augment.crop_px,)
-    assert compiled == [((learner.model, *sizes), {"autocast_dtype": torch.bfloat16})]
+    assert compiled == [(learner.model, train.augment.crop_px, "bf16")]
