@@ -26,6 +26,7 @@ from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import LoaderResources, load_batches
 from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.checkpoint import (
+    LossesSoFar,
     TrainState,
     find_sound_checkpoint,
     open_checkpoint,
@@ -33,7 +34,6 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.epoch_losses import LossesSoFar
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
