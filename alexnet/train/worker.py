@@ -222,7 +222,7 @@ class _Worker:
             "train/loss": progress.loss,
             "train/weight_rate": progress.weight_rate,
             "perf/images_per_s": progress.images / progress.elapsed_s,
-            "perf/data_wait_frac": progress.waited_s / progress.elapsed_s,
+            "perf/data_wait_frac": progress.waited_frac,
             "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
         }
         points = [
