@@ -19,7 +19,8 @@ from benchmarks.passes import Results, joined
 from benchmarks.report import DatasetFacts, Report, format_report, with_ratios_across
 from benchmarks.settings import QUICK, Settings
 from infra.errors import ProjectError
-from infra.ray_runtime import Resources, ray_session
+from infra.ray_runtime import Resources
+from infra.ray_session import ray_session
 from infra.store import FolderStore
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.settings import DRAWN

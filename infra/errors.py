@@ -11,6 +11,7 @@
     │   ├── TrackingError      MLflow
     │   ├── NoRoomForWorkers   the cluster has lost a part since the workers were placed
     │   ├── WorkersNotJoined   they had room, and did not find each other
+    │   ├── WorkersDied        they did, again and again
     │   └── LeaseLost          another process took this piece of work over
     ├── GateRefused        5   the gate said no: a result, not a fault
     └── Interrupted      130   stopped by Ctrl-C or SIGTERM; run again to go on
@@ -89,11 +90,15 @@ class TrackingError(ServiceError):
 
 
 class NoRoomForWorkers(ServiceError):
-    """The cluster has lost a part since it was shared out, so the workers do not fit any more."""
+    """The cluster has lost a part since it was shared out: workers or their tasks do not fit."""
 
 
 class WorkersNotJoined(ServiceError):
     """The workers had room, but no group came about: a port was taken, a node cannot be reached."""
+
+
+class WorkersDied(ServiceError):
+    """Workers ended without a reason of ours (lost memory, a lost node), too often."""
 
 
 class LeaseLost(ServiceError):

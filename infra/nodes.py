@@ -1,12 +1,15 @@
 """Whether every node of a cluster can work: it has our code, and sees what the others see."""
 
 import secrets
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from infra.errors import ProjectError, ServiceError, StoreError
-from infra.ray_runtime import on_every_node
+from infra.ray_runtime import NODE_ANSWER_S, on_every_node
 from infra.store import ObjectStore, open_store
 from infra.store.scratch import scratch_place
+
+Answer = TypeVar("Answer")
 
 ANSWER_S: Final = 15.0
 """How long a node tries to read a store."""
@@ -22,7 +25,7 @@ def check_nodes_share(workspace: ObjectStore) -> None:
     token = secrets.token_hex(16).encode()
     with scratch_place(workspace, "node-check") as place:
         place.write("token", token)
-        _refuse_unless_all(on_every_node(_shares, place.uri, token), f"{place.uri}/token")
+        _refuse_unless_all(ask_every_node(_shares, place.uri, token), f"{place.uri}/token")
 
 
 def check_nodes_see(store: ObjectStore, key: str) -> None:
@@ -31,11 +34,19 @@ def check_nodes_see(store: ObjectStore, key: str) -> None:
     Raises:
         StoreError, ServiceError: as `check_nodes_share`.
     """
-    _refuse_unless_all(on_every_node(_sees, store.uri, key), f"{store.uri}/{key}")
+    _refuse_unless_all(ask_every_node(_sees, store.uri, key), f"{store.uri}/{key}")
 
 
-def _refuse_unless_all(answers: list[tuple[str, bool | Exception]], what: str) -> None:
-    for address, found in answers:
+def ask_every_node(
+    work: Callable[..., Answer], *arguments: object, timeout_s: float = NODE_ANSWER_S
+) -> list[tuple[str, Answer]]:
+    """Run a function on every node; return each node's address and answer. Ray must be up.
+
+    Raises:
+        StoreError, ServiceError: as `check_nodes_share`, or what the function raised.
+    """
+    answers: list[tuple[str, Answer]] = []
+    for address, found in on_every_node(work, *arguments, timeout_s=timeout_s):
         if isinstance(found, ProjectError):
             raise StoreError(f"node {address}: {found.problem}", remedy=found.remedy) from found
         if isinstance(found, TimeoutError):
@@ -49,6 +60,12 @@ def _refuse_unless_all(answers: list[tuple[str, bool | Exception]], what: str) -
                 remedy="install this package and the versions of constraints.txt in the Python that"
                 " `ray start` ran from, on every node, or submit with --working-dir",
             ) from found
+        answers.append((address, found))
+    return answers
+
+
+def _refuse_unless_all(answers: list[tuple[str, bool]], what: str) -> None:
+    for address, found in answers:
         if not found:
             raise StoreError(
                 f"node {address} does not see {what}, which this one sees",

@@ -10,7 +10,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
 
-from infra.errors import DataError, ProjectError, RecipeError, ServiceError
+from infra.errors import DataError, NoRoomForWorkers, ProjectError, RecipeError, ServiceError
 
 LOOK_EVERY_S: Final = 0.02
 """The least time between two looks at the tasks; the executor's own is 0.1 s, or none at all."""
@@ -18,6 +18,9 @@ LOOK_EVERY_S: Final = 0.02
 RETRIES: Final = 5
 """Of a task whose process died. Ray Data's own have no end: what kills the process that reads it, a
 file that crashes its decoder say, would be read for ever."""
+
+SILENCE_S: Final = 900.0
+"""Of all tasks: longer than any block takes, a store that is away for minutes included."""
 
 _PLANNED: Final = "alexnet.planned"
 """The key of a context's own settings: CPUs and GPUs."""
@@ -69,10 +72,41 @@ class _OwnLimits(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
         manager._get_total_resources = at_least_planned
 
 
+class _Silence(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
+    """Ends an execution whose reader waits, and which has given nothing for long.
+
+    Tasks wait in Ray's queue without end and without a word where what they book is gone from the
+    cluster, or others have it.
+    """
+
+    def __init__(self) -> None:
+        self._heard_at = time.monotonic()
+        self._num_blocks = 0
+
+    def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 - Ray ships no types
+        """Look whether something came since the last turn, or nobody waits for it.
+
+        Raises:
+            NoRoomForWorkers: nothing did in SILENCE_S; whoever reads gets it.
+        """
+        operator, state = executor._output_node
+        num_blocks, now = operator.metrics.num_outputs_taken, time.monotonic()
+        if num_blocks != self._num_blocks or not state.num_waiting_consumers:
+            self._heard_at, self._num_blocks = now, num_blocks
+        if now - self._heard_at > SILENCE_S:
+            raise NoRoomForWorkers(
+                f"no task that reads or computes has given anything for {SILENCE_S:.0f} s",
+                remedy="see `ray status`: the CPUs or GPUs that they need may be gone from the"
+                " cluster, or others may have them; then run again",
+            )
+
+
 def configure_ray_data(
     cpus: float, *, gpus: float = 0.0, store_bytes: float = math.inf
 ) -> DataContext:
     """Set this process's Ray Data: plan order, pauses, no bars; return the context for more.
+
+    An execution that gives nothing for SILENCE_S while its reader waits raises NoRoomForWorkers.
 
     Args:
         cpus: what the tasks or actors that are to run at once book together.
@@ -81,7 +115,7 @@ def configure_ray_data(
             of all nodes, wherever its tasks run.
     """
     context = DataContext.get_current()
-    context.custom_execution_callback_classes = [_Pause, _OwnLimits]
+    context.custom_execution_callback_classes = [_Pause, _OwnLimits, _Silence]
     context.set_config(_PLANNED, (cpus, gpus))
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources.for_limits(

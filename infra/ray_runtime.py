@@ -1,9 +1,6 @@
-"""Start Ray on this machine or join the cluster that is there; read errors that crossed it."""
+"""What a Ray that is up has, what its nodes answer, and the errors that crossed it."""
 
 import os
-import signal
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,28 +11,7 @@ from infra.errors import ProjectError, RecipeError, ServiceError
 Result = TypeVar("Result")
 
 LOCAL: Final = "local"
-CONNECT_S: Final = 10.0
 NODE_ANSWER_S: Final = 45.0
-
-_SETTINGS: Final = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # Train's defaults suit clusters of minutes: a lost worker would go unnoticed for seconds.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
-}
-_LOCAL_SETTINGS: Final = {
-    # A local instance needs no token; a file left by another Ray would switch tokens on.
-    "RAY_AUTH_MODE": "disabled",
-    # Ray calls our code in threads, and glibc gives a thread's big tensors back to the kernel each
-    # time, unless all threads share the main heap (`alexnet/train/allocator.py`).
-    "MALLOC_ARENA_MAX": "1",
-}
-# One try to reach a cluster: with Ray's twenty, an address where nobody answers takes minutes. Not
-# for a local start, where the same setting is the time that a new server has to come up.
-_CLUSTER_SETTINGS: Final = {"RAY_gcs_server_port_wait_time_s": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +44,6 @@ class Resources:
         return sum(node.gpus for node in self.nodes)
 
 
-@contextmanager
-def ray_session() -> Iterator[Resources]:
-    """Join the cluster of `RAY_ADDRESS` (a submitted job has it), else start Ray here.
-
-    A Ray that was started here ends with the block; one that was joined stays. Inside another
-    session this changes nothing.
-
-    Raises:
-        RecipeError: RAY_ADDRESS is no address that a program can join a cluster at.
-        ServiceError: the cluster there cannot be joined.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield cluster_resources()
-        return
-    address = cluster_address()
-    settings = _SETTINGS | (_LOCAL_SETTINGS if address == LOCAL else _CLUSTER_SETTINGS)
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    _start(address)
-    try:
-        yield cluster_resources()
-    finally:
-        ray.shutdown()
-
-
 def cluster_address() -> str:
     """Return what RAY_ADDRESS names, such as 10.0.0.1:6379 or auto; LOCAL when it names nothing.
 
@@ -122,72 +71,6 @@ def is_submitted_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def _start(address: str) -> None:
-    import ray
-
-    if ":" in address:
-        _check_listening(address)
-    try:
-        with _signals_kept():
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level="ERROR",
-                configure_logging=False,
-                **({"include_dashboard": False} if address == LOCAL else {}),
-            )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reasons = f"{error} {error.__cause__ or ''}"
-        if "AuthToken" in reasons or "Authentication" in reasons:
-            raise ServiceError(
-                f"Ray at {address!r} refuses our token",
-                remedy="set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the"
-                " cluster's",
-            ) from error
-        raise ServiceError(
-            f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
-        ) from error
-    except Exception as error:
-        # A bare one is Ray's way to say that it was not up within half a minute.
-        if type(error) is not Exception:
-            raise
-        raise ServiceError(
-            f"Ray did not start: {error}",
-            remedy="wait until this machine has less to do, then run the same command again",
-        ) from error
-
-
-_REACH_RAY: Final = (
-    "start it with `ray start --head`, mend RAY_ADDRESS, or unset it to run on this machine"
-)
-
-
-def _check_listening(address: str) -> None:
-    """Say at once that nobody listens; Ray by itself takes most of a minute."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ServiceError(
-            f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
-        ) from error
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Undo what Ray does to SIGTERM: it would print a stack and end the process by itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as stopped:  # Ray's own handler, while it starts
-        raise KeyboardInterrupt from stopped
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-
-
 def cluster_resources() -> Resources:
     """Look at what the cluster has now; Ray must be up."""
     import ray
@@ -210,6 +93,11 @@ def free_gpus() -> int:
 def this_nodes_cpus() -> float:
     """Return the CPUs that the node of this task or actor offers in all."""
     return _this_nodes("CPU")
+
+
+def this_nodes_gpus() -> float:
+    """Return the GPUs that the node of this task or actor offers in all."""
+    return _this_nodes("GPU")
 
 
 def this_nodes_store_bytes() -> float:

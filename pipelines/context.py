@@ -11,7 +11,8 @@ from typing import IO, Final
 from infra.errors import RecipeError, StoreError
 from infra.nodes import check_nodes_share
 from infra.progress import NotedReport, StatusLine, tell
-from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_job, ray_session
+from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_job
+from infra.ray_session import ray_session
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
 from infra.tracking.place import TrackingPlace, place_for

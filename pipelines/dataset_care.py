@@ -61,7 +61,7 @@ def verify_dataset_at(uri: str, *, deep: bool, stream: IO[str]) -> dict[str, Any
     """
     from infra.nodes import check_nodes_see
     from infra.progress import StatusLine, tell
-    from infra.ray_runtime import ray_session
+    from infra.ray_session import ray_session
     from infra.store import open_store
     from pipelines.context import FIRST_CONTACT_S, refuse_relative_in_a_job
     from preprocessing.care.verify import require_manifest, verify_dataset

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.ray_runtime import Resources, ray_session
+from infra.ray_runtime import Resources
+from infra.ray_session import ray_session
 from infra.store import FolderStore
 from infra.store.s3 import S3Store
 from infra.store.s3_client import forget_clients

@@ -33,6 +33,7 @@ IMPORTERS = {
         "alexnet/train/worker.py",
         "infra/ray_data.py",
         "infra/ray_runtime.py",
+        "infra/ray_session.py",
         "infra/tracking/actor.py",
         "preprocessing/building/execute.py",
     },

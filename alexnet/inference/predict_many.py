@@ -42,6 +42,7 @@ def answer_many(
         DataError: the network gives no numbers.
         StoreError: a remote place stayed away.
         ServiceError: processes kept dying.
+        NoRoomForWorkers: they have found no GPU or CPU for long: others hold them.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(part.count for part in parts))

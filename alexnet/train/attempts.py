@@ -20,6 +20,8 @@ class Attempt(Frozen):
     start_step: Annotated[int, Field(ge=0)]
     """The state it continues from: steps below it are an earlier attempt's."""
     world_size: Annotated[int, Field(ge=1)]
+    use_gpu: bool = False
+    """Whether each worker had a GPU; earlier versions did not note it."""
 
 
 def read_attempts(store: ObjectStore) -> list[Attempt]:
@@ -30,11 +32,15 @@ def read_attempts(store: ObjectStore) -> list[Attempt]:
     ]
 
 
-def claim_attempt(store: ObjectStore, *, start_step: int, world_size: int) -> Attempt:
+def claim_attempt(
+    store: ObjectStore, *, start_step: int, world_size: int, use_gpu: bool = False
+) -> Attempt:
     """Take the next free number, whoever else is trying."""
     number = len(read_attempts(store)) + 1
     while True:
-        attempt = Attempt(number=number, start_step=start_step, world_size=world_size)
+        attempt = Attempt(
+            number=number, start_step=start_step, world_size=world_size, use_gpu=use_gpu
+        )
         body = canonical_json(attempt.model_dump())
         if store.create(f"attempts/{number:04}.json", body):
             return attempt

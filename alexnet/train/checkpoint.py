@@ -10,19 +10,19 @@ object. Loading never unpickles.
 import logging
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
-from safetensors.torch import load, save
-from torch import Tensor
 
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import Attempt, holds
-from alexnet.train.epoch_losses import LossesSoFar
 from infra.canonical import canonical_json
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore
+
+if TYPE_CHECKING:  # torch takes a second to load, and most commands only read receipts
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,17 @@ MADE_AGAIN: Final = (
 )
 """What to do about a damaged checkpoint; without it alone a finished run would have no end."""
 _NAME = re.compile(r"^checkpoints/step-(\d{8,})-a(\d{4,})/")
+
+
+class LossesSoFar(Frozen):
+    """What a checkpoint keeps of the epochs' mean losses."""
+
+    finished: tuple[float, ...] = ()
+    """Mean over the images of each finished epoch, natural logarithm."""
+    partial_sum: float = 0.0
+    """Sum over the images of the epoch that has begun."""
+    partial_rows: int = 0
+    """How many those are."""
 
 
 class TrainState(Frozen):
@@ -109,11 +120,13 @@ def checkpoint_name(step: int, attempt: int) -> str:
 def write_checkpoint(
     run: ObjectStore,
     state: TrainState,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
-    average: Mapping[str, Tensor] | None = None,
+    model: Mapping[str, "Tensor"],
+    optimizer: Mapping[str, "Tensor"],
+    average: Mapping[str, "Tensor"] | None = None,
 ) -> CheckpointReceipt:
     """Write all of a run's state below its folder; it exists when the receipt does."""
+    from safetensors.torch import save
+
     store = run.child(f"checkpoints/{checkpoint_name(state.step, state.attempt)}")
     receipt = CheckpointReceipt(
         step=state.step,
@@ -180,8 +193,10 @@ def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
     return receipt, state
 
 
-def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, Tensor]:
+def read_tensors(store: ObjectStore, item: StoredObject) -> dict[str, "Tensor"]:
     """Read `model`, `optimizer` or `average` of a checkpoint's receipt, digest checked."""
+    from safetensors.torch import load
+
     return load(read_object(store, item, remedy=MADE_AGAIN))
 
 
@@ -203,5 +218,5 @@ def prune_checkpoints(run: ObjectStore, attempts: list[Attempt], *, keep_last: i
             run.delete(key)
 
 
-def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _on_cpu(tensors: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

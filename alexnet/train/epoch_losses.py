@@ -3,20 +3,9 @@
 import torch
 from torch import Tensor
 
+from alexnet.train.checkpoint import LossesSoFar
 from alexnet.train.divergence import check_finite
 from alexnet.train.world import World
-from infra.commit import Frozen
-
-
-class LossesSoFar(Frozen):
-    """What a checkpoint keeps of it."""
-
-    finished: tuple[float, ...] = ()
-    """Mean over the images of each finished epoch, natural logarithm."""
-    partial_sum: float = 0.0
-    """Sum over the images of the epoch that has begun."""
-    partial_rows: int = 0
-    """How many those are."""
 
 
 class EpochLosses:

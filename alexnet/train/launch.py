@@ -26,6 +26,7 @@ from infra.errors import (
     NoRoomForWorkers,
     ProjectError,
     ServiceError,
+    WorkersDied,
     WorkersNotJoined,
 )
 from infra.progress import NotedReport
@@ -68,7 +69,8 @@ def run_training(
         ProjectError: the one a worker met.
         NoRoomForWorkers: they could not be started, or came to fewer nodes than they need.
         WorkersNotJoined: they were started, and did not find each other; Ray Train tries once.
-        ServiceError: workers died more than max_failures times, or Ray Train's controller did.
+        WorkersDied: more than max_failures times.
+        ServiceError: Ray Train's controller died.
         TrainingFailedError: a bug ended the last attempt; its notes hold the worker's traceback.
     """
     # The controller may write a last note while it is removed: what it leaves is no error.
@@ -88,6 +90,7 @@ def run_training(
         try:
             while not ended.wait(POLL_S):
                 watch.look()
+                _raise_what_ends_all(ask(sink.failure))
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
@@ -114,6 +117,15 @@ def finish_metrics(
         at_most_s: how long to wait for it in all.
     """
     return bool(ask(sink.finish, timeout_s, at_most_s))
+
+
+def _raise_what_ends_all(failure: ProjectError | None) -> None:
+    """Raise the error that a worker left, at once: Ray Train would start the workers once more.
+
+    Not one after which the caller starts others: what those need, the old ones must have let go.
+    """
+    if failure is not None and not isinstance(failure, NoRoomForWorkers):
+        raise failure
 
 
 class _Fit(threading.Thread):
@@ -179,7 +191,7 @@ def _explained(error: Exception, max_failures: int) -> Exception:
     failures = getattr(error, "worker_failures", {}).values()
     lost = next((failure for failure in failures if _is_lost(failure)), None)
     if lost is not None:
-        return ServiceError(
+        return WorkersDied(
             f"workers died more than {max_failures} times: {lost}",
             remedy="look for lack of memory or lost nodes, then run again: it goes on from the"
             " last checkpoint",

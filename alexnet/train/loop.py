@@ -53,8 +53,8 @@ class Progress:
     images: int
     """Images of all ranks since the last report."""
     elapsed_s: float
-    waited_s: float
-    """Part of it in which this rank had no batch to work on."""
+    waited_frac: float
+    """Part of it in which the rank that waited longest had no batch to work on: all wait for it."""
 
 
 def train_loop(
@@ -106,7 +106,8 @@ def train_loop(
         if saves or reports:
             loss = check_finite(world.total(loss_sum) / batch.batch_rows, f"after step {done}")
             if reports:
-                report(clock.lap(done, loss, rates.weight_rate))
+                waited = torch.tensor(clock.waited_frac(), device=loss_sum.device)
+                report(clock.lap(done, loss, rates.weight_rate, world.greatest(waited)))
         if learner.losses is not None:
             _note_loss(learner.losses, loss_sum, batch, plan)
         if saves:
@@ -143,11 +144,17 @@ class _Clock:
                 return
             yield batch
 
-    def lap(self, step: int, loss: float, weight_rate: float) -> Progress:
-        elapsed_s = time.perf_counter() - self._started_at
-        progress = Progress(step, loss, weight_rate, self.images, elapsed_s, self._waited_s)
+    def waited_frac(self) -> float:
+        return self._waited_s / self._elapsed_s()
+
+    def lap(self, step: int, loss: float, weight_rate: float, waited_frac: float) -> Progress:
+        elapsed_s = self._elapsed_s()
+        progress = Progress(step, loss, weight_rate, self.images, elapsed_s, waited_frac)
         self._reset()
         return progress
+
+    def _elapsed_s(self) -> float:
+        return time.perf_counter() - self._started_at
 
     def _reset(self) -> None:
         self._started_at = time.perf_counter()

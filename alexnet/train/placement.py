@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from alexnet.settings import WorkerRange
-from infra.errors import ClusterTooSmall
+from infra.errors import ClusterTooSmall, ServiceError
 from infra.ray_runtime import Node, Resources
 
 MIN_CPU_SHARE: Final = 0.1
@@ -54,16 +54,36 @@ def place_workers(resources: Resources, workers: int | WorkerRange) -> Placement
     return _shares(resources, min(high, capacity))
 
 
-def has_room(placement: Placement, *, workers_here: int, node_cpus: float) -> bool:
-    """Tell whether so many workers of a placement fit a node with a reading task each.
+def check_gpus(
+    placement: Placement, wanted: Literal["auto", "required", "optional"], *, began_on_gpus: bool
+) -> None:
+    """Refuse to train without GPUs where they are wanted: days would become months, unnoticed.
 
-    They may not when a node was lost and its workers came to another: then their tasks, which stay
-    with them, would wait for ever.
+    Raises:
+        ServiceError: there is none.
     """
+    if placement.use_gpu or wanted == "optional" or (wanted == "auto" and not began_on_gpus):
+        return
+    why = "scaling.gpu is required" if wanted == "required" else "this training began on GPUs"
+    raise ServiceError(
+        f"{why}, and there is no GPU here",
+        remedy="bring the nodes with GPUs back (a driver or a container without them hides them,"
+        " too), then run again; or set scaling.gpu to optional to go on with CPUs",
+    )
+
+
+def has_room(
+    placement: Placement, *, workers_here: int, node_cpus: float, cluster_cpus: float
+) -> bool:
+    """Tell whether so many workers of a placement have room with a reading task each.
+
+    They may not when a node was lost. Its workers came to another, and their tasks, which stay with
+    them, would wait for ever; or it was there to read, and all CPUs that are left are the workers'.
+    """
+    workers, cpus = workers_here, node_cpus
     if not placement.reads_at_home:
-        return True
-    needed = workers_here * (placement.cpus_per_worker + placement.cpus_per_task)
-    return needed <= node_cpus + 1e-6
+        workers, cpus = placement.workers, cluster_cpus
+    return workers * (placement.cpus_per_worker + placement.cpus_per_task) <= cpus + 1e-6
 
 
 def _capacity(resources: Resources) -> int:

@@ -72,5 +72,9 @@ class ScalingSettings(Frozen):
     Gradients add up over the pieces, so only memory and rounding change."""
     compile: bool = False
     """Let torch.compile make the network faster; checked at every start, which takes a minute."""
+    gpu: Literal["auto", "required", "optional"] = "auto"
+    """Where there are any, and what began on GPUs stays on them; never without; or at each start
+    whatever there is."""
     max_failures: Annotated[int, Field(ge=0)] = 8
-    """How often the group of workers is started again before the run fails."""
+    """How often the group of workers is started again before the run fails. Failures count anew
+    once a checkpoint was written, so that weeks of training get over a lost worker now and then."""

@@ -12,6 +12,8 @@ from infra.progress import NotedReport
 
 log = logging.getLogger(__name__)
 
+STILL_S: Final = 300.0
+"""How long no step must have been reported before it is said: a compiler takes minutes."""
 TROUBLE_S: Final = 10.0
 """How long nothing must have reached the tracker before it is said: one lost call is no trouble."""
 
@@ -33,8 +35,8 @@ class Watch:
         sink: the metrics actor.
         num_images: images of the whole training.
         progress: called at each look; its note says when the workers started again.
-        say: told in a line why an attempt ended, that the tracker takes no points any more, and
-            that it does again.
+        say: told in a line why an attempt ended, that no step is reported for long, that the
+            tracker takes no points any more, and that it does again.
     """
 
     def __init__(
@@ -50,6 +52,11 @@ class Watch:
         self._progress = progress
         self._say = say
         self._told: set[int] = set()
+        self._step: int | None = None
+        self._moved_at = time.monotonic()
+        self._longest_s = 0.0
+        """Between two reports: where one takes minutes, it is no news that the next does."""
+        self._still_is_said = False
         self._trouble_since: float | None = None
         self._trouble_is_said = False
         self.crash: str | None = None
@@ -61,6 +68,7 @@ class Watch:
         if position is not None:  # nor is it while the actor is dead
             self._progress(position[1], self._num_images, _restarts(ask(self._sink.starts)))
             self._tell_trouble(ask(self._sink.problem))
+        self._tell_still(self._step if position is None else position[0])
         self.tell_crashes()
 
     def tell_crashes(self) -> None:
@@ -71,6 +79,20 @@ class Watch:
             self.crash = found[attempt]
             name = f"attempt {attempt}" if attempt else "an attempt that had no number yet"
             self._say(f"{name} ended: {_reason(self.crash)}")
+
+    def _tell_still(self, step: int | None) -> None:
+        now = time.monotonic()
+        if step != self._step:
+            self._longest_s = max(self._longest_s, now - self._moved_at)
+            self._step, self._moved_at, self._still_is_said = step, now, False
+        still_s = now - self._moved_at
+        if not self._still_is_said and still_s >= max(STILL_S, 2 * self._longest_s):
+            self._still_is_said = True
+            last = "" if step is None else f" after step {step:,}"
+            self._say(
+                f"no step was reported for {still_s / 60:.0f} minutes{last}: if neither GPUs nor"
+                " CPUs are at work, its reading tasks may find no CPU (see `ray status`)"
+            )
 
     def _tell_trouble(self, problem: str | None) -> None:
         if problem is None:

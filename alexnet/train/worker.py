@@ -26,6 +26,7 @@ from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import LoaderResources, load_batches
 from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.checkpoint import (
+    LossesSoFar,
     TrainState,
     find_sound_checkpoint,
     open_checkpoint,
@@ -33,7 +34,6 @@ from alexnet.train.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from alexnet.train.epoch_losses import LossesSoFar
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
@@ -47,7 +47,7 @@ from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.world import World
 from infra.allocator import keep_memory
 from infra.errors import Interrupted, NoRoomForWorkers, ProjectError
-from infra.ray_runtime import project_error_in, this_nodes_cpus
+from infra.ray_runtime import cluster_resources, project_error_in, this_nodes_cpus
 from infra.store import ObjectStore, open_store
 from infra.tracking.points import MetricPoint
 from preprocessing.dataset.manifest import Manifest, open_dataset
@@ -143,9 +143,16 @@ class _Worker:
 
     def _check_room(self) -> None:
         here = ray.train.get_context().get_local_world_size()
-        if not has_room(self._placement, workers_here=here, node_cpus=this_nodes_cpus()):
+        if not has_room(
+            self._placement,
+            workers_here=here,
+            node_cpus=this_nodes_cpus(),
+            cluster_cpus=cluster_resources().cpus,
+        ):
             raise NoRoomForWorkers(
-                f"{here} workers came to one node, which has CPUs for fewer: others are gone",
+                f"{here} workers came to one node, which has CPUs for fewer: others are gone"
+                if self._placement.reads_at_home
+                else "the workers hold all CPUs, and none are left to read: nodes are gone",
                 remedy="bring the nodes back, or set scaling.workers to {min, max}; then run again:"
                 " it goes on from the last checkpoint",
             )
@@ -156,7 +163,12 @@ class _Worker:
         if self._world.rank == 0:
             found = find_sound_checkpoint(self._run, read_attempts(self._run))
             step = found.step if found else 0
-            attempt = claim_attempt(self._run, start_step=step, world_size=self._world.size)
+            attempt = claim_attempt(
+                self._run,
+                start_step=step,
+                world_size=self._world.size,
+                use_gpu=self._placement.use_gpu,
+            )
             self._sink.started.remote(step)
             decision = (attempt.number, step, found.name if found else None)
         agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
@@ -224,7 +236,7 @@ class _Worker:
             "train/loss": progress.loss,
             "train/weight_rate": progress.weight_rate,
             "perf/images_per_s": progress.images / progress.elapsed_s,
-            "perf/data_wait_frac": progress.waited_s / progress.elapsed_s,
+            "perf/data_wait_frac": progress.waited_frac,
             "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
         }
         points = [

@@ -1,4 +1,4 @@
-"""The ranks of a training and what they do together; torch.distributed behind two verbs."""
+"""The ranks of a training and what they do together; torch.distributed behind three verbs."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,13 @@ class World:
         if self.size > 1:
             value = value.clone()
             torch.distributed.all_reduce(value)
+        return float(value)
+
+    def greatest(self, value: Tensor) -> float:
+        """Return the greatest of all ranks' 0-dim tensors; every rank must call it, and waits."""
+        if self.size > 1:
+            value = value.clone()
+            torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
         return float(value)
 
     def wait_for_all(self) -> None:

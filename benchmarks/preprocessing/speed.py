@@ -30,7 +30,7 @@ from benchmarks.preprocessing.speed_report import (
     SpeedReport,
     format_speed,
 )
-from infra.ray_runtime import ray_session
+from infra.ray_session import ray_session
 from preprocessing.building.estimate import estimate_build
 from preprocessing.settings import PrepareSettings
 

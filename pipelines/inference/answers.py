@@ -14,7 +14,8 @@ from alexnet.release.package import copy_package, open_package
 from alexnet.trained import TrainedNetwork
 from infra.nodes import check_nodes_see, check_nodes_share
 from infra.progress import StatusLine, tell
-from infra.ray_runtime import LOCAL, cluster_address, ray_session
+from infra.ray_runtime import LOCAL, cluster_address
+from infra.ray_session import ray_session
 from infra.store import ObjectStore
 from pipelines.lookup.inspection import MODELS
 

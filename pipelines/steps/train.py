@@ -5,9 +5,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from alexnet.train.attempts import read_attempts
-from alexnet.train.checkpoint import CheckpointReceipt, find_sound_checkpoint
+from alexnet.train.checkpoint import (
+    CheckpointReceipt,
+    find_sound_checkpoint,
+    list_checkpoints,
+)
 from alexnet.train.job import TrainJob, run_key
-from alexnet.train.placement import place_workers
+from alexnet.train.placement import check_gpus, place_workers
 from alexnet.train.training_receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import DataError, ProjectError, ServiceError
 from infra.lease import hold_lease
@@ -74,8 +78,14 @@ class TrainStep(Step[Training]):
             self.tracker.check_reachable(REACHABLE_S)
 
     def check_cluster(self) -> None:
-        """Refuse too small a cluster, and a sample log that its nodes would not share."""
-        place_workers(self.context.cluster, self.context.recipe.scaling.workers)
+        """Refuse too small a cluster, GPUs of no use, a sample log that its nodes do not share."""
+        scaling = self.context.recipe.scaling
+        placement = place_workers(self.context.cluster, scaling.workers)
+        check_gpus(placement, scaling.gpu, began_on_gpus=False)  # if it did, its run knows
+        if placement.use_gpu:
+            from alexnet.train.gpu_nodes import check_nodes_use_gpus
+
+            check_nodes_use_gpus()
         sample_log = self.context.recipe.train.sample_log
         if sample_log is not None and cluster_address() != LOCAL:
             check_nodes_share(open_store(sample_log))
@@ -208,8 +218,7 @@ class TrainStep(Step[Training]):
     def _train(self, run_id: str) -> bool:
         """Train to the end; tell whether MLflow has every point of the curves."""
         job = self._job()
-        found = find_sound_checkpoint(self.folder(), read_attempts(self.folder()))
-        if found is not None and found.step == self._total_steps:
+        if self._has_last_checkpoint():
             is_whole = deliver_journal(self.tracker, self.folder(), run_id)
             self._tell_of_rest(is_whole)
             return is_whole
@@ -261,6 +270,16 @@ class TrainStep(Step[Training]):
     def _total_steps(self) -> int:
         order = self._job().order(self._dataset.manifest)
         return self.context.recipe.train.epochs * order.steps_per_epoch
+
+    def _has_last_checkpoint(self) -> bool:
+        """Tell whether there is one of the last step, and sound: no other is read."""
+        run = self.folder()
+        attempts = read_attempts(run)
+        newest = list_checkpoints(run, attempts)[-1:]
+        if not newest or newest[0].step != self._total_steps:
+            return False
+        found = find_sound_checkpoint(run, attempts)
+        return found is not None and found.step == self._total_steps
 
     def _last_checkpoint(self) -> CheckpointReceipt:
         run = self.folder()

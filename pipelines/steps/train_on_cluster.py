@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from alexnet.settings import WorkerRange
 from alexnet.train.attempts import read_attempts
-from alexnet.train.checkpoint import find_sound_checkpoint
+from alexnet.train.checkpoint import list_checkpoints
 from alexnet.train.job import TrainJob
 from alexnet.train.launch import (
     START_RETRIES,
@@ -14,9 +14,15 @@ from alexnet.train.launch import (
     finish_metrics,
     run_training,
 )
-from alexnet.train.placement import Placement, place_workers
-from infra.errors import ClusterTooSmall, NoRoomForWorkers, ServiceError, WorkersNotJoined
-from infra.ray_runtime import Resources, cluster_resources, free_gpus
+from alexnet.train.placement import Placement, check_gpus, place_workers
+from infra.errors import (
+    ClusterTooSmall,
+    NoRoomForWorkers,
+    ServiceError,
+    WorkersDied,
+    WorkersNotJoined,
+)
+from infra.ray_runtime import LOCAL, Resources, cluster_address, cluster_resources, free_gpus
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
 from pipelines.context import Context
@@ -40,6 +46,7 @@ class ClusterTraining:
     ) -> None:
         self._context = context
         self._job = job
+        self._run = open_store(job.run_uri)
         self._run_id = run_id
         self._total_steps = total_steps
         self._num_images = num_images
@@ -50,19 +57,24 @@ class ClusterTraining:
         Raises:
             NoRoomForWorkers: what is left of the cluster does not hold the workers.
             WorkersNotJoined: they did not find each other, however often they were started.
+            WorkersDied: as often, and no checkpoint was written meanwhile.
+            ServiceError: there is no GPU where one is wanted.
             ProjectError: whatever deliberate error a worker met.
         """
-        scaling = self._context.recipe.scaling
-        placement = self._place(self._context.cluster)
-        for _ in range(scaling.max_failures):
+        _ = self._context.cluster  # joined; what it had then may be hours old
+        placement = self._place(cluster_resources())
+        self._check_gpus(placement)
+        failures = 0
+        while True:
+            step = self._saved_step()
             try:
                 return self._train_on(placement)
-            except NoRoomForWorkers as error:
-                placement = self._placed_anew(placement, error)
-            except WorkersNotJoined as error:
-                # A port was taken meanwhile, a worker died: the next group has other ports.
-                self._context.say(f"train: {error.problem}; starting them again")
-        return self._train_on(placement)
+            except (NoRoomForWorkers, WorkersNotJoined, WorkersDied) as error:
+                has_progressed = self._saved_step() > step
+                failures = 0 if has_progressed else failures + 1
+                if failures > self._context.recipe.scaling.max_failures:
+                    raise
+                placement = self._placement_after(error, placement, has_progressed)
 
     def _place(self, resources: Resources) -> Placement:
         """Place the workers; of a range as many as there are GPUs that nobody else has.
@@ -80,17 +92,40 @@ class ClusterTraining:
         most = max(workers.min, min(workers.max, free))
         return place_workers(resources, WorkerRange(min=workers.min, max=most))
 
+    def _check_gpus(self, placement: Placement) -> None:
+        began_on_gpus = any(attempt.use_gpu for attempt in read_attempts(self._run))
+        wanted = self._context.recipe.scaling.gpu
+        check_gpus(placement, wanted, began_on_gpus=began_on_gpus)
+        if not placement.use_gpu and cluster_address() != LOCAL:
+            self._context.say("train: no GPU in this cluster: training on CPUs")
+
+    def _saved_step(self) -> int:
+        """Return the step of the newest checkpoint, as its receipt says; 0 where there is none."""
+        checkpoints = list_checkpoints(self._run, read_attempts(self._run))
+        return checkpoints[-1].step if checkpoints else 0
+
+    def _placement_after(
+        self, error: ServiceError, before: Placement, has_progressed: bool
+    ) -> Placement:
+        """Choose where to train next; the error, where there is no point in it."""
+        if isinstance(error, NoRoomForWorkers):
+            return self._placed_anew(before, error, may_stay=has_progressed)
+        if isinstance(error, WorkersDied) and not has_progressed:
+            raise error  # Ray Train has started them as often as it may.
+        # A port was taken meanwhile, a worker died: the next group has other ports.
+        self._context.say(f"train: {error.problem}; starting them again")
+        return before
+
     def _train_on(self, placement: Placement) -> bool:
-        run, scaling = open_store(self._job.run_uri), self._context.recipe.scaling
-        found = find_sound_checkpoint(run, read_attempts(run))
+        scaling = self._context.recipe.scaling
         sink = start_metrics_actor(
-            run.uri,
+            self._run.uri,
             self._context.tracking,
             self._run_id,
             experiment=self._context.recipe.tracking.experiment,
         )
         self._context.say(
-            f"train: {self._total_steps:,} steps, from step {found.step if found else 0}, on"
+            f"train: {self._total_steps:,} steps, from step {self._saved_step()}, on"
             f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
         )
         fewer_will_do = isinstance(scaling.workers, WorkerRange)
@@ -128,8 +163,13 @@ class ClusterTraining:
             self._context.say(f"train: {REST_FOLLOWS}")
         return sent
 
-    def _placed_anew(self, before: Placement, error: NoRoomForWorkers) -> Placement:
-        """Place the workers on what is left of the cluster; the error, where that will not do."""
+    def _placed_anew(
+        self, before: Placement, error: NoRoomForWorkers, *, may_stay: bool
+    ) -> Placement:
+        """Place the workers on what is left of the cluster; the error, where that will not do.
+
+        Where it is as it was, they may stay as they are if they had come further.
+        """
         deadline = time.monotonic() + LOST_NODE_S
         while True:
             try:
@@ -144,5 +184,8 @@ class ClusterTraining:
                 return left
             # A node that died is still listed for some seconds.
             if time.monotonic() > deadline:
+                if may_stay:
+                    self._context.say(f"train: {error.problem}; starting them again")
+                    return before
                 raise error
             time.sleep(1)

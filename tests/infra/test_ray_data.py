@@ -13,7 +13,7 @@ from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import (
 )
 
 from infra import ray_data
-from infra.errors import DataError, ProjectError, RecipeError, ServiceError
+from infra.errors import DataError, NoRoomForWorkers, ProjectError, RecipeError, ServiceError
 
 # Ray's own, when it makes its context.
 pytestmark = pytest.mark.filterwarnings(
@@ -98,6 +98,42 @@ def test_an_execution_believes_to_have_the_gpus_planned_for_it() -> None:
     ray_data._OwnLimits().before_execution_starts(executor)
     found = manager._get_total_resources()
     assert (found.cpu, found.gpu) == (1.5, 2.0)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_tasks_that_find_nothing_to_run_on_are_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_data, "SILENCE_S", 0.5)
+    ray_data.configure_ray_data(0.5, gpus=1.0)
+    tasks = ray.data.from_items([1]).map_batches(_slowly, batch_size=1, num_cpus=0.5, num_gpus=1)
+    with pytest.raises(NoRoomForWorkers, match="has given anything for") as caught:
+        list(tasks.iter_internal_ref_bundles())
+    assert "ray status" in caught.value.remedy
+
+
+def test_silence_is_counted_while_someone_waits_and_nothing_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not while a step, a checkpoint or a compiler keeps the reader from asking."""
+    monkeypatch.setattr(ray_data, "SILENCE_S", 10.0)
+    now = [0.0]
+    monkeypatch.setattr(ray_data, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    metrics, state = SimpleNamespace(num_outputs_taken=0), SimpleNamespace(num_waiting_consumers=0)
+    executor = SimpleNamespace(_output_node=(SimpleNamespace(metrics=metrics), state))
+    silence = ray_data._Silence()
+
+    def look(at_s: float, *, blocks: int, waiting: int) -> None:
+        now[0], metrics.num_outputs_taken, state.num_waiting_consumers = at_s, blocks, waiting
+        silence.on_execution_step(executor)
+
+    look(100, blocks=0, waiting=0)
+    look(109, blocks=0, waiting=1)
+    look(118, blocks=1, waiting=1)
+    look(127, blocks=1, waiting=1)
+    with pytest.raises(NoRoomForWorkers):
+        look(129, blocks=1, waiting=1)
 
 
 def _slowly(rows: Any) -> Any:

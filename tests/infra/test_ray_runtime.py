@@ -3,15 +3,13 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 
 from alexnet.train.process_group import use_the_nodes_interface
-from infra.errors import ObjectCorrupt, RecipeError, ServiceError, StoreError
+from infra.errors import ObjectCorrupt, RecipeError, StoreError
 from infra.nodes import check_nodes_see, check_nodes_share
 from infra.ray_runtime import (
     LOCAL,
     Resources,
-    _start,
     cluster_address,
     on_every_node,
     this_nodes_cpus,
@@ -42,22 +40,6 @@ def test_an_address_for_clients_and_jobs_is_refused(
     with pytest.raises(RecipeError, match=address) as caught:
         cluster_address()
     assert "ray job submit" in caught.value.remedy
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:http", "no-such-host.invalid:1"])
-def test_an_address_where_nobody_listens_is_told_at_once(address: str) -> None:
-    with pytest.raises(ServiceError, match="cannot be reached"):
-        _start(address)
-
-
-def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(**_: object) -> None:
-        raise Exception("The current node timed out during startup.")  # as Ray does
-
-    monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(ServiceError, match="timed out during startup") as caught:
-        _start(LOCAL)
-    assert "less to do" in caught.value.remedy
 
 
 def _greet(name: str) -> str:

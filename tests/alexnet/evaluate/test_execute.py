@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import ray
 import torch
 
+from alexnet.evaluate import execute
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluate import BlockEvaluator
 from alexnet.evaluate.evaluation import (
@@ -100,6 +102,15 @@ def test_predictions_tables_and_receipt_agree(evaluated: FolderStore, tiny_train
         assert sum(confusion[f"{view}_count"].to_pylist()) == 150
     assert per_class["name"].to_pylist() == [f"class {i}" for i in range(7)]
     assert per_class["count"].to_pylist() == np.bincount(labels, minlength=7).tolist()
+
+
+def test_an_evaluation_that_left_an_image_out_is_not_committed(
+    tiny_training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "_run", lambda *_: SimpleNamespace(labels=[0] * 149))
+    with pytest.raises(DataError, match="149 images were evaluated, the dataset has 150"):
+        _evaluate(tiny_training, tmp_path)
+    assert list(FolderStore(tmp_path).list()) == []
 
 
 def test_what_is_committed_by_then_is_not_written_again(

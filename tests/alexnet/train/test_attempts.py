@@ -54,6 +54,13 @@ def test_an_attempt_that_started_anew_supersedes_all_but_the_beginning() -> None
     assert not holds(1, 1, history)
 
 
+def test_an_attempt_of_an_earlier_version_is_read_and_a_gpu_is_noted() -> None:
+    store = MemoryStore()
+    store.write("attempts/0001.json", b'{"number":1,"start_step":0,"world_size":2}')
+    claim_attempt(store, start_step=10, world_size=1, use_gpu=True)
+    assert [attempt.use_gpu for attempt in read_attempts(store)] == [False, True]
+
+
 def test_an_attempt_that_was_cut_is_named() -> None:
     store = MemoryStore()
     store.write("attempts/0001.json", b"")

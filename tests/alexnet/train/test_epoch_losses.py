@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from alexnet.train.checkpoint import LossesSoFar
 from alexnet.train.divergence import TrainingDiverged
-from alexnet.train.epoch_losses import EpochLosses, LossesSoFar
+from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.world import World
 
 CPU = torch.device("cpu")

@@ -1,3 +1,4 @@
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,7 +16,14 @@ from ray.train.v2._internal.exceptions import (
 
 from alexnet.train import launch, watch
 from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
-from infra.errors import NoRoomForWorkers, ObjectCorrupt, ServiceError, WorkersNotJoined
+from infra.errors import (
+    NoRoomForWorkers,
+    ObjectCorrupt,
+    ProjectError,
+    ServiceError,
+    WorkersDied,
+    WorkersNotJoined,
+)
 from infra.progress import NotedReport, no_progress
 
 GLOO = RuntimeError("Connection closed by peer")
@@ -37,7 +45,7 @@ def _group_error(*failures: Exception) -> WorkerGroupError:
 )
 def test_a_lost_worker_explains_the_errors_of_its_peers(lost: Exception) -> None:
     explained = _explained(_group_error(GLOO, lost, GLOO), max_failures=3)
-    assert isinstance(explained, ServiceError)
+    assert isinstance(explained, WorkersDied)
     assert explained.problem.startswith("workers died more than 3 times")
     assert str(lost) in explained.problem
     assert "last checkpoint" in explained.remedy
@@ -117,6 +125,7 @@ class _Answers:
 
     def __init__(self) -> None:
         self.crashed: dict[int, str] = {}
+        self.left: ProjectError | None = None
 
     def position(self) -> tuple[int, int]:
         return 1, 128
@@ -124,8 +133,11 @@ class _Answers:
     def starts(self) -> list[int]:
         return [0, 1200]
 
-    def failure(self) -> None:
-        return None
+    def fail(self, error: ProjectError) -> None:
+        self.left = self.left or error
+
+    def failure(self) -> ProjectError | None:
+        return self.left
 
     def problem(self) -> str | None:
         return None
@@ -265,6 +277,80 @@ def test_why_each_attempt_ended_is_told_and_the_last_whole(
     with pytest.raises(WorkerGroupError) as caught:
         _run(monkeypatch, sink, ends)
     assert caught.value.__notes__ == [bug]
+
+
+@pytest.mark.ray
+def test_a_workers_error_ends_a_training_before_ray_train_has_started_others(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, over = _Sink.remote(), threading.Event()
+    ray.get(sink.fail.remote(ObjectCorrupt("shard 3 is cut", remedy="restore it")))
+    try:
+        with pytest.raises(ObjectCorrupt, match="shard 3"):
+            _run(monkeypatch, sink, lambda: _wait(over))
+    finally:
+        over.set()
+
+
+@pytest.mark.ray
+def test_workers_that_lack_room_are_waited_for_until_they_are_gone(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are placed anew need what they hold."""
+    sink, are_gone = _Sink.remote(), threading.Event()
+    ray.get(sink.fail.remote(NoRoomForWorkers("others are gone", remedy="bring them back")))
+
+    def ends() -> None:
+        time.sleep(0.5)
+        are_gone.set()
+
+    with pytest.raises(NoRoomForWorkers, match="others are gone"):
+        _run(monkeypatch, sink, ends)
+    assert are_gone.is_set()
+
+
+def _wait(over: threading.Event) -> None:
+    over.wait(60)
+
+
+class _Clock:
+    """A time that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def test_a_training_that_stands_still_is_told_once_and_again_after_it_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where tasks find no CPU, Ray says nothing; nor is a slow training's every step news."""
+    clock, said = _Clock(), list[str]()
+    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(watch, "ask", lambda method, *_: method)
+    sink: Any = SimpleNamespace(position=None, crashes={}, starts=[], problem=None)
+    looking = watch.Watch(sink, num_images=1, progress=no_progress, say=said.append)
+
+    def look(at_s: float, step: int | None) -> None:
+        clock.now_s = at_s
+        sink.position = None if step is None else (step, 128)
+        looking.look()
+
+    for at_s, step in ((299, None), (301, None), (310, None), (311, 20), (612, 20)):
+        look(at_s, step)
+    assert len(said) == 1
+    assert said[0].startswith("no step was reported for 5 minutes: ")
+    assert "ray status" in said[0]
+    look(940, 20)
+    look(960, 20)
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "no step was reported for 10 minutes after step 20"
+    ]
+    look(970, 40)
+    look(971, None)  # its metrics actor is away
+    assert len(said) == 2
 
 
 @pytest.mark.ray

@@ -97,11 +97,19 @@ def test_a_worker_and_its_reading_tasks_fit_its_node() -> None:
 
 def test_workers_of_a_lost_node_have_no_room_on_another() -> None:
     placement = place_workers(cluster(2, nodes=2), 2)
-    assert has_room(placement, workers_here=1, node_cpus=1)
-    assert not has_room(placement, workers_here=2, node_cpus=1)
+    assert has_room(placement, workers_here=1, node_cpus=1, cluster_cpus=2)
+    assert not has_room(placement, workers_here=2, node_cpus=1, cluster_cpus=9)
     # Whatever was placed on one node fits it, down to the last hundredth.
     for workers in range(1, 11):
-        assert has_room(place_workers(cluster(2), workers), workers_here=workers, node_cpus=2)
+        placement = place_workers(cluster(2), workers)
+        assert has_room(placement, workers_here=workers, node_cpus=2, cluster_cpus=2)
+
+
+def test_workers_whose_readers_are_gone_have_no_room_though_they_fit_their_node() -> None:
+    placement = place_workers(Resources((Node(4, 4), Node(64, 0)), 512 * GIB), 4)
+    assert not placement.reads_at_home
+    assert has_room(placement, workers_here=4, node_cpus=4, cluster_cpus=68)
+    assert not has_room(placement, workers_here=4, node_cpus=4, cluster_cpus=4)
 
 
 def test_workers_without_gpus_spread_and_with_gpus_stay_close() -> None:

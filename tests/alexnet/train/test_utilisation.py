@@ -86,7 +86,7 @@ def job_and_plan(progressive: ProgressiveSize | None = None) -> tuple[TrainJob, 
 
 
 def progress_at(step: int) -> Progress:
-    return Progress(step, 1.0, 0.01, images=20_000, elapsed_s=2.0, waited_s=0.5)
+    return Progress(step, 1.0, 0.01, images=20_000, elapsed_s=2.0, waited_frac=0.25)
 
 
 def test_the_used_part_of_all_gpus() -> None:

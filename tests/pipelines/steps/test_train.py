@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from infra.errors import StoreError, TrackingError
+from alexnet.train import gpu_nodes
+from infra.errors import ServiceError, StoreError, TrackingError
 from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore
 from infra.tracking.base import RunStatus
@@ -220,3 +221,48 @@ def test_a_run_that_could_not_be_described_is_before_it_is_finished(
     assert tracker.status(run_id) is RunStatus.FINISHED
     assert tracker.runs[run_id].params["train.epochs"]
     assert tracker.runs[run_id].datasets
+
+
+def test_who_was_taken_over_leaves_the_status_to_who_has_the_run_now(
+    workspace: FolderStore,
+) -> None:
+    tracker = MemoryTracker()
+    step = train_step(workspace, tracker)
+    run_id = step._open_run()
+    lease: Any = SimpleNamespace(lost=True)
+    step._lease = lease
+    step._end(run_id, RunStatus.FAILED, "LeaseLost: another process works on it")
+    assert tracker.status(run_id) is RunStatus.RUNNING
+    lease.lost = False
+    step._end(run_id, RunStatus.FAILED, "DataError: a shard is cut")
+    assert tracker.status(run_id) is RunStatus.FAILED
+
+
+@pytest.mark.parametrize("gpu", ["auto", "required", "optional"])
+def test_a_recipe_that_requires_gpus_is_refused_before_anything_is_made(
+    workspace: FolderStore, gpu: str
+) -> None:
+    step = train_step(workspace)
+    scaling = step.context.recipe.scaling.model_copy(update={"gpu": gpu})
+    step.context.recipe = step.context.recipe.model_copy(update={"scaling": scaling})
+    step.context.cluster = Resources((Node(cpus=8, gpus=0),), 8 * 2.0**30)
+    if gpu != "required":
+        step.check_cluster()
+        return
+    with pytest.raises(ServiceError, match="there is no GPU here"):
+        step.check_cluster()
+
+
+def test_where_there_are_gpus_every_node_is_asked_whether_it_can_use_them(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise ServiceError("node 10.0.0.2 has 8 GPU(s)", remedy="install another torch")
+
+    monkeypatch.setattr(gpu_nodes, "check_nodes_use_gpus", refused)
+    step = train_step(workspace)
+    step.context.cluster = Resources((Node(cpus=8, gpus=0),), 8 * 2.0**30)
+    step.check_cluster()
+    step.context.cluster = Resources((Node(cpus=8, gpus=8),), 8 * 2.0**30)
+    with pytest.raises(ServiceError, match=r"10\.0\.0\.2"):
+        step.check_cluster()

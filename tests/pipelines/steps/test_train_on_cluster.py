@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from alexnet.settings import WorkerRange
+from alexnet.train.attempts import claim_attempt
+from alexnet.train.checkpoint import CheckpointReceipt
 from alexnet.train.placement import Placement
-from infra.errors import NoRoomForWorkers, ServiceError, WorkersNotJoined
+from infra.commit import StoredObject
+from infra.errors import NoRoomForWorkers, ServiceError, WorkersDied, WorkersNotJoined
 from infra.progress import no_progress
 from infra.ray_runtime import Node, Resources
+from infra.store import MemoryStore
 from pipelines.steps import train_on_cluster
 from pipelines.steps.train_on_cluster import ClusterTraining
 
 GIB = float(1 << 30)
 LOST = NoRoomForWorkers("others are gone", remedy="bring them back")
 APART = WorkersNotJoined("a port is taken", remedy="free it")
+DIED = WorkersDied("workers died more than 3 times", remedy="see why")
 
 
 @contextmanager
@@ -34,6 +39,9 @@ class Cluster:
         self.starts: list[Placement] = []
         self.endings: list[ServiceError] = [LOST]
         """How the first starts of the workers end."""
+        self.saves: list[int] = []
+        """Steps of the checkpoints that the first starts leave; 0 where they leave none."""
+        self.run = MemoryStore()
         self.waits_s: list[tuple[float, float]] = []
         """How long MLflow was waited for at each end: in silence, in all."""
         self.sent = True
@@ -44,11 +52,14 @@ class Cluster:
         monkeypatch.setattr(train_on_cluster, "finish_metrics", self._finish)
         monkeypatch.setattr(train_on_cluster, "run_training", self._run)
         monkeypatch.setattr(train_on_cluster, "free_gpus", lambda: self.free_gpus)
+        monkeypatch.setattr(train_on_cluster, "open_store", lambda _: self.run)
         monkeypatch.setattr(train_on_cluster, "LOST_NODE_S", 0.0)
         monkeypatch.setattr(train_on_cluster, "FREED_S", 0.0)
 
     def _run(self, _job: Any, placement: Placement, _sink: Any, **_: Any) -> None:
         self.starts.append(placement)
+        if self.saves and (step := self.saves.pop(0)):
+            self.run.write(f"checkpoints/step-{step:08}-a0001/receipt.json", receipt_of(step))
         if len(self.starts) <= len(self.endings):
             raise self.endings[len(self.starts) - 1]
 
@@ -56,10 +67,10 @@ class Cluster:
         self.waits_s.append((timeout_s, at_most_s))
         return self.sent
 
-    def train(self, workers: int | WorkerRange, tmp_path: Any) -> bool:
-        scaling = SimpleNamespace(workers=workers, max_failures=3)
+    def train(self, workers: int | WorkerRange, tmp_path: Any, gpu: str = "auto") -> bool:
+        scaling = SimpleNamespace(workers=workers, max_failures=3, gpu=gpu)
         context: Any = SimpleNamespace(
-            cluster=self.looks.pop(0),
+            cluster=nodes((8, 8)),  # what it had when Ray was joined; hours ago, perhaps
             recipe=SimpleNamespace(scaling=scaling, tracking=SimpleNamespace(experiment="x")),
             tracking=None,
             say=self.said.append,
@@ -68,6 +79,13 @@ class Cluster:
         job: Any = SimpleNamespace(run_uri=str(tmp_path))
         training = ClusterTraining(context, job, "run", total_steps=10, num_images=100)
         return training.run()
+
+
+def receipt_of(step: int) -> bytes:
+    """A checkpoint's receipt; nobody here reads what it names."""
+    item = StoredObject(path="x", size_bytes=1, sha256="0" * 64)
+    receipt = CheckpointReceipt(step=step, attempt=1, state=item, model=item, optimizer=item)
+    return receipt.model_dump_json().encode()
 
 
 def nodes(*each: tuple[float, float]) -> Resources:
@@ -182,3 +200,62 @@ def test_gpus_that_others_took_meanwhile_are_gone_on_without(
     monkeypatch.setattr(train_on_cluster, "run_training", take_one)
     assert cluster.train(WorkerRange(min=1, max=2), tmp_path)
     assert [placement.workers for placement in cluster.starts] == [2, 1]
+
+
+def test_workers_are_placed_on_what_the_cluster_has_when_they_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Prepare may have taken hours since it was joined."""
+    cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)))
+    cluster.endings = []
+    assert cluster.train(WorkerRange(min=1, max=8), tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2]
+
+
+@pytest.mark.parametrize("error", [DIED, LOST, APART], ids=lambda error: type(error).__name__)
+def test_failures_count_anew_once_a_checkpoint_was_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, error: ServiceError
+) -> None:
+    """A training of weeks gets over more lost workers than one that stands still."""
+    same = nodes((8, 1), (8, 1))
+    cluster = Cluster(monkeypatch, *[same] * 12)
+    cluster.endings, cluster.saves = [error] * 9, [10 * n for n in range(1, 10)]
+    assert cluster.train(2, tmp_path)
+    assert [placement.workers for placement in cluster.starts] == [2] * 10
+    assert f"train: {error.problem}; starting them again" in cluster.said
+
+
+def test_workers_that_die_without_a_new_checkpoint_end_the_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, *[nodes((8, 1), (8, 1))] * 4)
+    cluster.endings, cluster.saves = [DIED] * 4, [10, 0]
+    with pytest.raises(WorkersDied):
+        cluster.train(2, tmp_path)
+    assert len(cluster.starts) == 2
+
+
+@pytest.mark.parametrize(
+    ("gpu", "began_on_gpus", "refused"),
+    [
+        ("auto", False, None),
+        ("auto", True, "this training began on GPUs, and there is no GPU here"),
+        ("required", False, "scaling.gpu is required, and there is no GPU here"),
+        ("optional", True, None),
+    ],
+)
+def test_a_training_does_not_come_to_cpus_unasked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, gpu: str, began_on_gpus: bool, refused: str
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 0), (8, 0)))
+    cluster.endings = []
+    claim_attempt(cluster.run, start_step=0, world_size=2, use_gpu=began_on_gpus)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    if refused is None:
+        assert cluster.train(2, tmp_path, gpu)
+        assert cluster.said[0] == "train: no GPU in this cluster: training on CPUs"
+        return
+    with pytest.raises(ServiceError, match=refused) as caught:
+        cluster.train(2, tmp_path, gpu)
+    assert "scaling.gpu to optional" in caught.value.remedy
+    assert cluster.starts == []
