@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from alexnet.release.settings import MODEL_NAME
 from infra.commit import read_receipt
 from infra.errors import DataError
+from infra.looking import may_exist
 from infra.store import ObjectStore, open_store
 from infra.tracking.place import place_for, sqlite_path, without_credentials
 from pipelines.defaults import is_from_environment
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 MODELS: Final = "models:/"
 _MODEL_URI: Final = re.compile(
-    rf"{MODELS}(?P<name>[^/@:]+)(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
+    rf"{MODELS}(?P<name>{MODEL_NAME})(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
 )
 
 
@@ -35,7 +37,7 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
     """
     if uri.startswith(MODELS):
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
-    if "/" not in uri and not Path(uri).exists():
+    if "/" not in uri and not may_exist(Path(uri)):
         from pipelines.lookup.runs import find_run
 
         return _run(find_run(uri, workspace))
@@ -159,7 +161,7 @@ def find_version(
     registry = found = None
     place = place_for(open_store(workspace), tracking_uri)
     # Looking must not make a database, nor a workspace of a mistyped name.
-    if (database := sqlite_path(place.uri)) is None or database.exists():
+    if (database := sqlite_path(place.uri)) is None or may_exist(database):
         registry = ModelRegistry(place.uri, name)
         found = registry.by_alias(alias) if alias else registry.by_version(version)
     if registry is None or found is None:

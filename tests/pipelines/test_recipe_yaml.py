@@ -122,6 +122,7 @@ def test_another_schedule_is_given_whole() -> None:
         ("demo", "train.precision=fp16", "train.precision should be 'fp32' or 'bf16', not 'fp16'"),
         ("demo", "train=3", "train should hold keys, not 3 (--set)"),
         ("demo", "dataset.name=My Set", "dataset.name should match pattern "),
+        ("demo", "register.model_name=a@b", "register.model_name: 'a@b' is no model's name: give"),
         (
             "demo",
             "dataset.folder=/x",
