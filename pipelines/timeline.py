@@ -20,7 +20,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
-from infra.canonical import canonical_json
 from infra.commit import Frozen, parse_receipt
 from infra.errors import ObjectCorrupt, ProjectError, StoreError
 from infra.store import ObjectStore
@@ -154,7 +153,7 @@ def write_note(
     store = run.with_deadline(NOTING_S)
     try:
         if _made_something(store, note):
-            store.write(key, canonical_json(note.model_dump(mode="json")))
+            store.write(key, note.to_bytes())
         elif is_there:
             store.delete(key)
     except StoreError as error:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.canonical import canonical_json
 from infra.commit import Frozen, parse_receipt
 from infra.store import ObjectStore
 
@@ -35,8 +34,7 @@ def claim_attempt(store: ObjectStore, *, start_step: int, world_size: int) -> At
     number = len(read_attempts(store)) + 1
     while True:
         attempt = Attempt(number=number, start_step=start_step, world_size=world_size)
-        body = canonical_json(attempt.model_dump())
-        if store.create(f"attempts/{number:04}.json", body):
+        if store.create(f"attempts/{number:04}.json", attempt.to_bytes()):
             return attempt
         number += 1
 

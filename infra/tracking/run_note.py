@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-from infra.canonical import canonical_json, digest_of
+from infra.canonical import digest_of
 from infra.commit import Frozen, parse_receipt
 from infra.errors import TrackingError
 from infra.store import ObjectStore
@@ -135,7 +135,7 @@ def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
 
 def _write_note(store: ObjectStore, note: RunNote) -> None:
     number = len(_note_keys(store)) + 1
-    while not store.create(f"{FOLDER}{number:04}.json", canonical_json(note.model_dump())):
+    while not store.create(f"{FOLDER}{number:04}.json", note.to_bytes()):
         number += 1
 
 

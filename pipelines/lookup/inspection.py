@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alexnet.release.settings import MODEL_NAME
-from infra.commit import read_receipt
 from infra.errors import DataError
 from infra.looking import may_exist
 from infra.store import ObjectStore, open_store
@@ -129,14 +128,15 @@ def _verdict(store: ObjectStore) -> dict[str, Any]:
     from alexnet.release.gate import parse_verdict
 
     newest = max(info.key for info in store.list("verdict-"))
-    return {"kind": "verdict", **parse_verdict(store.read(newest)).model_dump(mode="json")}
+    verdict = parse_verdict(store.read(newest), f"{store.uri}/{newest}")
+    return {"kind": "verdict", **verdict.model_dump(mode="json")}
 
 
 def _registration(store: ObjectStore) -> dict[str, Any]:
     from alexnet.release.receipt import parse_registration
     from pipelines.steps.register import RECEIPT, registration_fields
 
-    registration = parse_registration(read_receipt(store, RECEIPT) or b"")
+    registration = parse_registration(store.read(RECEIPT), f"{store.uri}/{RECEIPT}")
     return {"kind": "registration", **registration_fields(registration)}
 
 

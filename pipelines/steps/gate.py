@@ -79,7 +79,10 @@ class GateStep(Step[Judged]):
         """Find the newest verdict: a rerun repeats it, whoever is champion now."""
         store = self.folder()
         numbered = [info.key for info in store.list("verdict-")]
-        return Judged(store, parse_verdict(store.read(numbered[-1]))) if numbered else None
+        if not numbered:
+            return None
+        newest = numbered[-1]
+        return Judged(store, parse_verdict(store.read(newest), f"{store.uri}/{newest}"))
 
     def make(self) -> Judged:
         """Judge against the present champion."""

@@ -59,7 +59,7 @@ class RegisterStep(Step[Registered]):
     def find(self) -> Registered | None:
         """Find the receipt; what the aliases point to now is the registry's affair."""
         body = read_receipt(self.folder(), RECEIPT)
-        return None if body is None else Registered(self.folder(), parse_registration(body))
+        return None if body is None else self._registered(body)
 
     def make(self) -> Registered:
         """Register; if the champion moved meanwhile, have it judged again first."""
@@ -151,8 +151,11 @@ class RegisterStep(Step[Registered]):
             expected_champion=verdict.champion,
             turn=hold_lease(self._aliases_folder(), wait_report=self.say_waiting),
         )
-        body = commit_receipt(self.folder(), RECEIPT, registration.to_bytes())
-        return Registered(self.folder(), parse_registration(body))
+        return self._registered(commit_receipt(self.folder(), RECEIPT, registration.to_bytes()))
+
+    def _registered(self, body: bytes) -> Registered:
+        store = self.folder()
+        return Registered(store, parse_registration(body, f"{store.uri}/{RECEIPT}"))
 
 
 def registration_fields(registration: Registration) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from infra.canonical import canonical_json, digest_of, sha256_hex
+from infra.canonical import digest_of, sha256_hex
 from infra.commit import (
     Frozen,
     StoredObject,
@@ -183,7 +183,7 @@ class ReportStep(Step[Reported]):
             page=write_object(store, PAGE, page.encode()),
             pictures=tuple(write_object(store, name, body) for name, body in pictures.items()),
         )
-        body = commit_receipt(store, RECEIPT, canonical_json(receipt.model_dump(mode="json")))
+        body = commit_receipt(store, RECEIPT, receipt.to_bytes())
         return parse_receipt(ReportReceipt, body, f"{store.uri}/{RECEIPT}")
 
     def _send(self, receipt: ReportReceipt) -> bool:

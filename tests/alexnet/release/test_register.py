@@ -101,7 +101,7 @@ def test_the_first_version_becomes_challenger_and_champion(
 ) -> None:
     assert first.model_uri == "models:/alexnet/1"
     assert first.aliases == ("challenger", "champion")
-    assert parse_registration(first.to_bytes()) == first
+    assert parse_registration(first.to_bytes(), "r") == first
     assert first.registry_id == registry.registry_id() != ""
     found = registry.find("one")
     assert found is not None
