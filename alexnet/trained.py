@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
 from alexnet.data.augment import Augment
 from alexnet.data.input_statistics import InputStatistics
+from alexnet.model import ModelError
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.checkpoint import MADE_AGAIN, open_checkpoint
 from infra.commit import StoredObject, read_object
@@ -48,16 +50,39 @@ class TrainedNetwork:
     statistics: Located
     classes: Located
 
+    def build(self) -> nn.Module:
+        """Build the network with fresh weights, in evaluation mode.
+
+        Raises:
+            DataError: this version has no such network.
+        """
+        try:
+            return self.network.build(len(self.load_classes()), self.augment.crop_px).eval()
+        except ModelError as error:
+            raise DataError(
+                f"{self.weights.store.uri} was made by another version of alexnet: {error.problem}",
+                remedy="use that version, or train or register it again with this one",
+            ) from error
+
     def load_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the network and load its weights, in evaluation mode.
 
         Raises:
             ObjectCorrupt: the weights' bytes are damaged.
-            DataError: they are another network's.
+            DataError: they are another network's, or this version has no such network.
         """
-        return build_model(
-            self.network, self.augment, len(self.load_classes()), self.weights.read(), device
-        )
+        weights = self.weights.read()
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and thrown away
+            model = self.build()
+        try:
+            model.load_state_dict(load(weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise DataError(
+                f"{self.weights.store.uri}/{self.weights.item.path} holds no weights of"
+                f" {self.network.name} for {len(self.load_classes())} classes: {error}",
+                remedy="evaluate with the recipe that the checkpoint was trained with",
+            ) from error
+        return model.to(device)
 
     def load_augment(self, device: torch.device | str = "cpu") -> Augment:
         """Read the statistics and return what normalises images."""
@@ -99,27 +124,3 @@ def trained_network(
         statistics=Located(dataset, manifest.statistics),
         classes=Located(dataset, manifest.classes),
     )
-
-
-def build_model(
-    network: NetworkSettings,
-    augment: AugmentSettings,
-    num_classes: int,
-    weights: bytes,
-    device: torch.device | str,
-) -> nn.Module:
-    """Build a network and load safetensors into it, in evaluation mode.
-
-    Raises:
-        DataError: the tensors are another network's.
-    """
-    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and thrown away
-        model = network.build(num_classes, augment.crop_px)
-    try:
-        model.load_state_dict(load(weights))
-    except RuntimeError as error:
-        raise DataError(
-            f"these weights are not those of {network.name} for {num_classes} classes: {error}",
-            remedy="evaluate with the recipe that the checkpoint was trained with",
-        ) from error
-    return model.eval().to(device)

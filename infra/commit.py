@@ -1,15 +1,17 @@
 """Commit: objects first, then one receipt that names them, by create-if-absent."""
 
 from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infra.canonical import sha256_hex
-from infra.errors import ObjectCorrupt
+from infra.canonical import canonical_json, sha256_hex
+from infra.errors import DataError, ObjectCorrupt
 from infra.store.base import ObjectStore
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+RESTORED: Final = "restore it from a copy, or delete it and run again"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,6 +26,10 @@ class Frozen(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    def to_bytes(self) -> bytes:
+        """Write as canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
 
 
 class StoredObject(Frozen):
@@ -100,25 +106,40 @@ def read_receipt(store: ObjectStore, path: str) -> bytes | None:
         return None
 
 
-def parse_receipt(model: type[Model], body: bytes, where: str) -> Model:
+def parse_receipt(
+    model: type[Model],
+    body: bytes,
+    where: str,
+    *,
+    raised: type[DataError] = ObjectCorrupt,
+    remedy: str = RESTORED,
+) -> Model:
     """Parse what was written down at a place.
 
+    Args:
+        model: what it is.
+        body: what was read there.
+        where: names the place.
+        raised: the error for bytes that are none of this model's.
+        remedy: what to do then.
+
     Raises:
-        ObjectCorrupt: the bytes are none of this model's; `where` is named.
+        ObjectCorrupt: the bytes are none of this model's; or `raised`.
 
     """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise unreadable(where) from error
+        raise raised(_unreadable(where), remedy=remedy) from error
 
 
 def unreadable(where: str) -> ObjectCorrupt:
     """Return the error for bytes that are not what is written down at this place."""
-    return ObjectCorrupt(
-        f"{where} cannot be read: cut, or written by another version",
-        remedy="restore it from a copy, or delete it and run again",
-    )
+    return ObjectCorrupt(_unreadable(where), remedy=RESTORED)
+
+
+def _unreadable(where: str) -> str:
+    return f"{where} cannot be read: cut, or written by another version"
 
 
 def _corrupt(store: ObjectStore, path: str, what: str, remedy: str | None = None) -> ObjectCorrupt:

@@ -131,6 +131,30 @@ def was_let_go(store: ObjectStore) -> bool:
     return newest == 0 or _is_released(store, newest, read_receipt(store, _beat_key(newest)))
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claimed a folder last, and the last sign of life."""
+
+    number: int
+    beat: bytes | None
+    has_ended: bool
+    """Whether the lease was released, or its owner is known dead."""
+
+
+def read_owner(store: ObjectStore) -> Owner | None:
+    """Read the newest claim of a folder; None where there is none.
+
+    Raises:
+        ObjectCorrupt: it or its heartbeat cannot be read.
+    """
+    number = _newest_number(store)
+    if (body := read_receipt(store, _claim_key(number))) is None:
+        return None
+    claim = parse_receipt(Claim, body, f"{store.uri}/{_claim_key(number)}")
+    beat = read_receipt(store, _beat_key(number))
+    return Owner(number, beat, _is_released(store, number, beat) or is_known_dead(claim.process))
+
+
 def _acquire(
     store: ObjectStore,
     timings: LeaseTimings,

@@ -1,11 +1,12 @@
 """One command: open the context, bring the steps to their products, say what came of it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from infra.errors import GateRefused
+from infra.store import ObjectStore
 from infra.tracking.place import TrackingPlace
 from pipelines.context import Context, open_context
 from pipelines.output import print_run, print_step
@@ -59,26 +60,37 @@ def bring_about(
             if dry_run:
                 outcomes = look_at_steps(steps)
             else:
-                with _noted(context, steps):
-                    outcomes = run_steps(steps)
+                with _noted(context, steps) as note_begin:
+                    outcomes = run_steps(steps, begin=note_begin)
         finally:
             context.close()
     return outcomes, context.tracking
 
 
 @contextmanager
-def _noted(context: Context, steps: Sequence[Step[Any]]) -> Iterator[None]:
-    """Leave a note of the command in the run's folder, however it ends."""
+def _noted(context: Context, steps: Sequence[Step[Any]]) -> Iterator[Callable[[], None]]:
+    """Leave a note of the command in the run's folder, however it ends.
+
+    The block is given what notes that a step begins to make something: a kill leaves that note.
+    """
     raised: BaseException | None = None
+    timeline, begun = context.timeline, list[ObjectStore]()
+
+    def note_begin() -> None:
+        if (run := run_folder(context, steps)) is not None:
+            begun.append(run)
+            write_note(run, timeline.open_note(sys.argv), timeline.key)
+
     try:
-        yield
+        yield note_begin
     except BaseException as error:
         raised = error
         raise
     finally:
         run = run_folder(context, steps)
         if run is not None:
-            write_note(run, context.timeline.note(how_it_ended(raised), sys.argv))
+            note = timeline.note(how_it_ended(raised), sys.argv)
+            write_note(run, note, timeline.key, is_there=bool(begun))
 
 
 def _raise_if_refused(outcomes: Sequence[Outcome]) -> None:

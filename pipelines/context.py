@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from infra.errors import RecipeError, StoreError
 from infra.nodes import check_nodes_share
@@ -15,10 +15,14 @@ from infra.ray_runtime import LOCAL, Resources, cluster_address, is_submitted_jo
 from infra.ray_session import ray_session
 from infra.store import ObjectStore, open_store
 from infra.store.check import open_workspace
+from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.rehome import rehome_artifacts
 from pipelines.recipe import Recipe
 from pipelines.timeline import Timeline
+
+if TYPE_CHECKING:
+    from alexnet.release.registry import ModelRegistry
 
 FIRST_CONTACT_S: Final = 15.0
 """How long a store may stay away when a command starts; later it may for minutes."""
@@ -49,6 +53,26 @@ class Context:
             # Its nodes have other disks, credentials and programs than this process.
             check_nodes_share(self.workspace)
         return resources
+
+    def start_cluster(self) -> None:
+        """Have Ray run: what follows computes on it. Raises as `cluster`."""
+        _ = self.cluster
+
+    @cached_property
+    def tracker(self) -> MlflowTracker:
+        """Where the recipe's runs are shown; asks nothing yet."""
+        return MlflowTracker(self.tracking, experiment=self.recipe.tracking.experiment)
+
+    @cached_property
+    def registry(self) -> "ModelRegistry":
+        """The versions of the recipe's model.
+
+        Raises:
+            TrackingError: MLflow's database cannot be opened.
+        """
+        from alexnet.release.registry import ModelRegistry
+
+        return ModelRegistry(self.tracking.uri, self.recipe.registration.model_name)
 
     @contextmanager
     def progress(self, stage: str) -> Iterator[NotedReport]:

@@ -20,6 +20,7 @@ from pipelines.tables import (
     ensemble_text,
     gradients_text,
     predictions_text,
+    reaped_text,
     rejected_text,
     runs_text,
     similar_text,
@@ -87,6 +88,14 @@ def print_runs(runs: Sequence[dict[str, Any]], workspace: str, *, as_json: bool)
         _print_json({"runs": list(runs)})
     else:
         _print_text(runs_text(runs, workspace))
+
+
+def print_reaped(runs: Sequence[dict[str, Any]], workspace: str, *, as_json: bool) -> None:
+    """List the runs that are called KILLED now."""
+    if as_json:
+        _print_json({"reaped": list(runs)})
+    else:
+        _print_text(reaped_text(runs, workspace))
 
 
 def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:

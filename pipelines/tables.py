@@ -57,6 +57,12 @@ def runs_text(runs: Sequence[dict[str, Any]], workspace: str) -> str:
     return columns_text([head, *rows]) if rows else f"no trainings in {workspace}"
 
 
+def reaped_text(runs: Sequence[dict[str, Any]], workspace: str) -> str:
+    """Write one line a run that is called KILLED now."""
+    rows = [(run["name"], "KILLED", run["mlflow_run_id"]) for run in runs]
+    return columns_text(rows) if rows else f"no training of {workspace} was left RUNNING in MLflow"
+
+
 def comparison_text(fields: dict[str, Any]) -> str:
     """Write what differs and what came of it, a column a training, then the link."""
     runs = fields["runs"]

@@ -116,17 +116,29 @@ class Outcome:
     fields: dict[str, Any]
 
 
-def run_steps(steps: Sequence[Step[Any]]) -> list[Outcome]:
-    """Bring every step to its product, in order."""
+def run_steps(
+    steps: Sequence[Step[Any]], *, begin: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """Bring every step to its product, in order.
+
+    Args:
+        steps: as `build_steps` orders them.
+        begin: called when a step begins to make its product.
+    """
     went: list[tuple[Step[Any], Done, float]] = []
     checks = _Checks(steps)
     for step in steps:
         step.check_early()
+
+    def before_making() -> None:
+        checks.before_making()
+        begin()
+
     for step in steps:
         with step.context.timeline.entry(step.name) as entry:
             if not step.look():
                 checks.before_waiting()
-            entry.state = state = step.ensure(before_making=checks.before_making)
+            entry.state = state = step.ensure(before_making=before_making)
             if state == "holds":
                 step.catch_up()
         step.context.say(f"{step.name:<9} {state}  {entry.seconds:.1f} s  {step.folder().uri}")

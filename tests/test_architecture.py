@@ -122,6 +122,7 @@ COMMANDS = {
     "check-gradients": {"NETWORK", "--layer", "--json"},
     "receipt": {"--json"},
     "runs": {"--workspace", "--json"},
+    "runs reap": {"--workspace", "--tracking-uri", "--json"},
     "runs compare": {"RUNS", "--workspace", "--tracking-uri", "--json"},
     "storage": set(),
     "storage check": {"URI", "--json"},

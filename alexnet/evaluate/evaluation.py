@@ -3,12 +3,19 @@
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from alexnet.evaluate.counts import Counts
 from alexnet.evaluate.rows import View
 from infra.canonical import canonical_json, digest_of
-from infra.commit import Frozen, Sha256, StoredObject, check_listing, read_object, read_receipt
+from infra.commit import (
+    Frozen,
+    Sha256,
+    StoredObject,
+    check_listing,
+    parse_receipt,
+    read_object,
+    read_receipt,
+)
 from infra.errors import DataError
 from infra.parquet import read_parquet
 from infra.store import ObjectStore
@@ -97,18 +104,13 @@ def read_evaluation(store: ObjectStore) -> Evaluation | None:
     """Read the receipt at a store, or None when there is none.
 
     Raises:
-        DataError: it cannot be understood.
+        ObjectCorrupt: it cannot be understood.
     """
     body = read_receipt(store, RECEIPT)
     if body is None:
         return None
-    try:
-        return Evaluation.model_validate_json(body)
-    except ValidationError as error:
-        raise DataError(
-            f"{store.uri}/{RECEIPT} is not an evaluation this version reads: {error}",
-            remedy=f"delete {store.uri} and evaluate again",
-        ) from error
+    remedy = f"delete {store.uri} and evaluate again"
+    return parse_receipt(Evaluation, body, f"{store.uri}/{RECEIPT}", remedy=remedy)
 
 
 def open_evaluation(store: ObjectStore) -> Evaluation:

@@ -6,12 +6,10 @@ from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from alexnet.inference.features import features_schema
 from alexnet.inference.input_parts import READ_ERRORS
-from infra.canonical import canonical_json
-from infra.commit import Frozen, Sha256
+from infra.commit import Frozen, Sha256, parse_receipt
 from infra.errors import DataError, StoreError
 from infra.store import ObjectStore
 
@@ -64,7 +62,7 @@ def features_writer(
     store: ObjectStore, name: str, header: FeaturesHeader
 ) -> Iterator[FeaturesWriter]:
     """Give the block a writer of a file that exists only if the block ends without an error."""
-    described = {_KEY: canonical_json(header.model_dump(mode="json"))}
+    described = {_KEY: header.to_bytes()}
     schema = features_schema(header.width).with_metadata(described)
     with (
         store.open_output(name) as sink,
@@ -124,13 +122,14 @@ def open_features(store: ObjectStore, name: str) -> FeaturesFile | None:
         described = (file.schema_arrow.metadata or {}).get(_KEY)
     if described is None:
         return None
-    try:
-        return FeaturesFile(store, name, FeaturesHeader.model_validate_json(described))
-    except ValidationError as error:
-        raise DataError(
-            f"{store.uri}/{name} holds features of another version: {error}",
-            remedy="write them anew with `alexnet features`",
-        ) from error
+    header = parse_receipt(
+        FeaturesHeader,
+        described,
+        f"what {store.uri}/{name} says of its features",
+        raised=DataError,
+        remedy="write them anew with `alexnet features`",
+    )
+    return FeaturesFile(store, name, header)
 
 
 @contextmanager

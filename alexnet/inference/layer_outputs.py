@@ -26,10 +26,11 @@ def choose_layer(trained: TrainedNetwork, layer: str | None) -> tuple[str, int]:
 
     Raises:
         RecipeError: there is no such layer; lists those there are.
+        DataError: this version has no such network.
     """
     side = trained.augment.crop_px
     with torch.device("meta"):  # shapes without numbers: nothing is drawn or computed
-        network = trained.network.build(len(trained.load_classes()), side).eval()
+        network = trained.build()
         layer = last_hidden_layer(network) if layer is None else layer
         try:
             find_tap(network, layer)

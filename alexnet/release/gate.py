@@ -12,12 +12,10 @@ from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from alexnet.evaluate.evaluation import Evaluation
 from alexnet.release.settings import GateSettings
-from infra.canonical import canonical_json
-from infra.commit import Frozen
+from infra.commit import Frozen, parse_receipt
 from infra.errors import DataError, RecipeError
 from preprocessing.dataset.labels import Classes
 
@@ -96,20 +94,10 @@ class Verdict(Frozen):
         """Whether the model may become champion."""
         return self.verdict == "accepted"
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
 
-
-def parse_verdict(body: bytes) -> Verdict:
-    """Read what `to_bytes` wrote; DataError for anything else."""
-    try:
-        return Verdict.model_validate_json(body)
-    except ValidationError as error:
-        raise DataError(
-            f"this is not a verdict this version reads: {error}",
-            remedy="delete the gate's folder and run again",
-        ) from error
+def parse_verdict(body: bytes, where: str) -> Verdict:
+    """Read what `to_bytes` wrote at a place; ObjectCorrupt for anything else."""
+    return parse_receipt(Verdict, body, where, remedy="delete the gate's folder and run again")
 
 
 def judge(

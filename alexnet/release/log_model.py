@@ -9,7 +9,7 @@ import alexnet
 import infra
 import preprocessing
 from alexnet.release.package import FILES, write_package
-from alexnet.release.registry import global_tracking, translated
+from alexnet.release.registry import KEY_TAG, global_tracking, translated
 from alexnet.trained import TrainedNetwork
 from infra.temporary import temporary_folder
 from infra.tracking.mlflow_client import open_mlflow_client
@@ -22,15 +22,51 @@ _NEEDS: Final = (
 """What predicting imports; the model brings our own code along."""
 
 
-def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str) -> str:
+def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str, key: str) -> str:
     """Log a network as a model of the training's run, in its experiment; return its id, "m-…".
 
-    The run's status stays as it is: a finished run is not opened again.
+    The run's status stays as it is: a finished run is not opened again. A model that an earlier
+    try of the same registration logged is taken: each is as large as the weights.
+
+    Args:
+        trained: the network.
+        tracking_uri: MLflow's.
+        run_id: the training's run there.
+        key: the registration's; a tag of the model, once that is whole.
 
     Raises:
         TrackingError: MLflow cannot be reached, or refuses.
         ServiceError: there is no room for the model's files.
     """
+    with translated(tracking_uri):
+        client = open_mlflow_client(tracking_uri)
+        experiment_id = client.get_run(run_id).info.experiment_id
+        found = client.search_logged_models(
+            [experiment_id],
+            filter_string=f"tags.`{KEY_TAG}` = '{key}' AND source_run_id = '{run_id}'",
+            max_results=1,
+        )
+        if found:
+            return str(found[0].model_id)
+        made = client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    _log_files(trained, made.model_id, tracking_uri=tracking_uri, run_id=run_id)
+    with translated(tracking_uri):
+        # Last: a kill before leaves a model in parts, which nobody shall find.
+        client.set_logged_model_tags(made.model_id, {KEY_TAG: key})
+    return str(made.model_id)
+
+
+def delete_model(model_id: str, *, tracking_uri: str) -> None:
+    """Delete a logged model; its files go with the server's next `mlflow gc`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or refuses.
+    """
+    with translated(tracking_uri):
+        open_mlflow_client(tracking_uri).delete_logged_model(model_id)
+
+
+def _log_files(trained: TrainedNetwork, model_id: str, *, tracking_uri: str, run_id: str) -> None:
     mlflow = import_mlflow()
     from alexnet.release import pyfunc_model  # after MLflow was imported quietly
 
@@ -44,15 +80,11 @@ def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str) -> str
         ):
             # pyfunc.log_model is this call without `run_id`: it would open a run of its own, and
             # without `model_id` either files the model under experiment 0, in ./mlruns.
-            client = open_mlflow_client(tracking_uri)
-            made = client.create_logged_model(
-                client.get_run(run_id).info.experiment_id, name="model", source_run_id=run_id
-            )
             mlflow.models.Model.log(
                 artifact_path=None,
                 flavor=mlflow.pyfunc,
                 flavor_name="pyfunc.ModelFromCode",
-                model_id=made.model_id,
+                model_id=model_id,
                 run_id=run_id,
                 step=trained.step,
                 python_model=pyfunc_model.__file__,
@@ -61,7 +93,6 @@ def log_model(trained: TrainedNetwork, *, tracking_uri: str, run_id: str) -> str
                 signature=pyfunc_model.signature(),
                 pip_requirements=requirements(),
             )
-    return str(made.model_id)
 
 
 def requirements() -> list[str]:

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
-
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.trained import Located, TrainedNetwork
-from infra.canonical import canonical_json, sha256_hex
-from infra.commit import Frozen, StoredObject, write_object
+from infra.canonical import sha256_hex
+from infra.commit import Frozen, StoredObject, parse_receipt, write_object
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore
 from preprocessing.dataset.labels import Classes
@@ -49,7 +47,7 @@ def write_package(trained: TrainedNetwork, folder: Path) -> None:
         statistics=write_object(store, STATISTICS, trained.statistics.read()),
         classes=write_object(store, CLASSES, trained.classes.read()),
     )
-    store.write(MODEL, canonical_json(packaged.model_dump(mode="json")))
+    store.write(MODEL, packaged.to_bytes())
 
 
 def copy_package(source: ObjectStore, places: ObjectStore) -> ObjectStore:
@@ -74,13 +72,13 @@ def open_package(store: ObjectStore) -> TrainedNetwork:
     Raises:
         DataError: there is none that this version reads.
     """
+    remedy = "register the model again with this version"
     try:
-        packaged = PackagedModel.model_validate_json(store.read(MODEL))
-    except (FileNotFoundError, ValidationError) as error:
-        raise DataError(
-            f"{store.uri} holds no model that this version reads: {error}",
-            remedy="register the model again with this version",
-        ) from error
+        body = store.read(MODEL)
+    except FileNotFoundError as error:
+        raise DataError(f"{store.uri} holds no model of ours", remedy=remedy) from error
+    where = f"{store.uri}/{MODEL}"
+    packaged = parse_receipt(PackagedModel, body, where, raised=DataError, remedy=remedy)
     return TrainedNetwork(
         network=packaged.network,
         augment=packaged.augment,

@@ -1,12 +1,13 @@
 """Stage 10 of 11, register: a judged network → a version of the registered model, with aliases."""
 
 import logging
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 from alexnet.evaluate.evaluation import open_evaluation, read_predictions
-from alexnet.release.errors import ChampionMoved
+from alexnet.release.errors import ChampionMoved, ModelNotServable
 from alexnet.release.gate import Verdict
-from alexnet.release.log_model import log_model
+from alexnet.release.log_model import delete_model, log_model
 from alexnet.release.registration import Registration
 from alexnet.release.registry import (
     CHALLENGER,
@@ -17,6 +18,7 @@ from alexnet.release.registry import (
 )
 from alexnet.release.trial import try_model
 from alexnet.trained import TrainedNetwork
+from infra.errors import TrackingError
 from infra.store import ObjectStore
 from preprocessing.dataset.manifest import Manifest
 
@@ -45,6 +47,7 @@ def register(
     *,
     key: str,
     expected_champion: str | None,
+    turn: AbstractContextManager[object],
 ) -> Registration:
     """Log a network, try it in a fresh process, make a version, set its aliases.
 
@@ -58,6 +61,8 @@ def register(
         verdict: the gate's.
         key: the registration's.
         expected_champion: version the verdict is about; None if there was no champion.
+        turn: entered while the champion is looked at and the aliases are set; whoever registers
+            under this name must wait meanwhile, for MLflow has no compare-and-set.
 
     Raises:
         ChampionMoved: an accepted verdict is about another champion than there is: judge again.
@@ -70,11 +75,12 @@ def register(
     if version is None:
         version = _make_version(registry, candidate, key)
     registry.set_tags(version.version, _tags(candidate, verdict))
-    registry.set_alias(CHALLENGER, version.version)
-    if verdict.accepted:
-        # Again: logging and trying took a while.
-        _check_champion(registry, expected_champion, version)
-        registry.set_alias(CHAMPION, version.version)
+    with turn:
+        registry.set_alias(CHALLENGER, version.version)
+        if verdict.accepted:
+            # Again: logging and trying took a while.
+            _check_champion(registry, expected_champion, version)
+            registry.set_alias(CHAMPION, version.version)
     log.info("registered name=%s version=%s %s", registry.name, version.version, verdict.verdict)
     return Registration(
         key=key,
@@ -87,18 +93,22 @@ def register(
 
 
 def _make_version(registry: ModelRegistry, candidate: Candidate, key: str) -> RegisteredVersion:
-    model_id = log_model(
-        candidate.trained, tracking_uri=registry.tracking_uri, run_id=candidate.run_id
-    )
+    uri, run_id = registry.tracking_uri, candidate.run_id
+    model_id = log_model(candidate.trained, tracking_uri=uri, run_id=run_id, key=key)
     evaluation = open_evaluation(candidate.evaluation)
-    try_model(
-        f"models:/{model_id}",
-        registry.tracking_uri,
-        dataset=candidate.dataset,
-        manifest=candidate.manifest,
-        predictions=read_predictions(candidate.evaluation, evaluation),
-    )
-    return registry.create(key=key, model_id=model_id, run_id=candidate.run_id, tags={})
+    try:
+        try_model(
+            f"models:/{model_id}",
+            uri,
+            dataset=candidate.dataset,
+            manifest=candidate.manifest,
+            predictions=read_predictions(candidate.evaluation, evaluation),
+        )
+    except ModelNotServable:
+        with suppress(TrackingError):  # then the next try finds it, and deletes it
+            delete_model(model_id, tracking_uri=uri)
+        raise
+    return registry.create(key=key, model_id=model_id, run_id=run_id, tags={})
 
 
 def _tags(candidate: Candidate, verdict: Verdict) -> dict[str, str]:

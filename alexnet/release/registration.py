@@ -2,11 +2,7 @@
 
 from typing import Literal
 
-from pydantic import ValidationError
-
-from infra.canonical import canonical_json
-from infra.commit import Frozen
-from infra.errors import DataError
+from infra.commit import Frozen, parse_receipt
 
 
 class Registration(Frozen):
@@ -22,17 +18,9 @@ class Registration(Frozen):
     registry_id: str
     """Which registry, wherever it is moved."""
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
 
-
-def parse_registration(body: bytes) -> Registration:
-    """Read what `to_bytes` wrote; DataError for anything else."""
-    try:
-        return Registration.model_validate_json(body)
-    except ValidationError as error:
-        raise DataError(
-            f"this is not a registration this version reads: {error}",
-            remedy="delete the registration's folder and run again",
-        ) from error
+def parse_registration(body: bytes, where: str) -> Registration:
+    """Read what `to_bytes` wrote at a place; ObjectCorrupt for anything else."""
+    return parse_receipt(
+        Registration, body, where, remedy="delete the registration's folder and run again"
+    )

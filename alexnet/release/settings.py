@@ -1,10 +1,17 @@
 """What a recipe says about the gate and the registry; free of torch and MLflow."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.commit import Frozen
+
+MODEL_NAME: Final = r"""[^\s.'"`/:@\x00-\x1f](?:[^'"`/:@\x00-\x1f]*[^\s'"`/:@\x00-\x1f])?"""
+"""A registered model's name: one that MLflow takes and `models:/NAME@ALIAS` can be split at again.
+
+It begins with no dot, and neither begins nor ends with a blank.
+"""
 
 
 class GateSettings(Frozen):
@@ -23,5 +30,15 @@ class GateSettings(Frozen):
 class RegisterSettings(Frozen):
     """Under which name a model is published."""
 
-    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:'\"`]+$")] = "alexnet"
+    model_name: Annotated[str, Field(max_length=256)] = "alexnet"
     """Registered model in MLflow; `models:/NAME@champion` loads the best of it."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if re.fullmatch(MODEL_NAME, name) is None:
+            raise ValueError(
+                f"{name!r} is no model's name: give one without quotes and / : @, that begins with"
+                " no dot and has no blanks around it"
+            )
+        return name

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.canonical import canonical_json
 from infra.commit import Frozen, parse_receipt
 from infra.store import ObjectStore
 
@@ -41,8 +40,7 @@ def claim_attempt(
         attempt = Attempt(
             number=number, start_step=start_step, world_size=world_size, use_gpu=use_gpu
         )
-        body = canonical_json(attempt.model_dump())
-        if store.create(f"attempts/{number:04}.json", body):
+        if store.create(f"attempts/{number:04}.json", attempt.to_bytes()):
             return attempt
         number += 1
 

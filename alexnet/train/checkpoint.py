@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import Attempt, holds
-from infra.canonical import canonical_json
+from alexnet.train.epoch_losses import LossesSoFar
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore
@@ -136,9 +136,9 @@ def write_checkpoint(
         average=None
         if average is None
         else write_object(store, "average.safetensors", save(_on_cpu(average))),
-        state=write_object(store, "state.json", canonical_json(state.model_dump(mode="json"))),
+        state=write_object(store, "state.json", state.to_bytes()),
     )
-    commit_receipt(store, RECEIPT, canonical_json(receipt.model_dump(mode="json")))
+    commit_receipt(store, RECEIPT, receipt.to_bytes())
     return receipt
 
 
@@ -187,7 +187,7 @@ def open_checkpoint(store: ObjectStore) -> tuple[CheckpointReceipt, TrainState]:
         state = TrainState.model_validate_json(read_object(store, receipt.state, remedy=MADE_AGAIN))
     except (FileNotFoundError, ValidationError) as error:
         raise DataError(
-            f"{store.uri} holds no complete checkpoint that this version reads: {error}",
+            f"{store.uri} holds no complete checkpoint that this version reads",
             remedy="name the folder of a complete checkpoint (`alexnet inspect RUN` shows it)",
         ) from error
     return receipt, state

@@ -1,7 +1,6 @@
 """The receipt of a training: which checkpoint is its end."""
 
 from alexnet.train.checkpoint import MADE_AGAIN, CheckpointReceipt, open_checkpoint
-from infra.canonical import canonical_json
 from infra.commit import (
     Frozen,
     Sha256,
@@ -35,7 +34,7 @@ def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> 
         checkpoint=f"checkpoints/{last.name}",
         model_sha256=last.evaluated_weights.sha256,
     )
-    body = commit_receipt(run, FINISHED, canonical_json(receipt.model_dump(mode="json")))
+    body = commit_receipt(run, FINISHED, receipt.to_bytes())
     return parse_receipt(TrainingReceipt, body, f"{run.uri}/{FINISHED}")
 
 

@@ -71,8 +71,8 @@ class Tracker(Protocol):
         """Add parameters; one that is there keeps its first value."""
         ...
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags, replacing those of the same name."""
+    def add_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags; one that is there keeps its first value."""
         ...
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source_uri: str) -> None:

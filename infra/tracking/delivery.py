@@ -4,12 +4,16 @@ import logging
 import math
 import threading
 import time
+from typing import Final
 
 from infra.errors import ServiceError
 from infra.tracking.base import Tracker
 from infra.tracking.journal import Journal
 
 log = logging.getLogger(__name__)
+
+POINTS_PER_CALL: Final = 1000
+"""As many as MLflow takes: a replay of days sends many segments of a few points."""
 
 
 class Delivery:
@@ -96,8 +100,8 @@ class Delivery:
         if self._sent is None:
             self._note_sent(self._journal.delivered(server, run_id))
         while not self._closed and not self._has_sent(self._journal.num_segments):
-            number = (self._sent or 0) + 1
-            self._tracker.log_points(run_id, self._journal.segment(number))
+            points, number = self._journal.points_after(self._sent or 0, at_least=POINTS_PER_CALL)
+            self._tracker.log_points(run_id, points)
             self._journal.mark_delivered(server, run_id, number)
             self._note_recovery()
             self._note_sent(number)

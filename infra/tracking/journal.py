@@ -46,6 +46,17 @@ class Journal:
         """Return the points of one segment."""
         return self._segments[number - 1]
 
+    def points_after(self, number: int, *, at_least: int) -> tuple[list[MetricPoint], int]:
+        """Return the points of the segments after this one, and the number of the last of them.
+
+        Whole segments: as few as hold `at_least` points, or all there are.
+        """
+        points: list[MetricPoint] = []
+        while number < self.num_segments and len(points) < at_least:
+            number += 1
+            points += self.segment(number)
+        return points, number
+
     def append(self, points: Iterable[MetricPoint]) -> list[MetricPoint]:
         """Write points durably; return those that were new.
 

@@ -98,9 +98,10 @@ class MemoryTracker:
         run = self._run(run_id)
         run.params = {**params, **run.params}
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._run(run_id).tags.update(tags)
+    def add_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags."""
+        run = self._run(run_id)
+        run.tags = {**tags, **run.tags}
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source_uri: str) -> None:
         """Note a dataset."""

@@ -139,12 +139,14 @@ class MlflowTracker:
                 chunk = new[start : start + _PARAMS_PER_CALL]
                 self._client().log_batch(run_id, params=chunk, synchronous=True)
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags in one call."""
+    def add_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Send the tags that the run does not have, in one call."""
+        run = self._get_run(run_id)
+        there = {} if run is None else run.data.tags
         tag = import_mlflow().entities.RunTag
-        batch = [tag(name, value) for name, value in tags.items()]
+        new = [tag(name, value) for name, value in tags.items() if name not in there]
         with self._translated(f"set tags of run {run_id}"):
-            self._client().log_batch(run_id, tags=batch, synchronous=True)
+            self._client().log_batch(run_id, tags=new, synchronous=True)
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source_uri: str) -> None:
         """Note a dataset without reading it; MLflow refuses digests longer than 36 characters."""
@@ -158,7 +160,7 @@ class MlflowTracker:
         context = entities.InputTag("mlflow.data.context", "training")
         with self._translated(f"log the dataset of run {run_id}"):
             self._client().log_inputs(run_id, [entities.DatasetInput(dataset, [context])])
-        self.set_tags(run_id, {DATASET_DIGEST_TAG: digest})
+        self.add_tags(run_id, {DATASET_DIGEST_TAG: digest})
 
     def log_images(
         self, run_id: str, key: str, images: Mapping[int, npt.NDArray[np.uint8]]

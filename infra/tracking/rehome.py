@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.errors import TrackingError
+from infra.looking import may_exist
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def rehome_artifacts(database: Path, artifacts_uri: str) -> None:
     Raises:
         TrackingError: the file is no database, or cannot be written.
     """
-    if not database.exists():
+    if not may_exist(database):
         return
     try:
         # The inner one is the transaction: all of it or nothing.

@@ -1,14 +1,16 @@
 """Which MLflow run belongs to a training: noted in its folder, found by tag, or made.
 
-tracking/0001.json    {"server": …, "run_id": …}; the newest one that is valid counts
+tracking/0001.json     {"server": …, "run_id": …}; the newest one that is valid counts
+tracking/ended-1a2b    this server's run is FINISHED
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Final
 
-from infra.canonical import canonical_json
+from infra.canonical import digest_of
 from infra.commit import Frozen, parse_receipt
 from infra.errors import TrackingError
 from infra.store import ObjectStore
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = "tracking/"
 ORIGIN: Final = "origin"
+_NOTE: Final = re.compile(rf"{FOLDER}\d{{4,}}\.json")
 
 
 class RunNote(Frozen):
@@ -66,20 +69,54 @@ def open_run(
         origin = _origin_of(store)
         run_id = tracker.find_run(run_key, origin)
         if run_id is None:
-            tags = {**(tags or {}), ORIGIN_TAG: origin}
-            run_id = tracker.create_run(run_key=run_key, run_name=run_name, tags=tags)
+            run_id = _make_run(tracker, run_key, run_name, origin, tags or {})
         _write_note(store, RunNote(server=tracker.server, run_id=run_id))
+    store.delete(_ended_key(tracker.server, run_id))
     if tracker.status(run_id) is not RunStatus.RUNNING:
         tracker.set_status(run_id, RunStatus.RUNNING)
     return run_id
 
 
+def end_run(
+    tracker: Tracker, store: ObjectStore, run_id: str, status: RunStatus, reason: str = ""
+) -> None:
+    """Say how a training's run ended; of one that is FINISHED a note is kept in its folder.
+
+    Raises:
+        TrackingError: the server stays away or refuses.
+    """
+    tracker.set_status(run_id, status, reason)
+    if status is RunStatus.FINISHED:
+        note_end(store, tracker.server, run_id)
+
+
+def note_end(store: ObjectStore, server: str, run_id: str) -> None:
+    """Keep in mind that a server has a training's run as FINISHED."""
+    store.create(_ended_key(server, run_id), b"")
+
+
+def has_ended(store: ObjectStore, server: str, run_id: str) -> bool:
+    """Tell, without asking it, whether a server was told that a training's run is FINISHED."""
+    return store.stat(_ended_key(server, run_id)) is not None
+
+
 def read_notes(store: ObjectStore) -> list[RunNote]:
     """Read every note, oldest first."""
     return [
-        parse_receipt(RunNote, store.read(info.key), f"{store.uri}/{info.key}")
-        for info in store.list(FOLDER)
+        parse_receipt(RunNote, store.read(key), f"{store.uri}/{key}") for key in _note_keys(store)
     ]
+
+
+def _make_run(
+    tracker: Tracker, run_key: str, run_name: str, origin: str, tags: Mapping[str, str]
+) -> str:
+    made = tracker.create_run(run_key=run_key, run_name=run_name, tags={**tags, ORIGIN_TAG: origin})
+    # MLflow's client asks again when an answer is lost: then there are two, and the older one is
+    # what the next start would find.
+    oldest = tracker.find_run(run_key, origin) or made
+    if oldest != made:
+        tracker.set_status(made, RunStatus.KILLED, f"made twice: the training's run is {oldest}")
+    return oldest
 
 
 def _origin_of(store: ObjectStore) -> str:
@@ -97,6 +134,14 @@ def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
 
 
 def _write_note(store: ObjectStore, note: RunNote) -> None:
-    number = len(list(store.list(FOLDER))) + 1
-    while not store.create(f"{FOLDER}{number:04}.json", canonical_json(note.model_dump())):
+    number = len(_note_keys(store)) + 1
+    while not store.create(f"{FOLDER}{number:04}.json", note.to_bytes()):
         number += 1
+
+
+def _note_keys(store: ObjectStore) -> list[str]:
+    return [info.key for info in store.list(FOLDER) if _NOTE.fullmatch(info.key)]
+
+
+def _ended_key(server: str, run_id: str) -> str:
+    return f"{FOLDER}ended-{digest_of([server, run_id])[:16]}"

@@ -3,7 +3,7 @@
 Heavy libraries are imported when a function needs them, as on the command line.
 """
 
-from pipelines.api.datasets import check_storage, clean, estimate, repair, verify
+from pipelines.api.datasets import check_storage, clean, estimate, reap_runs, repair, verify
 from pipelines.api.inference import features, figures, predict, similar, submission
 from pipelines.api.runs import check_gradients, compare_runs, ensemble, inspect, list_runs
 from pipelines.api.workflow import load_recipe, run
@@ -21,6 +21,7 @@ __all__ = [
     "list_runs",
     "load_recipe",
     "predict",
+    "reap_runs",
     "repair",
     "run",
     "similar",

@@ -1,4 +1,4 @@
-"""Looking after datasets and the places that hold them, for Python."""
+"""Looking after datasets, runs and the places that hold them, for Python."""
 
 import sys
 from collections.abc import Sequence
@@ -106,6 +106,25 @@ def clean(*, workspace: str | None = None) -> dict[str, Any]:
     from pipelines.dataset_care import clean_up
 
     return clean_up(workspace_or_default(workspace))
+
+
+def reap_runs(
+    *, workspace: str | None = None, tracking_uri: str | None = None
+) -> list[dict[str, Any]]:
+    """Call runs KILLED whose drivers ended without a word, as `alexnet runs reap --json`.
+
+    Args:
+        workspace: by default as on the command line.
+        tracking_uri: MLflow server; by default as on the command line.
+
+    Raises:
+        TrackingError: MLflow is away, or refuses.
+    """
+    from pipelines.run_care import reap_runs
+
+    return reap_runs(
+        workspace_or_default(workspace), tracking_uri=tracking_or_environment(tracking_uri)
+    )
 
 
 def check_storage(uri: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`alexnet runs`, `alexnet runs compare`: the trainings of a workspace."""
+"""`alexnet runs` and its `compare` and `reap`: the trainings of a workspace."""
 
 from typing import Annotated
 
@@ -13,6 +13,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="The trainings of a workspace.", no_args_is_help=False)
     group.callback(invoke_without_command=True)(runs)
     group.command()(compare)
+    group.command()(reap)
     app.add_typer(group, name="runs")
 
 
@@ -48,3 +49,19 @@ def compare(
         names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
     )
     print_comparison(found, as_json=as_json or bool(before.get("as_json")))
+
+
+def reap(
+    context: typer.Context,
+    workspace: WorkspaceOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have MLflow call trainings KILLED that were killed; each is listened to for half a minute."""
+    from pipelines import api
+    from pipelines.output import print_reaped
+
+    before = context.parent.params if context.parent else {}
+    place = workspace_or_default(workspace or before.get("workspace"))
+    found = api.reap_runs(workspace=place, tracking_uri=tracking_uri)
+    print_reaped(found, place, as_json=as_json or bool(before.get("as_json")))

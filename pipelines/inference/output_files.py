@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from infra.errors import RecipeError
+from infra.looking import is_file, is_folder, may_exist
 from infra.parquet import parquet_bytes
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from infra.store.scratch import scratch_place
@@ -35,7 +36,7 @@ def check_output_file(output: str, suffixes: Sequence[str], option: str = "--out
             f"{option} {output} does not end with {' or '.join(suffixes)}",
             remedy=f"name a {' or a '.join(suffixes)} file",
         )
-    if isinstance(store, FolderStore) and Path(store.uri, name).is_dir():
+    if isinstance(store, FolderStore) and is_folder(Path(store.uri, name)):
         raise RecipeError(f"{option} {output} is a folder", remedy="name a file, which is made")
     _check_writable(store)
 
@@ -49,7 +50,7 @@ def check_output_folder(output: str, option: str = "--output") -> None:
     """
     refuse_relative_in_a_job(option, output)
     store = open_store(output)
-    if isinstance(store, FolderStore) and Path(store.uri).is_file():
+    if isinstance(store, FolderStore) and is_file(Path(store.uri)):
         raise RecipeError(f"{option} {output} is a file", remedy="name a folder, which is made")
     _check_writable(store)
 
@@ -74,6 +75,6 @@ def _check_writable(store: ObjectStore) -> None:
     """Write to a place and undo it; folders that are not there yet are not made for it."""
     if isinstance(store, FolderStore):
         folder = Path(store.uri)
-        store = FolderStore(next(one for one in (folder, *folder.parents) if one.exists()))
+        store = FolderStore(next(p for p in (folder, *folder.parents) if may_exist(p)))
     with scratch_place(store, ".writable") as place:
         place.write("trial", b"")

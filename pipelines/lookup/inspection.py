@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.commit import read_receipt
+from alexnet.release.settings import MODEL_NAME
 from infra.errors import DataError
+from infra.looking import may_exist
 from infra.store import ObjectStore, open_store
 from infra.tracking.place import place_for, sqlite_path, without_credentials
 from pipelines.defaults import is_from_environment
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 MODELS: Final = "models:/"
 _MODEL_URI: Final = re.compile(
-    rf"{MODELS}(?P<name>[^/@:]+)(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
+    rf"{MODELS}(?P<name>{MODEL_NAME})(/(?P<version>[^/@]+)|@(?P<alias>[^/@]+))"
 )
 
 
@@ -35,7 +36,7 @@ def inspect_uri(uri: str, *, workspace: str, tracking_uri: str | None) -> dict[s
     """
     if uri.startswith(MODELS):
         return _model(uri, workspace=workspace, tracking_uri=tracking_uri)
-    if "/" not in uri and not Path(uri).exists():
+    if "/" not in uri and not may_exist(Path(uri)):
         from pipelines.lookup.runs import find_run
 
         return _run(find_run(uri, workspace))
@@ -127,14 +128,15 @@ def _verdict(store: ObjectStore) -> dict[str, Any]:
     from alexnet.release.gate import parse_verdict
 
     newest = max(info.key for info in store.list("verdict-"))
-    return {"kind": "verdict", **parse_verdict(store.read(newest)).model_dump(mode="json")}
+    verdict = parse_verdict(store.read(newest), f"{store.uri}/{newest}")
+    return {"kind": "verdict", **verdict.model_dump(mode="json")}
 
 
 def _registration(store: ObjectStore) -> dict[str, Any]:
     from alexnet.release.registration import parse_registration
     from pipelines.steps.register import RECEIPT, registration_fields
 
-    registration = parse_registration(read_receipt(store, RECEIPT) or b"")
+    registration = parse_registration(store.read(RECEIPT), f"{store.uri}/{RECEIPT}")
     return {"kind": "registration", **registration_fields(registration)}
 
 
@@ -159,7 +161,7 @@ def find_version(
     registry = found = None
     place = place_for(open_store(workspace), tracking_uri)
     # Looking must not make a database, nor a workspace of a mistyped name.
-    if (database := sqlite_path(place.uri)) is None or database.exists():
+    if (database := sqlite_path(place.uri)) is None or may_exist(database):
         registry = ModelRegistry(place.uri, name)
         found = registry.by_alias(alias) if alias else registry.by_version(version)
     if registry is None or found is None:

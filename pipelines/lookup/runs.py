@@ -57,7 +57,7 @@ def find_run(name: str, workspace: str) -> ObjectStore:
                 return found[0]
             if found:
                 raise RecipeError(
-                    f"{name!r} may be any of {', '.join(map(_name_of, found))}",
+                    f"{name!r} may be any of {', '.join(map(name_of, found))}",
                     remedy="write more of the name",
                 )
     raise DataError(
@@ -75,7 +75,7 @@ def describe_run(run: ObjectStore) -> dict[str, Any]:
     notes = read_notes(run)
     finished = run.stat(FINISHED) is not None
     return {
-        "name": _name_of(run),
+        "name": name_of(run),
         "uri": run.uri,
         "status": RunStatus.FINISHED.value if finished else "UNFINISHED",
         "started_at": _started_at(run),
@@ -99,7 +99,7 @@ def _described(run: ObjectStore) -> dict[str, Any]:
         log.warning("run_unreadable %s: %s", run.uri, error)
         return {
             **dict.fromkeys(_FIELDS),
-            "name": _name_of(run),
+            "name": name_of(run),
             "uri": run.uri,
             "status": "DAMAGED",
         }
@@ -119,16 +119,17 @@ def runs_in(workspace: ObjectStore) -> Iterable[ObjectStore]:
             yield workspace.child(str(folder))
 
 
-def _name_of(run: ObjectStore) -> str:
+def name_of(run: ObjectStore) -> str:
+    """Return a training's name: its folder's."""
     return run.uri.rpartition("/")[2]
 
 
 def _called(run: ObjectStore, name: str) -> bool:
-    return _name_of(run) == name
+    return name_of(run) == name
 
 
 def _begins(run: ObjectStore, name: str) -> bool:
-    return _name_of(run).startswith(name)
+    return name_of(run).startswith(name)
 
 
 def _is_shown_as(run: ObjectStore, name: str) -> bool:

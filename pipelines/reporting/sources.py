@@ -1,7 +1,7 @@
 """What a report is made of, read from where the steps left it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from infra.tracking.journal import Journal
 from infra.tracking.points import MetricPoint
 from pipelines.recipe import Recipe
 from pipelines.reporting.panel_images import PanelImage, read_panel
-from pipelines.timeline import CommandNote, read_notes
+from pipelines.timeline import CommandNote, with_last_signs
 from preprocessing.building.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, Reject
 from preprocessing.dataset.pixels import Pixels
@@ -97,7 +97,7 @@ def read_sources(
     verdict: Verdict,
     registration: Registration,
     probe: ModelProbe,
-    command: CommandNote,
+    commands: Sequence[CommandNote],
     progress: ProgressReport = no_progress,
 ) -> Sources:
     """Read everything a report shows.
@@ -105,13 +105,14 @@ def read_sources(
     Args:
         dataset, run, evaluated: where these lie; what is committed there was read already.
         probe: the network of the last checkpoint.
-        command: the one that runs now.
+        commands: those that made any of this, oldest first; the one that runs now is the last.
         progress: gets the images that were looked through for the panel's neighbours, and in all.
 
     Raises:
         ObjectCorrupt, ShardCorrupt: stored bytes are damaged.
     """
     classes = read_class_counts(evaluated, evaluation)
+    points = read_points(run)
     filters, towers = filters_of(probe)
     panel = read_panel(dataset, manifest, evaluated, evaluation, probe, progress)
     return Sources(
@@ -122,7 +123,7 @@ def read_sources(
         run_uri=run.uri,
         training=training,
         attempts=read_attempts(run),
-        curves=read_curves(run),
+        curves=curves_of(points),
         filters=filters,
         towers=towers,
         frames=read_frames(run),
@@ -136,7 +137,7 @@ def read_sources(
         layers=probe.maps_by_layer(panel[0].pixels),
         verdict=verdict,
         registration=registration,
-        commands=[*read_notes(run), command],
+        commands=with_last_signs(commands, sorted(p.timestamp_ms / 1000 for p in points)),
     )
 
 
@@ -152,14 +153,24 @@ def read_frames(run: ObjectStore) -> dict[int, Filters]:
     }
 
 
+def read_points(run: ObjectStore) -> list[MetricPoint]:
+    """Read all that was measured of a run."""
+    journal = Journal(run)
+    segments = (journal.segment(number) for number in range(1, journal.num_segments + 1))
+    return [point for segment in segments for point in segment]
+
+
 def read_curves(run: ObjectStore) -> dict[str, Curve]:
     """Read all metrics of a run, by name as MLflow calls them."""
-    journal = Journal(run)
-    points: dict[str, list[MetricPoint]] = defaultdict(list)
-    for number in range(1, journal.num_segments + 1):
-        for point in journal.segment(number):
-            points[point.key].append(point)
-    return {key: curve_of(of_key) for key, of_key in points.items()}
+    return curves_of(read_points(run))
+
+
+def curves_of(points: Iterable[MetricPoint]) -> dict[str, Curve]:
+    """Order points by metric, named as MLflow calls them."""
+    by_key: dict[str, list[MetricPoint]] = defaultdict(list)
+    for point in points:
+        by_key[point.key].append(point)
+    return {key: curve_of(of_key) for key, of_key in by_key.items()}
 
 
 def read_class_counts(evaluated: ObjectStore, evaluation: Evaluation) -> list[ClassCount]:

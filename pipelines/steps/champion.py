@@ -147,7 +147,7 @@ class Rival:
 
         version = self._champion.version
         self._context.say(f"gate: evaluating champion {version} on these images")
-        _ = self._context.cluster
+        self._context.start_cluster()
         with self._context.progress("gate") as progress:
             evaluate(
                 trained=trained,

@@ -103,7 +103,7 @@ class EvaluateStep(Step[Evaluated]):
         from alexnet.evaluate.execute import evaluate
         from alexnet.trained import trained_network
 
-        _ = self.context.cluster
+        self.context.start_cluster()
         dataset = self._dataset
         with self.context.progress(self.name) as progress:
             evaluate(

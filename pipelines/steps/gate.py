@@ -3,22 +3,18 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from alexnet.release.gate import Contender, Verdict, judge, parse_verdict
 from infra.canonical import digest_of, sha256_hex
 from infra.commit import commit_receipt
 from infra.errors import TrackingError
 from infra.store import ObjectStore
-from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
 from pipelines.steps.champion import ELSEWHERE_S, Rival, refuse_other_classes
 from pipelines.steps.evaluate import EvaluateStep
 from pipelines.steps.prepare import PrepareStep
 from pipelines.workflow import Step
-
-if TYPE_CHECKING:
-    from alexnet.release.registry import ModelRegistry
 
 VERSION: Final = 1
 """Raised by hand when the same numbers would be judged differently."""
@@ -63,9 +59,8 @@ class GateStep(Step[Judged]):
         self._rival_checked = self._prepare.is_done
         try:
             # MLflow's own retries can take minutes, and a noted training goes on without it.
-            experiment = self.context.recipe.tracking.experiment
-            MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ELSEWHERE_S)
-            registry = self._registry()
+            self.context.tracker.check_reachable(ELSEWHERE_S)
+            registry = self.context.registry
             champion = registry.champion()
             if champion is None:
                 return
@@ -84,7 +79,10 @@ class GateStep(Step[Judged]):
         """Find the newest verdict: a rerun repeats it, whoever is champion now."""
         store = self.folder()
         numbered = [info.key for info in store.list("verdict-")]
-        return Judged(store, parse_verdict(store.read(numbered[-1]))) if numbered else None
+        if not numbered:
+            return None
+        newest = numbered[-1]
+        return Judged(store, parse_verdict(store.read(newest), f"{store.uri}/{newest}"))
 
     def make(self) -> Judged:
         """Judge against the present champion."""
@@ -141,7 +139,7 @@ class GateStep(Step[Judged]):
 
         If it is this very network, there is no rival, and its version is returned beside.
         """
-        registry = self._registry()
+        registry = self.context.registry
         champion = registry.champion()
         if champion is None:
             return None, None
@@ -153,9 +151,3 @@ class GateStep(Step[Judged]):
         if self._evaluate.is_of_this_network(rival.evaluation.key):
             return None, champion.version
         return rival, None
-
-    def _registry(self) -> "ModelRegistry":
-        from alexnet.release.registry import ModelRegistry
-
-        recipe = self.context.recipe
-        return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)

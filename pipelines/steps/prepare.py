@@ -59,7 +59,7 @@ class PrepareStep(Step[Dataset]):
     def make(self) -> Dataset:
         """Render and commit; say what came of it."""
         self._tell_of_an_earlier_one()
-        _ = self.context.cluster
+        self.context.start_cluster()
         try:
             built = self._prepared()
         except TooManyRejects:

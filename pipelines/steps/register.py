@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from alexnet.release.registration import Registration, parse_registration
 from infra.canonical import digest_of, sha256_hex
@@ -10,16 +10,12 @@ from infra.commit import commit_receipt, read_receipt
 from infra.errors import TrackingError
 from infra.lease import hold_lease
 from infra.store import ObjectStore
-from infra.tracking.mlflow_tracker import MlflowTracker
 from pipelines.context import Context
 from pipelines.steps.evaluate import EvaluateStep
 from pipelines.steps.gate import GateStep
 from pipelines.steps.prepare import PrepareStep
 from pipelines.steps.train import TrainStep
 from pipelines.workflow import Step
-
-if TYPE_CHECKING:
-    from alexnet.release.registry import ModelRegistry
 
 VERSION: Final = 1
 RECEIPT: Final = "registration.json"
@@ -63,7 +59,7 @@ class RegisterStep(Step[Registered]):
     def find(self) -> Registered | None:
         """Find the receipt; what the aliases point to now is the registry's affair."""
         body = read_receipt(self.folder(), RECEIPT)
-        return None if body is None else Registered(self.folder(), parse_registration(body))
+        return None if body is None else self._registered(body)
 
     def make(self) -> Registered:
         """Register; if the champion moved meanwhile, have it judged again first."""
@@ -85,7 +81,7 @@ class RegisterStep(Step[Registered]):
         if not self._is_deleted():
             return
         try:
-            champion = self._registry().champion()
+            champion = self.context.registry.champion()
         except TrackingError:
             return
         if champion is not None:
@@ -122,18 +118,17 @@ class RegisterStep(Step[Registered]):
         )
 
     def _is_deleted(self) -> bool:
-        experiment = self.context.recipe.tracking.experiment
         try:
-            MlflowTracker(self.context.tracking, experiment=experiment).check_reachable(ASKED_S)
-            return self._registry().find(self._version_key) is None
+            self.context.tracker.check_reachable(ASKED_S)
+            return self.context.registry.find(self._version_key) is None
         except TrackingError:
             return False
 
-    def _registry(self) -> "ModelRegistry":
-        from alexnet.release.registry import ModelRegistry
-
-        recipe = self.context.recipe
-        return ModelRegistry(self.context.tracking.uri, recipe.registration.model_name)
+    def _aliases_folder(self) -> ObjectStore:
+        """Return the folder whose lease serialises who moves this model's aliases."""
+        registry_id = self.context.tracking.registry_id
+        name = digest_of([registry_id, self.context.recipe.registration.model_name])
+        return self.context.workspace.child(f"registry/{name[:16]}")
 
     def _register(self) -> Registered:
         from alexnet.release.register import Candidate, register
@@ -142,7 +137,7 @@ class RegisterStep(Step[Registered]):
         dataset, training = self._prepare.product, self._train.product
         verdict = self._gate.product.verdict
         registration = register(
-            self._registry(),
+            self.context.registry,
             Candidate(
                 trained=trained_network(training.checkpoint, dataset.store, dataset.manifest),
                 dataset=dataset.store,
@@ -154,9 +149,13 @@ class RegisterStep(Step[Registered]):
             verdict,
             key=self._version_key,
             expected_champion=verdict.champion,
+            turn=hold_lease(self._aliases_folder(), wait_report=self.say_waiting),
         )
-        body = commit_receipt(self.folder(), RECEIPT, registration.to_bytes())
-        return Registered(self.folder(), parse_registration(body))
+        return self._registered(commit_receipt(self.folder(), RECEIPT, registration.to_bytes()))
+
+    def _registered(self, body: bytes) -> Registered:
+        store = self.folder()
+        return Registered(store, parse_registration(body, f"{store.uri}/{RECEIPT}"))
 
 
 def registration_fields(registration: Registration) -> dict[str, Any]:

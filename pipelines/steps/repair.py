@@ -26,7 +26,7 @@ class RepairStep(PrepareStep):
         manifest = read_manifest(store)
         if manifest is None:
             return super().make()
-        _ = self.context.cluster
+        self.context.start_cluster()
         with self.context.progress("verify") as progress:
             found = verify_dataset(
                 store,

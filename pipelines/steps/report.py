@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from infra.canonical import canonical_json, digest_of, sha256_hex
+from infra.canonical import digest_of, sha256_hex
 from infra.commit import (
     Frozen,
     StoredObject,
@@ -21,6 +21,7 @@ from infra.commit import (
 from infra.errors import TrackingError
 from infra.store import ObjectStore
 from infra.tracking.run_note import read_notes
+from pipelines import timeline
 from pipelines.context import Context
 from pipelines.links import look_command, run_link
 from pipelines.steps.evaluate import EvaluateStep
@@ -145,7 +146,7 @@ class ReportStep(Step[Reported]):
         from pipelines.reporting.pictures import draw_pictures
         from pipelines.reporting.sources import read_sources
 
-        store, tracking = self.folder(), self.context.tracking
+        store, tracking, now = self.folder(), self.context.tracking, self.context.timeline
         dataset, training = self._prepare.product, self._train.product
         evaluated = self._evaluate.product
         with one_thread(), self.context.progress("report") as progress:
@@ -160,7 +161,10 @@ class ReportStep(Step[Reported]):
                 verdict=self._gate.product.verdict,
                 registration=self._register.product.registration,
                 probe=self._probe,
-                command=self.context.timeline.note("done", sys.argv),
+                commands=[
+                    *timeline.read_notes(training.store, but=now.key),
+                    now.note("done", sys.argv),
+                ],
                 progress=progress,
             )
         pictures = draw_pictures(sources)
@@ -179,7 +183,7 @@ class ReportStep(Step[Reported]):
             page=write_object(store, PAGE, page.encode()),
             pictures=tuple(write_object(store, name, body) for name, body in pictures.items()),
         )
-        body = commit_receipt(store, RECEIPT, canonical_json(receipt.model_dump(mode="json")))
+        body = commit_receipt(store, RECEIPT, receipt.to_bytes())
         return parse_receipt(ReportReceipt, body, f"{store.uri}/{RECEIPT}")
 
     def _send(self, receipt: ReportReceipt) -> bool:

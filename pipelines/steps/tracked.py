@@ -11,7 +11,7 @@ from infra.tracking.base import RunStatus, Tracker
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal, is_delivered
 from infra.tracking.points import MetricPoint
-from infra.tracking.run_note import open_run, read_notes
+from infra.tracking.run_note import end_run, has_ended, note_end, open_run, read_notes
 
 REACHABLE_S: Final = 15.0
 """How long MLflow is waited for; with the imports, told within half a minute.
@@ -54,20 +54,23 @@ def finished_run(
     tracker.check_reachable(REACHABLE_S)
     for run_id in reversed(_noted(tracker.server, run)):
         if tracker.status(run_id) is RunStatus.FINISHED:
+            note_end(run, tracker.server, run_id)
             return ShownRun(run_id, deliver_journal(tracker, run, run_id))
     # There is none, or it was left behind by a kill or an outage: then its points may lack too.
     run_id = open_run(tracker, run, run_key=run_key, run_name=name)
     describe(run_id)
     is_whole = deliver_journal(tracker, run, run_id)
     if is_whole:
-        tracker.set_status(run_id, RunStatus.FINISHED)
+        end_run(tracker, run, run_id, RunStatus.FINISHED)
     return ShownRun(run_id, is_whole)
 
 
 def lacks_points(server: str, run: ObjectStore) -> bool:
-    """Tell, without asking it, whether a server lacks a training's run or points of its journal."""
+    """Tell, without asking it, whether a server lacks a training's run, points of it or its end."""
     noted = _noted(server, run)
-    return not noted or not is_delivered(run, server, noted[-1])
+    if not noted:
+        return True
+    return not (is_delivered(run, server, noted[-1]) and has_ended(run, server, noted[-1]))
 
 
 def add_results(

@@ -20,7 +20,7 @@ from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
-from infra.tracking.run_note import open_run, read_notes
+from infra.tracking.run_note import end_run, open_run, read_notes
 from pipelines.context import Context, refuse_relative_in_a_job
 from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
@@ -170,12 +170,10 @@ class TrainStep(Step[Training]):
         fingerprint = self._dataset.manifest.fingerprint
         return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
 
-    @cached_property
+    @property
     def tracker(self) -> MlflowTracker:
         """Where this training is shown."""
-        return MlflowTracker(
-            self.context.tracking, experiment=self.context.recipe.tracking.experiment
-        )
+        return self.context.tracker
 
     def _is_noted(self) -> bool:
         """Tell whether this training has a run on this server already."""
@@ -207,7 +205,7 @@ class TrainStep(Step[Training]):
     def _describe(self, run_id: str) -> None:
         recipe, dataset = self.context.recipe, self._dataset
         self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
-        self.tracker.set_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
+        self.tracker.add_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
         self.tracker.log_dataset(
             run_id,
             name=dataset.manifest.name,
@@ -262,7 +260,7 @@ class TrainStep(Step[Training]):
             return  # How the run stands is for the process that has it now.
         try:
             self.tracker.check_reachable(REACHABLE_S)
-            self.tracker.set_status(run_id, status, reason)
+            end_run(self.tracker, self.folder(), run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
 

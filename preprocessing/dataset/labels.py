@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from infra.canonical import canonical_json
-from infra.commit import Frozen, StoredObject, read_object
+from infra.commit import Frozen, StoredObject, parse_receipt, read_object
 from infra.store import ObjectStore
 from preprocessing.errors import ANEW, ManifestError
 
@@ -49,10 +48,6 @@ class Classes(Frozen):
         """Label by class key."""
         return {entry.wnid: entry.label for entry in self.classes}
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
-
 
 def make_classes(names: Mapping[str, str]) -> Classes:
     """Give classes their labels: ranks of their sorted keys.
@@ -81,10 +76,5 @@ def read_classes(store: ObjectStore, expected: StoredObject) -> Classes:
         ObjectCorrupt: missing, or other bytes than the manifest names.
         ManifestError: it cannot be understood.
     """
-    try:
-        return Classes.model_validate_json(read_object(store, expected))
-    except ValidationError as error:
-        raise ManifestError(
-            f"{store.uri}/{expected.path} is no list of classes this version reads: {error}",
-            remedy=ANEW,
-        ) from error
+    body, where = read_object(store, expected), f"{store.uri}/{expected.path}"
+    return parse_receipt(Classes, body, where, raised=ManifestError, remedy=ANEW)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
-from infra.canonical import canonical_json, digest_of
+from infra.canonical import digest_of
 from infra.commit import Frozen, StoredObject, check_listing, read_receipt
 from infra.store import ObjectStore
 from preprocessing.dataset.stored import EncodingName, ShapeName
@@ -154,10 +154,6 @@ class Manifest(Frozen):
         files = [self.classes, self.statistics, self.members, self.rejects]
         return [*self.shards, *files]
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
-
 
 def read_manifest(store: ObjectStore) -> Manifest | None:
     """Read the manifest of the dataset at a store, or None when none was committed.
@@ -177,7 +173,7 @@ def read_manifest(store: ObjectStore) -> Manifest | None:
                 remedy="use that version, or a later one",
             ) from error
         raise ManifestError(
-            f"{store.uri}/{MANIFEST} is not a manifest this version reads: {error}",
+            f"{store.uri}/{MANIFEST} is not a manifest this version reads",
             remedy=RESTORED,
         ) from error
 

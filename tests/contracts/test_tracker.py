@@ -93,10 +93,12 @@ def test_more_than_a_hundred_parameters_are_taken(tracker: Tracker, window: Any)
     assert window.params(run_id) == params
 
 
-def test_a_tag_is_replaced(tracker: Tracker, window: Any) -> None:
+def test_a_tag_keeps_its_first_value(tracker: Tracker, window: Any) -> None:
     run_id = make_run(tracker)
-    tracker.set_tags(run_id, {"colour": "red", "attempt": "2"})
-    assert window.tags(run_id).items() >= {"colour": "red", "attempt": "2"}.items()
+    tracker.add_tags(run_id, {"shade": "red", "attempt": "2"})
+    tracker.add_tags(run_id, {"shade": "blue", "shape": "round"})
+    expected = {"shade": "red", "attempt": "2", "shape": "round"}
+    assert window.tags(run_id).items() >= expected.items()
 
 
 def test_a_dataset_is_an_input_once_with_its_whole_digest_as_a_tag(

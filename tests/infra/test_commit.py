@@ -13,7 +13,7 @@ from infra.commit import (
     read_receipt,
     write_object,
 )
-from infra.errors import ObjectCorrupt
+from infra.errors import DataError, ObjectCorrupt
 from infra.store import FolderStore, MemoryStore
 
 
@@ -93,3 +93,14 @@ def test_a_receipt_that_was_cut_is_corrupt_and_named(body: bytes) -> None:
     with pytest.raises(ObjectCorrupt, match=r"ws/note\.json cannot be read") as caught:
         parse_receipt(Note, body, "ws/note.json")
     assert "restore it from a copy" in caught.value.remedy
+
+
+def test_a_place_may_have_an_error_and_a_remedy_of_its_own() -> None:
+    with pytest.raises(DataError, match=r"^ws/note\.json cannot be read: [^\n]*$") as caught:
+        parse_receipt(Note, b"{}", "ws/note.json", raised=DataError, remedy="write it anew")
+    assert type(caught.value) is DataError
+    assert caught.value.remedy == "write it anew"
+
+
+def test_what_is_written_down_has_one_form() -> None:
+    assert Note(count=1).to_bytes() == b'{"count":1}'

@@ -16,8 +16,8 @@ from pipelines.defaults import folder_overrides, tracking_or_environment, worksp
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
         "check_gradients", "check_storage", "clean", "compare_runs", "ensemble", "estimate",
-        "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "repair", "run",
-        "similar", "submission", "verify",
+        "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "reap_runs",
+        "repair", "run", "similar", "submission", "verify",
     ]  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def test_another_schedule_is_given_whole() -> None:
         ),
         ("demo", "train=3", "train should hold keys, not 3 (--set)"),
         ("demo", "dataset.name=My Set", "dataset.name should match pattern "),
+        ("demo", "register.model_name=a@b", "register.model_name: 'a@b' is no model's name: give"),
         (
             "demo",
             "dataset.folder=/x",

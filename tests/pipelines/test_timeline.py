@@ -18,11 +18,14 @@ from pipelines.command import _noted
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.timeline import (
+    CommandNote,
+    StepTime,
     Timeline,
     command_text,
     how_it_ended,
     library_versions,
     read_notes,
+    with_last_signs,
     write_note,
 )
 
@@ -183,6 +186,74 @@ def test_a_command_leaves_its_note_however_it_ends(
             work()
     (note,) = read_notes(run)
     assert note.ended == ended
+
+
+def test_a_killed_command_leaves_the_note_of_its_beginning(
+    context: Context, run: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run_folder", lambda *_: run)
+    monkeypatch.setattr(sys, "argv", ARGV)
+    with _noted(context, []) as note_begin:
+        with context.timeline.entry("prepare") as entry:
+            entry.state = "holds"
+        with context.timeline.entry("train") as entry:
+            note_begin()
+            (killed,) = read_notes(run)
+            entry.state = "ran"
+    assert (killed.command, killed.ended) == ("alexnet run demo", "")
+    assert [(step.name, step.state) for step in killed.steps] == [
+        ("prepare", "holds"),
+        ("train", "begun"),
+    ]
+    # One that goes on to its end says so in the same place.
+    (note,) = read_notes(run)
+    assert (note.ended, [step.state for step in note.steps]) == ("done", ["holds", "ran"])
+    assert read_notes(run, but=context.timeline.key) == []
+
+
+def test_one_that_was_refused_as_it_began_leaves_no_note(
+    context: Context, run: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room on the cluster, MLflow away: there is no run yet."""
+    monkeypatch.setattr(command, "run_folder", lambda *_: run)
+
+    def work() -> None:
+        with _noted(context, []) as note_begin, context.timeline.entry("train"):
+            note_begin()
+            raise TrackingError("away", remedy="wait")
+
+    with pytest.raises(TrackingError):
+        work()
+    assert list(run.list()) == []
+
+
+def killed_at(second: int) -> CommandNote:
+    started_at = f"1970-01-01T00:00:{second:02}+00:00"
+    steps = [
+        StepTime(name="prepare", state="ran", started_at=started_at, seconds=1.5),
+        StepTime(name="train", state="begun", started_at=started_at, seconds=0),
+    ]
+    return CommandNote(
+        command="c", started_at=started_at, ended="", steps=tuple(steps), versions={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("signs_s", "lasted"),
+    [
+        ([], [0, 0]),
+        ([5.0, 11.5, 19.75, 31.0], [9.75, 11]),
+        ([15.0], [5, 0]),
+        ([20.0], [0, 0]),
+        ([5.0], [0, 0]),
+    ],
+)
+def test_a_killed_step_lasted_until_the_last_sign_before_the_next_command(
+    signs_s: list[float], lasted: list[float]
+) -> None:
+    timed = with_last_signs([killed_at(10), killed_at(20)], signs_s)
+    assert [note.steps[1].seconds for note in timed] == lasted
+    assert [note.steps[0].seconds for note in timed] == [1.5, 1.5]
 
 
 def test_before_the_dataset_is_known_there_is_no_note(context: Context) -> None:

@@ -151,6 +151,17 @@ def test_all_that_is_left_is_checked_before_the_first_step_runs(
     assert diary == [*before, *(f"make {name}" for name in names)]
 
 
+def test_each_step_that_is_made_is_said_to_begin_after_all_checks(
+    context: Context, diary: list[str]
+) -> None:
+    run_steps(three_steps(context, diary)[:1])
+    diary.clear()
+    run_steps(three_steps(context, diary), begin=lambda: diary.append("begin"))
+    made = ["begin", "make second", "begin", "make third"]
+    assert diary[-4:] == made
+    assert diary.count("begin") == 2
+
+
 def test_what_holds_is_not_checked(context: Context, diary: list[str]) -> None:
     run_steps(three_steps(context, diary)[:1])
     diary.clear()

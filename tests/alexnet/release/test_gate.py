@@ -70,7 +70,7 @@ def test_the_verdict(ours: int, theirs: int | None, settings: Any, verdict: str)
     assert found.verdict == verdict
     assert found.reasons
     assert found.champion == (None if theirs is None else "7")
-    assert parse_verdict(found.to_bytes()) == found
+    assert parse_verdict(found.to_bytes(), "v") == found
 
 
 def test_reasons_name_every_threshold_that_was_missed() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def first(
     (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "1"\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        return register(registry, candidate, verdict, key="one", expected_champion=None)
+        return register(
+            registry, candidate, verdict, key="one", expected_champion=None, turn=nullcontext()
+        )
 
 
 def test_the_first_version_becomes_challenger_and_champion(
@@ -98,7 +101,7 @@ def test_the_first_version_becomes_challenger_and_champion(
 ) -> None:
     assert first.model_uri == "models:/alexnet/1"
     assert first.aliases == ("challenger", "champion")
-    assert parse_registration(first.to_bytes()) == first
+    assert parse_registration(first.to_bytes(), "r") == first
     assert first.registry_id == registry.registry_id() != ""
     found = registry.find("one")
     assert found is not None
@@ -123,7 +126,9 @@ def test_logging_the_model_leaves_the_run_finished_and_pickles_nothing(
 def test_registering_again_makes_no_second_version(
     registry: ModelRegistry, first: Registration, candidate: Candidate, verdict: Verdict
 ) -> None:
-    again = register(registry, candidate, verdict, key="one", expected_champion=None)
+    again = register(
+        registry, candidate, verdict, key="one", expected_champion=None, turn=nullcontext()
+    )
     assert again.version == first.version == "1"
 
 
@@ -164,7 +169,7 @@ except Exception as error:
     assert done.returncode == 0, done.stderr
     count, used, error = json.loads(done.stdout)
     assert count == 2
-    assert "code/alexnet/release" in used
+    assert "code/alexnet/inference" in used
     assert error.startswith("image 0 ")
 
 
@@ -189,17 +194,21 @@ def test_aliases_move_as_the_gate_says(
     """Several steps of one story: each registration is costly."""
     mine = ModelRegistry(registry.tracking_uri, "moving")
     assert mine.champion() is None
-    one = register(mine, candidate, verdict, key="one", expected_champion=None)
+    one = register(mine, candidate, verdict, key="one", expected_champion=None, turn=nullcontext())
     refused = verdict.model_copy(update={"verdict": "refused"})
-    two = register(mine, candidate, refused, key="two", expected_champion=one.version)
+    two = register(
+        mine, candidate, refused, key="two", expected_champion=one.version, turn=nullcontext()
+    )
     assert two.aliases == ("challenger",)
     assert mine.aliases(one.version) == ("champion",)
 
     with pytest.raises(ChampionMoved, match="champion none of moving, which is now 1"):
-        register(mine, candidate, verdict, key="three", expected_champion=None)
+        register(mine, candidate, verdict, key="three", expected_champion=None, turn=nullcontext())
     assert mine.find("three") is None
 
-    accepted = register(mine, candidate, verdict, key="two", expected_champion=one.version)
+    accepted = register(
+        mine, candidate, verdict, key="two", expected_champion=one.version, turn=nullcontext()
+    )
     assert accepted.version == two.version
     assert accepted.aliases == ("challenger", "champion")
     assert mine.aliases(one.version) == ()

@@ -11,6 +11,7 @@ from alexnet.release import registry
 from alexnet.release.registry import ModelRegistry
 from infra.errors import TrackingError
 from infra.tracking.mlflow_quiet import import_mlflow
+from infra.tracking.place import TrackingPlace
 
 
 @pytest.fixture
@@ -43,3 +44,23 @@ def test_a_server_that_never_answers_is_not_waited_for_for_long(
     with pytest.raises(TrackingError, match=r"failed: no answer within 0\.2 s"):
         ask(of)
     assert time.monotonic() - started < 4
+
+
+def test_an_alias_that_reads_otherwise_was_set_by_someone_else(
+    mlflow_place: TrackingPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ModelRegistry(mlflow_place.uri, "alexnet")
+    ours.registry_id()
+    for _ in range(2):
+        ours._client.create_model_version("alexnet", source="file:///model")
+    ours.set_alias("champion", "1")
+
+    set_it = ours._client.set_registered_model_alias
+
+    def overtaken(name: str, alias: str, version: str) -> None:
+        set_it(name, alias, version)
+        set_it(name, alias, "1")
+
+    monkeypatch.setattr(ours._client, "set_registered_model_alias", overtaken)
+    with pytest.raises(TrackingError, match="was set to version 2 and reads 1"):
+        ours.set_alias("champion", "2")

@@ -1,11 +1,13 @@
 import logging
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 from mlflow_window import MlflowWindow
 
 from infra.store import MemoryStore
+from infra.tracking import delivery as module
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
 from infra.tracking.memory import MemoryTracker
@@ -87,9 +89,42 @@ def test_a_closed_delivery_leaves_the_rest_in_the_journal() -> None:
     store = MemoryStore()
     tracker, run_id = memory_run()
     tracker.away = True
-    delivery = deliver(Journal(store), tracker, run_id)
+    journal = Journal(store)
+    journal.append(points(0, 10))
+    delivery = deliver(journal, tracker, run_id)
+    assert not delivery.drain(timeout_s=0.1)
     delivery.close()
+    tracker.away = False
+    time.sleep(0.2)  # four of its longest waits
+    assert tracker.runs[run_id].points == []
     assert Journal(store).delivered(tracker.server, run_id) == 0
+
+    later = deliver(Journal(store), tracker, run_id)
+    assert later.drain(timeout_s=5)
+    later.close()
+    assert tracker.runs[run_id].points == points(0, 10)
+
+
+def test_a_replay_of_many_small_segments_takes_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(MemoryTracker):
+        sizes: ClassVar[list[int]] = []
+
+        def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+            self.sizes.append(len(points))
+            super().log_points(run_id, points)
+
+    monkeypatch.setattr(module, "POINTS_PER_CALL", 8)
+    tracker = Counting()
+    run_id = tracker.create_run(run_key="k", run_name="n")
+    journal = Journal(store := MemoryStore())
+    for start in range(0, 21, 3):
+        journal.append(points(start, start + 3))
+    delivery = deliver(Journal(store), tracker, run_id)
+    assert delivery.drain(timeout_s=5)
+    delivery.close()
+    assert tracker.sizes == [9, 9, 3]
+    assert tracker.runs[run_id].points == points(0, 21)
+    assert Journal(store).delivered(tracker.server, run_id) == 7
 
 
 class Slow(MemoryTracker):
@@ -107,6 +142,12 @@ def twenty_segments() -> Journal:
     return journal
 
 
+@pytest.fixture
+def one_point_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POINTS_PER_CALL", 1)
+
+
+@pytest.mark.usefixtures("one_point_a_call")
 def test_a_slow_server_is_waited_for_and_a_silent_one_is_not() -> None:
     tracker = Slow()
     run_id = tracker.create_run(run_key="k", run_name="n")
@@ -116,6 +157,7 @@ def test_a_slow_server_is_waited_for_and_a_silent_one_is_not() -> None:
     assert tracker.runs[run_id].points == points(0, 20)
 
 
+@pytest.mark.usefixtures("one_point_a_call")
 def test_who_has_no_time_waits_no_longer_for_a_slow_server() -> None:
     tracker = Slow()
     run_id = tracker.create_run(run_key="k", run_name="n")

@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 
 from infra.errors import ObjectCorrupt, TrackingError
 from infra.store import MemoryStore
-from infra.tracking.base import RunStatus
+from infra.tracking.base import REASON_TAG, RunStatus
 from infra.tracking.memory import MemoryTracker
-from infra.tracking.run_note import open_run, read_notes
+from infra.tracking.run_note import end_run, has_ended, open_run, read_notes
 
 
 def open_demo(tracker: MemoryTracker, store: MemoryStore) -> str:
@@ -82,3 +84,34 @@ def test_a_note_that_was_cut_is_named() -> None:
     store.write("tracking/0001.json", b"")
     with pytest.raises(ObjectCorrupt, match=r"tracking/0001\.json"):
         open_demo(MemoryTracker(), store)
+
+
+def test_a_run_that_was_made_twice_is_one() -> None:
+    """MLflow's client sends a request again whose answer was lost."""
+
+    class LosesAnAnswer(MemoryTracker):
+        def create_run(self, **of: Any) -> str:
+            super().create_run(**of)
+            return super().create_run(**of)
+
+    tracker, store = LosesAnAnswer(), MemoryStore()
+    assert open_demo(tracker, store) == "run-1"
+    assert [note.run_id for note in read_notes(store)] == ["run-1"]
+    assert tracker.status("run-1") is RunStatus.RUNNING
+    assert tracker.status("run-2") is RunStatus.KILLED
+    assert tracker.runs["run-2"].tags[REASON_TAG] == "made twice: the training's run is run-1"
+    store.delete("tracking/0001.json")
+    assert open_demo(tracker, store) == "run-1"
+
+
+def test_that_a_run_is_finished_is_noted_until_it_is_opened_again() -> None:
+    tracker, store = MemoryTracker(), MemoryStore()
+    run_id = open_demo(tracker, store)
+    end_run(tracker, store, run_id, RunStatus.FAILED, "diverged")
+    assert not has_ended(store, tracker.server, run_id)
+    end_run(tracker, store, run_id, RunStatus.FINISHED)
+    assert has_ended(store, tracker.server, run_id)
+    assert not has_ended(store, "another", run_id)
+    assert [note.run_id for note in read_notes(store)] == [run_id]
+    assert open_demo(tracker, store) == run_id
+    assert not has_ended(store, tracker.server, run_id)

@@ -1,5 +1,8 @@
 """Where a command's result goes: what is refused before any work, and what is written."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,6 +52,32 @@ def test_what_could_not_be_written_in_the_end_is_refused_with_the_options_name(
         check_output_file(str(tmp_path / "file" / "a.csv"), TABLES)
     with pytest.raises(StoreError):
         check_output_folder(str(tmp_path / "file" / "out"))
+
+
+@contextmanager
+def as_someone_who_may_not_look(folder: Path) -> Iterator[None]:
+    """Close a folder; as root, work as nobody meanwhile."""
+    folder.mkdir(mode=0o000)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_place_that_refuses(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    with as_someone_who_may_not_look(closed):
+        for check in (
+            lambda: check_output_file(str(closed / "a" / "b.csv"), TABLES),
+            lambda: check_output_folder(str(closed / "a")),
+        ):
+            with pytest.raises(StoreError):
+                check()
 
 
 def test_in_a_submitted_job_a_relative_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from alexnet.evaluate.evaluation import Accuracy, Evaluation
 from alexnet.release.gate import Verdict
 from alexnet.release.registration import Registration
+from alexnet.release.settings import RegisterSettings
 from alexnet.train.attempts import claim_attempt
 from alexnet.train.checkpoint import list_checkpoints
 from alexnet.train.training_receipt import commit_training
@@ -259,6 +261,43 @@ def test_what_names_no_model_is_refused_before_mlflow_is_asked(uri: str, tmp_pat
     assert caught.value.problem == f"{uri} names no registered model"
     assert caught.value.remedy == "write models:/NAME/VERSION or models:/NAME@ALIAS"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["alexnet", "a b", "A.1_-", "りんご", "a" * 256])
+def test_a_name_that_a_recipe_takes_is_one_that_mlflow_takes_and_that_is_found_again(
+    name: str, mlflow_place: TrackingPlace
+) -> None:
+    from alexnet.release.registry import ModelRegistry
+
+    assert RegisterSettings(model_name=name).model_name == name
+    assert ModelRegistry(mlflow_place.uri, name).registry_id()
+    with pytest.raises(DataError, match="is not in the registry"):
+        inspect_uri(f"models:/{name}/1", workspace="/w", tracking_uri=mlflow_place.uri)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a ",
+        "\ta",
+        ".",
+        "..",
+        "..a",
+        "a@b",
+        "a/b",
+        "a:b",
+        "a'b",
+        'a"b',
+        "a`b",
+        "a\nb",
+        "a" * 257,
+    ],
+)
+def test_a_name_that_could_not_be_registered_or_not_be_asked_for_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        RegisterSettings(model_name=name)
 
 
 @pytest.mark.parametrize("uri", ["models:/alexnet/1", "models:/alexnet@champion"])

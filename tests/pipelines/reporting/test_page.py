@@ -11,6 +11,8 @@ from alexnet.figures.panel import Guess
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.release.gate import Regression
 from alexnet.trained import trained_network
+from infra.tracking.journal import Journal
+from infra.tracking.points import MetricPoint
 from pipelines.recipe_yaml import load_recipe
 from pipelines.reporting.page import (
     Tracked,
@@ -18,6 +20,7 @@ from pipelines.reporting.page import (
     duration,
     percent,
     render_page,
+    total_seconds,
     versions_of,
     worst_first,
 )
@@ -27,9 +30,10 @@ from pipelines.reporting.sources import (
     ClassCount,
     Sources,
     class_columns,
+    read_points,
     read_sources,
 )
-from pipelines.timeline import Timeline
+from pipelines.timeline import CommandNote, StepTime, Timeline, read_notes, with_last_signs
 
 TRACKED = Tracked("r1", "https://mlflow.example.org/#/runs/r1", None)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -84,7 +88,7 @@ def sources(finished_run: Any) -> Sources:
         verdict=finished_run.verdict,
         registration=finished_run.registration,
         probe=probe,
-        command=command(evaluate="ran", gate="holds"),
+        commands=[*read_notes(finished_run.run), command(evaluate="ran", gate="holds")],
     )
 
 
@@ -143,6 +147,25 @@ def test_steps_of_all_commands_are_told(sources: Sources) -> None:
     assert at == sorted(at)
     assert words.count("made") == 2
     assert words.count("found") == 1
+
+
+def test_a_command_that_was_killed_is_told_with_the_time_until_its_last_metric(
+    finished_run: Any, sources: Sources
+) -> None:
+    begun = StepTime(name="train", state="begun", started_at="1970-01-01T00:00:00+00:00", seconds=0)
+    killed = CommandNote(
+        command="alexnet train", started_at=begun.started_at, ended="", steps=(begun,), versions={}
+    )
+    Journal(finished_run.run).append(
+        [MetricPoint(key="train/loss", step=99, value=1, timestamp_ms=90_500)]
+    )
+    signs = sorted(p.timestamp_ms / 1000 for p in read_points(finished_run.run))
+    told = replace(sources, commands=with_last_signs([killed, *sources.commands], signs))
+    words = Page(rendered(told)).words
+    at = words.index("alexnet train")
+    assert words[at + 1] == "ended without a word"
+    assert {"killed", "1 min 30 s"} <= set(words[at : at + 6])
+    assert total_seconds(told) == pytest.approx(total_seconds(sources) + 90.5)
 
 
 def test_versions_are_told_once_for_all_commands_that_had_them(sources: Sources) -> None:

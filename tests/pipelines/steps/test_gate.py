@@ -23,7 +23,7 @@ from pipelines.steps.prepare import Dataset, PrepareStep
 def champion_of_other_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     champion = SimpleNamespace(classes_sha256="0" * 64)
     registry = SimpleNamespace(champion=lambda: champion, name="alexnet")
-    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    monkeypatch.setattr(Context, "registry", registry)
 
 
 def test_a_champion_of_other_classes_is_no_rival() -> None:
@@ -50,9 +50,8 @@ def test_an_mlflow_that_never_answers_holds_up_no_training(
 ) -> None:
     """Its own retries take minutes; the gate tells when it comes to it."""
     monkeypatch.setattr("pipelines.steps.gate.ELSEWHERE_S", 0.2)
-    monkeypatch.setattr(
-        GateStep, "_registry", lambda _: pytest.fail("asked a server that does not answer")
-    )
+    asked = property(lambda _: pytest.fail("asked a server that does not answer"))
+    monkeypatch.setattr(Context, "registry", asked)
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         store = FolderStore(tmp_path)
@@ -95,7 +94,7 @@ def test_this_very_network_as_champion_is_no_rival_but_is_named(
     tags = {"alexnet.evaluation_uri": f"s3://elsewhere/evaluations/{key[:16]}"} if tagged else {}
     champion = SimpleNamespace(version="3", tags=tags)
     registry = SimpleNamespace(champion=lambda: champion)
-    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    monkeypatch.setattr(Context, "registry", registry)
     rival = SimpleNamespace(evaluation=SimpleNamespace(key=key))
     monkeypatch.setattr(Rival, "contender", lambda _: rival)
     assert gate._champion() == (None, "3")
@@ -115,6 +114,6 @@ def test_a_deleted_experiment_that_is_not_the_recipes_is_nobodys_affair(
     gate.context.recipe = load_recipe("demo", ["tracking.experiment=e"])
     asked: list[str] = []
     registry = SimpleNamespace(champion=lambda: asked.append("for the champion"))
-    monkeypatch.setattr(GateStep, "_registry", lambda _: registry)
+    monkeypatch.setattr(Context, "registry", registry)
     gate.check_products()
     assert asked == ["for the champion"]

@@ -16,7 +16,7 @@ from infra.tracking.memory import MemoryTracker
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.points import MetricPoint
-from infra.tracking.run_note import open_run, read_notes
+from infra.tracking.run_note import end_run, open_run, read_notes
 from pipelines.steps import tracked
 from pipelines.steps.tracked import ShownRun, add_results, finished_run, lacks_points
 
@@ -61,7 +61,7 @@ def run_id(tracker: MlflowTracker, run: FolderStore) -> str:
     delivery = Delivery(journal, tracker, run_id)
     assert delivery.drain(30)
     delivery.close()
-    tracker.set_status(run_id, RunStatus.FINISHED)
+    end_run(tracker, run, run_id, RunStatus.FINISHED)
     return run_id
 
 

@@ -49,7 +49,7 @@ def train_step(workspace: FolderStore, tracker: Any = None, uri: str | None = No
     context = Context(load_recipe("demo"), workspace, place_for(workspace, uri), io.StringIO())
     step = TrainStep(context, prepare)
     if tracker is not None:
-        step.tracker = tracker
+        step.context.tracker = tracker
     return step
 
 
@@ -266,3 +266,50 @@ def test_where_there_are_gpus_every_node_is_asked_whether_it_can_use_them(
     step.context.cluster = Resources((Node(cpus=8, gpus=8),), 8 * 2.0**30)
     with pytest.raises(ServiceError, match=r"10\.0\.0\.2"):
         step.check_cluster()
+
+
+def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it has every point, and nothing is left to do."""
+
+    class LosesTheEnd(MemoryTracker):
+        def set_status(self, run_id: str, status: RunStatus, reason: str = "") -> None:
+            if status is RunStatus.FINISHED and self.loses:
+                raise TrackingError("no answer", remedy="wait")
+            super().set_status(run_id, status, reason)
+
+        loses = True
+
+    tracker = LosesTheEnd()
+    step = train_step(workspace, tracker)
+    monkeypatch.setattr(step, "_train", lambda _: True)
+    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    step.make()
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is RunStatus.RUNNING
+
+    tracker.loses = False
+    train_step(workspace, tracker).catch_up()
+    assert tracker.status(run_id) is RunStatus.FINISHED
+    tracker.away = True  # not even asked
+    again = train_step(workspace, tracker)
+    again.catch_up()
+    assert said(again) == []
+
+
+def test_a_run_tells_of_the_recipe_that_it_was_begun_with(workspace: FolderStore) -> None:
+    """Its parameters do too: what is set anew on the way is in no key."""
+    tracker = MemoryTracker()
+    step = train_step(workspace, tracker)
+    run_id = step._open_run()
+    step._describe(run_id)
+    first = step.context.recipe.digest
+    again = train_step(workspace, tracker)
+    again.context.recipe = load_recipe("demo", ["checkpoint.keep_last=7"])
+    again._describe(again._open_run())
+    assert again.context.recipe.digest != first
+    run = tracker.runs[run_id]
+    assert run.tags["alexnet.recipe_digest"] == first
+    assert run.params["checkpoint.keep_last"] != "7"

@@ -7,8 +7,8 @@ from infra.store import MemoryStore
 from preprocessing.building import commit
 from preprocessing.building.commit import check_rejects, commit_dataset, rejects_table
 from preprocessing.building.render import render_shard
-from preprocessing.dataset.manifest import Reject, open_dataset
-from preprocessing.errors import TooManyRejects
+from preprocessing.dataset.manifest import MANIFEST, Reject, open_dataset
+from preprocessing.errors import ManifestError, TooManyRejects
 
 
 def rejects(count: int) -> list[Reject]:
@@ -66,3 +66,17 @@ def test_who_comes_late_with_another_pyarrow_leaves_the_lists_as_they_are(
     late = commit_dataset(built.job, built.plan, receipts, name="tiny", key="0" * 64, max_rejects=0)
     assert late == built.manifest == open_dataset(store)
     assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
+def test_who_comes_late_with_other_bytes_is_told_that_the_dataset_is_not_its_own(
+    build: Callable[..., Any],
+) -> None:
+    built = build(store := MemoryStore(), MemoryStore())
+    receipts = [render_shard(built.job, planned) for planned in built.plan]
+    others = built.manifest.statistics.model_copy(update={"sha256": "0" * 64})
+    theirs = built.manifest.model_copy(update={"statistics": others})
+    assert theirs.fingerprint != built.manifest.fingerprint
+    store.write(MANIFEST, theirs.to_bytes())
+    with pytest.raises(ManifestError, match="committed other bytes under the same key"):
+        commit_dataset(built.job, built.plan, receipts, name="tiny", key="0" * 64, max_rejects=0)
+    assert store.read(MANIFEST) == theirs.to_bytes()

@@ -26,6 +26,6 @@ def test_classes_out_of_order_are_refused() -> None:
 
 def test_another_file_is_refused() -> None:
     store = MemoryStore()
-    with pytest.raises(ManifestError, match="no list of classes") as caught:
+    with pytest.raises(ManifestError, match="cannot be read") as caught:
         read_classes(store, write_object(store, "c.json", b"{}"))
     assert "delete the dataset's folder" in caught.value.remedy
