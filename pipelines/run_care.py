@@ -4,8 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from alexnet.train.receipt import FINISHED
-
+from alexnet.train.training_receipt import FINISHED
 from infra.abandoned import is_abandoned
 from infra.errors import DataError
 from infra.looking import may_exist

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import Attempt, holds
-from alexnet.train.epoch_losses import LossesSoFar
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from alexnet.data.batches import Batch
 from alexnet.settings import AugmentSettings, MixingSettings, ProgressiveSize
-from alexnet.train.schedule import ScheduleSettings
+from alexnet.train.schedule_settings import ScheduleSettings
 from alexnet.train.step import PLAIN, StepOptions
 
 

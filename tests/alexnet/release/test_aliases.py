@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from alexnet.release.receipt import Registration
 
 from alexnet.release import register as module
 from alexnet.release.errors import ChampionMoved, ModelNotServable
 from alexnet.release.gate import Verdict
 from alexnet.release.register import register
+from alexnet.release.registration import Registration
 from alexnet.release.registry import CHAMPION, RegisteredVersion
 from infra.errors import TrackingError
 from infra.lease import LeaseTimings, hold_lease

@@ -16,7 +16,7 @@ from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.checkpoint import list_checkpoints
 from alexnet.train.job import TrainJob
 from alexnet.train.loop import Progress
-from alexnet.train.schedule import CosineSchedule
+from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.wiring import make_learner, plan_of
 from alexnet.train.worker import _Worker
