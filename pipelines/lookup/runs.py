@@ -181,4 +181,4 @@ def evaluations_of(run: ObjectStore) -> list[tuple[ObjectStore, Evaluation]]:
 
 def workspace_of(run: ObjectStore) -> str:
     """Return the URI of the workspace that a training or an evaluation lies in: a copy's own."""
-    return run.uri.rsplit("/", 2)[0]
+    return run.uri.rsplit("/", 2)[0] or "/"

@@ -93,3 +93,10 @@ def test_a_receipt_that_was_cut_is_corrupt_and_named(body: bytes) -> None:
     with pytest.raises(ObjectCorrupt, match=r"ws/note\.json cannot be read") as caught:
         parse_receipt(Note, body, "ws/note.json")
     assert "restore it from a copy" in caught.value.remedy
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "//x", "", "."])
+def test_a_receipt_names_nothing_outside_its_folder(path: str) -> None:
+    body = f'{{"path": "{path}", "size_bytes": 1, "sha256": "{"0" * 64}"}}'
+    with pytest.raises(ObjectCorrupt, match="receipt cannot be read"):
+        parse_receipt(StoredObject, body.encode(), "the receipt")
