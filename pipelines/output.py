@@ -207,7 +207,9 @@ def _as_yaml(fields: dict[str, Any]) -> str:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    _print_text(json.dumps(document, indent=1, ensure_ascii=False))
+    # Where standard output lacks letters they are escaped, in the way that JSON knows.
+    has_all = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    _print_text(json.dumps(document, indent=1, ensure_ascii=not has_all))
 
 
 def _print_text(text: str) -> None:

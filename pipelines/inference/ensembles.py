@@ -24,7 +24,7 @@ _LONGEST_NUMBER: Final = 40
 def combine_evaluations(
     names: Sequence[str],
     *,
-    weights: Sequence[str] | None,
+    weights: Sequence[str | float] | None,
     search: bool,
     view: str,
     output: str | None,
@@ -34,7 +34,7 @@ def combine_evaluations(
 
     Args:
         names: folders or URIs of evaluations, or trainings as `find_run` takes them; two or more.
-        weights: of each, as 0.3 or 1/3; none: equal ones.
+        weights: of each, a number or as 0.3 or 1/3; none: equal ones.
         search: find the weights, on all images and, to be believed, on one half for the other.
         view: a name of `VIEW_NAMES`.
         output: a .parquet file to write, with the columns of an evaluation's predictions.
@@ -80,7 +80,7 @@ def combine_evaluations(
 
 
 def _refuse_contradictions(
-    names: Sequence[str], weights: Sequence[str] | None, *, search: bool
+    names: Sequence[str], weights: Sequence[str | float] | None, *, search: bool
 ) -> None:
     if len(names) < 2:
         raise RecipeError(
@@ -93,22 +93,24 @@ def _refuse_contradictions(
         )
 
 
-def _parsed(weights: Sequence[str], count: int) -> Parts:
+def _parsed(weights: Sequence[str | float], count: int) -> Parts:
     """Read weights as they are written: 0.3 and 0.7, or 1, 2 and 1, or 1/3 and 2/3."""
     try:
         if len(weights) != count:
             raise ValueError(f"{len(weights)} weights for {count} evaluations")
-        return parts_of([_number(word.strip()) for word in weights])
+        return parts_of([_number(weight) for weight in weights])
     except ValueError as error:
         raise RecipeError(
-            f"--weights {','.join(weights)}: {error}",
+            f"--weights {','.join(map(str, weights))}: {error}",
             remedy="give each evaluation a number, in their order, with commas between: 0.3,0.7",
         ) from error
 
 
-def _number(word: str) -> Fraction:
-    # A power of ten would be written out, and may have more digits than there is memory.
-    if len(word) > _LONGEST_NUMBER or "e" in word.lower():
+def _number(weight: str | float) -> Fraction:
+    word = str(weight).strip()
+    # A power of ten would be written out, and may have more digits than there is memory. Not of a
+    # number, which Python may write so by itself, and has 300 of them at most.
+    if isinstance(weight, str) and (len(word) > _LONGEST_NUMBER or "e" in word.lower()):
         raise ValueError(f"{word!r} is not written as 0.3 or 1/3")
     try:
         return Fraction(word)

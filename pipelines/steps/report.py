@@ -1,6 +1,5 @@
 """Stage 11: a run becomes one page to read, and what MLflow shows of it beside its curves."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,7 +159,7 @@ class ReportStep(Step[Reported]):
                 verdict=self._gate.product.verdict,
                 registration=self._register.product.registration,
                 inside=self._inside,
-                command=self.context.timeline.note("done", sys.argv),
+                command=self.context.timeline.note("done"),
                 progress=progress,
             )
         pictures = draw_pictures(sources)
