@@ -22,6 +22,7 @@ from pipelines.commands import (
     runs,
     storage,
     submission,
+    validate,
     workflow,
 )
 from pipelines.commands.options import VersionOption
@@ -45,7 +46,7 @@ def alexnet(_version: VersionOption = False) -> None:
 workflow.add_to(app)
 prepare.add_to(app)
 workflow.add_steps_to(app)
-for asking in (predict, features, figures, ensemble, submission):
+for asking in (predict, validate, features, figures, ensemble, submission):
     asking.add_to(app)
 for looking in (look, check_gradients, runs, recipes, storage):
     looking.add_to(app)

@@ -24,6 +24,7 @@ from pipelines.tables import (
     runs_text,
     similar_text,
     submission_text,
+    validation_text,
     verification_text,
 )
 from pipelines.workflow import Outcome
@@ -97,6 +98,11 @@ def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
 def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what a mixture of networks gets right, beside its members."""
     _print(fields, ensemble_text, as_json=as_json)
+
+
+def print_validation(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a network gets right of a dataset's validation images."""
+    _print(fields, validation_text, as_json=as_json)
 
 
 def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:

@@ -66,6 +66,7 @@ COMMANDS = {
         "--tracking-uri",
         "--json",
     },
+    "validate": {"MODEL", "DATASET", "--view", "--workspace", "--tracking-uri", "--json"},
     "figures": {
         "MODEL",
         "IMAGES",

@@ -3,7 +3,7 @@
 Heavy libraries are imported when a function needs them, as on the command line.
 """
 
-from pipelines.api.asking import features, figures, predict, similar, submission
+from pipelines.api.asking import features, figures, predict, similar, submission, validate
 from pipelines.api.caring import check_storage, clean, estimate, repair, verify
 from pipelines.api.looking import check_gradients, compare_runs, ensemble, inspect, list_runs
 from pipelines.api.workflow import load_recipe, run
@@ -25,5 +25,6 @@ __all__ = [
     "run",
     "similar",
     "submission",
+    "validate",
     "verify",
 ]

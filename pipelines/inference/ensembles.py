@@ -8,14 +8,19 @@ import numpy as np
 
 from alexnet.evaluate.ensemble import Parts, Rivals, mix, parts_of, search_weights
 from alexnet.evaluate.evaluation import Accuracy
-from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import BlockResult, view_called
 from alexnet.evaluate.tables import predictions_table
 from infra.errors import RecipeError
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.ensemble_file import ensemble_bytes
 from pipelines.inference.output_files import check_output_file, write_output
-from pipelines.lookup.evaluations import Found, Kept, find_evaluation, read_kept
+from pipelines.lookup.evaluations import (
+    Found,
+    Kept,
+    accuracy_fields,
+    find_evaluation,
+    read_kept,
+)
 
 SUFFIXES: Final = (".parquet",)
 _LONGEST_NUMBER: Final = 40
@@ -70,7 +75,11 @@ def combine_evaluations(
         "validation_digest": first.validation_digest,
         "members": [
             # Its own figures are of the exact probabilities, not of those it kept.
-            {"uri": member.store.uri, "weight": weight, **_fields(member.accuracy, first.count)}
+            {
+                "uri": member.store.uri,
+                "weight": weight,
+                **accuracy_fields(member.accuracy, first.count),
+            }
             for member, weight in zip(members, _shares(parts), strict=True)
         ],
         "ensemble": _tallied(rivals, parts),
@@ -175,14 +184,4 @@ def _tallied(rivals: Rivals, parts: Parts) -> dict[str, Any]:
         correct5=tally.correct5,
         loss=tally.loss,
     )
-    return _fields(accuracy, tally.count)
-
-
-def _fields(accuracy: Accuracy, count: int) -> dict[str, Any]:
-    """Describe counts as an evaluation's are, with the 95 % intervals of the two shares."""
-    return {
-        **accuracy.model_dump(mode="json"),
-        "count": count,
-        "top1_interval": list(interval_95(accuracy.correct1, count)),
-        "top5_interval": list(interval_95(accuracy.correct5, count)),
-    }
+    return accuracy_fields(accuracy, tally.count)

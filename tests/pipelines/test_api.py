@@ -20,7 +20,7 @@ def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
         "check_gradients", "check_storage", "clean", "compare_runs", "ensemble", "estimate",
         "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "repair", "run",
-        "similar", "submission", "verify",
+        "similar", "submission", "validate", "verify",
     ]  # fmt: skip
 
 
@@ -148,6 +148,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         (Path("r/c/checkpoint"), Path("a.png")),
         {"output": Path("a.txt"), "devkit": Path("kit"), "truth": Path("truth.txt")},
     ),
+    "validate": ((Path("r/c/checkpoint"), Path("dataset")), {}),
     "verify": ((Path("dataset"),), {}),
 }
 
