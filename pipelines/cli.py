@@ -13,6 +13,7 @@ from infra.progress import tell
 from pipelines.commands import (
     check_gradients,
     ensemble,
+    export,
     features,
     figures,
     look,
@@ -46,7 +47,7 @@ def alexnet(_version: VersionOption = False) -> None:
 workflow.add_to(app)
 prepare.add_to(app)
 workflow.add_steps_to(app)
-for asking in (predict, validate, features, figures, ensemble, submission):
+for asking in (predict, validate, features, figures, ensemble, submission, export):
     asking.add_to(app)
 for looking in (look, check_gradients, runs, recipes, storage):
     looking.add_to(app)

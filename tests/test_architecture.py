@@ -108,6 +108,7 @@ COMMANDS = {
         "--workspace",
         "--json",
     },
+    "export": {"MODEL", "--output", "--workspace", "--tracking-uri", "--json"},
     "submission": {
         "MODEL",
         "IMAGES",

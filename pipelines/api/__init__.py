@@ -3,9 +3,10 @@
 Heavy libraries are imported when a function needs them, as on the command line.
 """
 
-from pipelines.api.asking import features, figures, predict, similar, submission, validate
+from pipelines.api.asking import features, figures, predict, similar, submission
 from pipelines.api.caring import check_storage, clean, estimate, repair, verify
 from pipelines.api.looking import check_gradients, compare_runs, ensemble, inspect, list_runs
+from pipelines.api.models import export, validate
 from pipelines.api.workflow import load_recipe, run
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "compare_runs",
     "ensemble",
     "estimate",
+    "export",
     "features",
     "figures",
     "inspect",

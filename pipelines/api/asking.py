@@ -52,41 +52,6 @@ def predict(
     ).table
 
 
-def validate(
-    model: StrPath,
-    dataset: StrPath,
-    *,
-    view: str = "center",
-    workspace: StrPath | None = None,
-    tracking_uri: str | None = None,
-) -> dict[str, Any]:
-    """Count what a model gets right of a dataset's validation images, as `alexnet validate --json`.
-
-    Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
-        dataset: its folder or URI; of the classes that the model was trained on.
-        view: center; ten_crop or nine_crop beside it.
-        workspace: where the model is looked for and the evaluation kept; by default as on the
-            command line.
-        tracking_uri: MLflow server; by default as on the command line.
-
-    Raises:
-        RecipeError: there is no such view, or the dataset has other classes.
-        DataError: there is no such model or dataset.
-        ProjectError: any other deliberate failure.
-    """
-    from pipelines.inference.validation import validate_model
-
-    return validate_model(
-        as_text(model),
-        as_text(dataset),
-        view=view,
-        workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_or_environment(tracking_uri),
-        stream=sys.stderr,
-    )
-
-
 def features(
     model: StrPath,
     images: StrPath | Sequence[StrPath],

@@ -19,8 +19,8 @@ from pipelines.recipe_yaml import slug_of
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
         "check_gradients", "check_storage", "clean", "compare_runs", "ensemble", "estimate",
-        "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "repair", "run",
-        "similar", "submission", "validate", "verify",
+        "export", "features", "figures", "inspect", "list_runs", "load_recipe", "predict",
+        "repair", "run", "similar", "submission", "validate", "verify",
     ]  # fmt: skip
 
 
@@ -132,6 +132,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "compare_runs": (([Path("a"), Path("b")],), {}),
     "ensemble": (([Path("a"), Path("b")],), {"output": Path("mean.parquet")}),
     "estimate": ((Path("mine.yaml"),), {"from_folder": Path("photos")}),
+    "export": ((Path("r/c/checkpoint"),), {"output": Path("plain")}),
     "features": ((Path("r/c/checkpoint"), Path("a.png")), {"output": Path("f.parquet")}),
     "figures": ((Path("nothing/checkpoint"), [Path("a.png")]), {"output": Path("drawn")}),
     "inspect": ((Path("r/c/checkpoint"),), {}),
@@ -182,7 +183,16 @@ def test_a_path_object_does_as_well_as_a_text(
     Image.new("RGB", (60, 50)).save("a.png")
     told = outcome(name, Path, Path("w"))
     assert told == outcome(name, str, Path("w"))
-    if name in ("features", "predict", "similar", "run", "inspect", "list_runs", "check_storage"):
+    if name in (
+        "export",
+        "features",
+        "predict",
+        "similar",
+        "run",
+        "inspect",
+        "list_runs",
+        "check_storage",
+    ):
         assert ":" not in told
 
 
