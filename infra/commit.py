@@ -1,15 +1,26 @@
 """Commit: objects first, then one receipt that names them, by create-if-absent."""
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from infra.canonical import canonical_json, sha256_hex
 from infra.errors import DataError, ObjectCorrupt
 from infra.store.base import ObjectStore
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _below(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts:
+        raise ValueError(f"{path!r} does not lie below the folder")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_below)]
 
 RESTORED: Final = "restore it from a copy, or delete it and run again"
 
@@ -35,7 +46,7 @@ class Frozen(BaseModel):
 class StoredObject(Frozen):
     """One object a receipt vouches for; its path is relative to the receipt's folder."""
 
-    path: str
+    path: RelativePath
     size_bytes: int
     sha256: Sha256
 

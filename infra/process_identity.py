@@ -47,7 +47,7 @@ def is_known_dead(process: ProcessIdentity) -> bool:
 
 def _boot() -> str:
     try:
-        boot_id = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        boot_id = (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot_id} {(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
         return ""
@@ -55,7 +55,8 @@ def _boot() -> str:
 
 def _state_and_start(pid: int) -> tuple[str, str]:
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        # A name of 15 bytes may end in the middle of a letter.
+        text = (_PROC / str(pid) / "stat").read_text("utf-8", "replace")
     except OSError:
         return "", ""
     # The second field is the command in parentheses, and may itself hold spaces and parentheses.

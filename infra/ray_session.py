@@ -120,6 +120,12 @@ def _start(address: str) -> None:
         raise ServiceError(
             f"Ray at {address!r} cannot be reached: {error}", remedy=_REACH_RAY
         ) from error
+    except OSError as error:
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        raise ServiceError(
+            f"Ray cannot keep its files and sockets in {folder}: {error}",
+            remedy="set RAY_TMPDIR to a short folder with room, such as /tmp",
+        ) from error
     except Exception as error:
         # A bare one is Ray's way to say that it was not up within half a minute.
         if type(error) is not Exception:

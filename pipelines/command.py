@@ -22,18 +22,34 @@ def run_command(
     *,
     workspace: str,
     tracking_uri: str | None,
+    command: str,
     as_json: bool,
     whole: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Run the workflow up to a step and print the result: of the step, or of the whole run.
 
+    Args:
+        recipe: resolved.
+        until: the last step.
+        workspace: holds everything made.
+        tracking_uri: MLflow server, if not a file there.
+        command: what was typed, to be noted in the run's folder and shown in the report.
+        as_json: print one JSON document.
+        whole: print what the whole run came to.
+        dry_run: only look which steps hold.
+
     Raises:
         GateRefused: the gate said no; all else was done and printed before.
         ProjectError: any other deliberate failure.
     """
     outcomes, tracking = bring_about(
-        recipe, until, workspace=workspace, tracking_uri=tracking_uri, dry_run=dry_run
+        recipe,
+        until,
+        workspace=workspace,
+        tracking_uri=tracking_uri,
+        command=command,
+        dry_run=dry_run,
     )
     if whole:
         print_run(outcomes, tracking, as_json=as_json, dry_run=dry_run)
@@ -43,7 +59,13 @@ def run_command(
 
 
 def bring_about(
-    recipe: Recipe, until: str, *, workspace: str, tracking_uri: str | None, dry_run: bool
+    recipe: Recipe,
+    until: str,
+    *,
+    workspace: str,
+    tracking_uri: str | None,
+    command: str,
+    dry_run: bool,
 ) -> tuple[list[Outcome], TrackingPlace]:
     """Run the workflow up to a step, or only look at it; return how each step went, and where.
 
@@ -53,7 +75,11 @@ def bring_about(
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with redirect_stdout(sys.stderr):
         context = open_context(
-            recipe, workspace=workspace, tracking_uri=tracking_uri, stream=sys.stderr
+            recipe,
+            workspace=workspace,
+            tracking_uri=tracking_uri,
+            command=command,
+            stream=sys.stderr,
         )
         try:
             steps = build_steps(context, until=until)
@@ -79,7 +105,7 @@ def _noted(context: Context, steps: Sequence[Step[Any]]) -> Iterator[Callable[[]
     def note_begin() -> None:
         if (run := run_folder(context, steps)) is not None:
             begun.append(run)
-            write_note(run, timeline.open_note(sys.argv), timeline.key)
+            write_note(run, timeline.open_note(), timeline.key)
 
     try:
         yield note_begin
@@ -89,7 +115,7 @@ def _noted(context: Context, steps: Sequence[Step[Any]]) -> Iterator[Callable[[]
     finally:
         run = run_folder(context, steps)
         if run is not None:
-            note = timeline.note(how_it_ended(raised), sys.argv)
+            note = timeline.note(how_it_ended(raised))
             write_note(run, note, timeline.key, is_there=bool(begun))
 
 

@@ -93,9 +93,16 @@ class Context:
 
 
 def open_context(
-    recipe: Recipe, *, workspace: str, tracking_uri: str | None, stream: IO[str]
+    recipe: Recipe, *, workspace: str, tracking_uri: str | None, command: str, stream: IO[str]
 ) -> Context:
     """Open the workspace and decide where runs are tracked.
+
+    Args:
+        recipe: resolved.
+        workspace: a directory or URI.
+        tracking_uri: MLflow server, if not a file in the workspace.
+        command: what is noted of the command, without secrets.
+        stream: gets the progress.
 
     Raises:
         StoreError: the workspace cannot be written, or its store would lose commits.
@@ -117,7 +124,7 @@ def open_context(
     if tracking_uri is None and tracking.artifact_location is not None:
         # It may be a copy, whose MLflow still names the place of the original.
         rehome_artifacts(Path(store.uri) / "mlflow.db", tracking.artifact_location)
-    return Context(recipe, store, tracking, stream)
+    return Context(recipe, store, tracking, stream, Timeline(command))
 
 
 def refuse_relative_in_a_job(what: str, path: str) -> None:

@@ -135,7 +135,7 @@ def repair_dataset_of(
 
     with redirect_stdout(stream):
         context = open_context(
-            recipe, workspace=workspace, tracking_uri=tracking_uri, stream=stream
+            recipe, workspace=workspace, tracking_uri=tracking_uri, command="", stream=stream
         )
         try:
             step = RepairStep(context, deep=deep)

@@ -25,6 +25,7 @@ from pipelines.tables import (
     runs_text,
     similar_text,
     submission_text,
+    validation_text,
     verification_text,
 )
 from pipelines.workflow import Outcome
@@ -106,6 +107,11 @@ def print_comparison(fields: dict[str, Any], *, as_json: bool) -> None:
 def print_ensemble(fields: dict[str, Any], *, as_json: bool) -> None:
     """Print what a mixture of networks gets right, beside its members."""
     _print(fields, ensemble_text, as_json=as_json)
+
+
+def print_validation(fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a network gets right of a dataset's validation images."""
+    _print(fields, validation_text, as_json=as_json)
 
 
 def print_submission(fields: dict[str, Any], *, as_json: bool) -> None:
@@ -216,7 +222,9 @@ def _as_yaml(fields: dict[str, Any]) -> str:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    _print_text(json.dumps(document, indent=1, ensure_ascii=False))
+    # Where standard output lacks letters they are escaped, in the way that JSON knows.
+    has_all = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    _print_text(json.dumps(document, indent=1, ensure_ascii=not has_all))
 
 
 def _print_text(text: str) -> None:

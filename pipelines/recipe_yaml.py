@@ -17,12 +17,19 @@ from pipelines.recipe_mistakes import explain
 
 _SHIPPED = "pipelines.recipes"
 _TEXT_TAG, _MERGE_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+_DATE_TAG = "tag:yaml.org,2002:timestamp"
+_NULLS = ("null", "~")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that 1e-4 is a number and keys are text, each once."""
+    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number, a date text, and keys text, each once."""
 
 
+# No setting is a date, and PyYAML fails at what looks like one: 2024-30-11.
+_Loader.yaml_implicit_resolvers = {
+    letter: [resolver for resolver in resolvers if resolver[0] != _DATE_TAG]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -67,10 +74,10 @@ def recipe_text(name_or_file: str) -> str:
         RecipeError: there is neither.
     """
     if name_or_file in shipped_recipes():
-        return resources.files(_SHIPPED).joinpath(f"{name_or_file}.yaml").read_text()
+        return resources.files(_SHIPPED).joinpath(f"{name_or_file}.yaml").read_text("utf-8")
     if name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file:
         try:
-            return Path(name_or_file).read_text()
+            return Path(name_or_file).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
             raise RecipeError(
@@ -106,7 +113,7 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
 def _validate(tree: dict[str, Any], overrides: Sequence[str]) -> Recipe:
     """Validate; what --set gave for a text is taken as it was typed, be it digits or `no`."""
     try:
-        return Recipe.model_validate_json(json.dumps(tree, default=str))
+        return Recipe.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         typed = dict(override.split("=", 1) for override in overrides)
         texts = [d for d in error.errors() if d["type"] == "string_type"]
@@ -115,13 +122,13 @@ def _validate(tree: dict[str, Any], overrides: Sequence[str]) -> Recipe:
             raise
         for path in paths:
             _apply(tree, f"{path}={json.dumps(typed[path])}")
-        return Recipe.model_validate_json(json.dumps(tree, default=str))
+        return Recipe.model_validate_json(json.dumps(tree))
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+        tree = _loaded(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
             f"{source} is not valid YAML: {_problem_of(error)}", remedy="mend the file"
         ) from error
@@ -133,7 +140,12 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     return tree
 
 
-def _problem_of(error: yaml.YAMLError) -> str:
+def _loaded(text: str) -> Any:  # noqa: ANN401 - YAML is any value
+    """Read YAML; what it names twice (`&a`, `*a`) is there twice, for --set to change one of."""
+    return json.loads(json.dumps(yaml.load(text, Loader=_Loader), default=str))
+
+
+def _problem_of(error: yaml.YAMLError | ValueError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return str(error)
     mark = error.problem_mark
@@ -149,11 +161,17 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             remedy="write for example --set train.epochs=10",
         )
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+        value = _loaded(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
             f"--set {path}: {text!r} is not a YAML value", remedy="quote it"
         ) from error
+    if value is None and text.strip().lower() not in _NULLS:
+        # Often a variable of the shell that is not set.
+        raise RecipeError(
+            f"--set {path}= says no value",
+            remedy=f"write {path}=null for none, {path}='\"\"' for an empty text, or leave it out",
+        )
     inner: Any = tree
     for depth, key in enumerate(keys[:-1]):
         inner = _descend(inner, key, ".".join(keys[: depth + 1]))

@@ -170,6 +170,21 @@ def _search_text(search: dict[str, Any]) -> str:
     )
 
 
+def validation_text(fields: dict[str, Any]) -> str:
+    """Write a line a view, with 95 % intervals, and on what it was counted."""
+    rows = [(name, *_accuracy(fields[view])) for view, name in VIEW_NAMES.items() if fields[view]]
+    seen = fields["num_trained_on"]
+    trained_on = "not known: its dataset is not here" if seen is None else f"{seen:,} of them"
+    facts = [
+        ("model", fields["model"]),
+        ("images", f"{fields['count']:,}, the validation split of {fields['dataset']}"),
+        ("trained on", trained_on),
+        ("kept in", fields["uri"]),
+    ]
+    head = ("in brackets 95 %", "top-1", "top-5", "loss")
+    return f"{columns_text([head, *rows])}\n\n{columns_text(facts)}"
+
+
 def submission_text(fields: dict[str, Any]) -> str:
     """Write how many lines there are, and the errors with their 95 % intervals."""
     lines = [("answers", f"{fields['count']:,} lines of five ids in {fields['file']}")]

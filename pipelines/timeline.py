@@ -54,7 +54,7 @@ class CommandNote(Frozen):
 
     schema_version: Literal[1] = 1
     command: str
-    """As a shell takes it, without credentials."""
+    """As a shell takes it, without credentials; or pipelines.run('RECIPE'), of Python."""
     started_at: str
     ended: str
     """`done`, `interrupted`, or the error; empty of one that is at work, or was killed."""
@@ -75,9 +75,15 @@ class Entry:
 
 
 class Timeline:
-    """The steps of the command that runs now."""
+    """The steps of the command that runs now.
 
-    def __init__(self) -> None:
+    Args:
+        command: what was typed, as `command_text` gives it; of Python a call, without arguments
+            that are another program's own.
+    """
+
+    def __init__(self, command: str = "") -> None:
+        self._command = command
         self.started_at = _now()
         self._token = secrets.token_hex(4)
         self._ended: list[Entry] = []
@@ -100,22 +106,22 @@ class Timeline:
             self._ended.append(entry)
             self._at_work = None
 
-    def open_note(self, argv: Sequence[str]) -> CommandNote:
+    def open_note(self) -> CommandNote:
         """Describe the command as it is now, with the step at work."""
-        note = self.note("", argv)
+        note = self.note("")
         if (entry := self._at_work) is None:
             return note
         begun = StepTime(name=entry.name, state=BEGUN, started_at=entry.started_at, seconds=0)
         return note.model_copy(update={"steps": (*note.steps, begun)})
 
-    def note(self, ended: str, argv: Sequence[str]) -> CommandNote:
+    def note(self, ended: str) -> CommandNote:
         """Describe the command, with the steps that have ended."""
         steps = [
             StepTime(name=e.name, state=e.state, started_at=e.started_at, seconds=e.seconds)
             for e in self._ended
         ]
         return CommandNote(
-            command=command_text(argv),
+            command=self._command,
             started_at=self.started_at,
             ended=ended,
             steps=tuple(steps),

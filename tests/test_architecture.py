@@ -67,6 +67,7 @@ COMMANDS = {
         "--tracking-uri",
         "--json",
     },
+    "validate": {"MODEL", "DATASET", "--view", "--workspace", "--tracking-uri", "--json"},
     "figures": {
         "MODEL",
         "IMAGES",
@@ -108,6 +109,7 @@ COMMANDS = {
         "--workspace",
         "--json",
     },
+    "export": {"MODEL", "--output", "--workspace", "--tracking-uri", "--json"},
     "submission": {
         "MODEL",
         "IMAGES",

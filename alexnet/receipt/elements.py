@@ -68,7 +68,7 @@ def read_elements() -> dict[str, dict[str, Element]]:
     Raises:
         ValidationError: the table has something that it should not.
     """
-    return _ELEMENTS.validate_python(yaml.safe_load(TABLE.read_text()))
+    return _ELEMENTS.validate_python(yaml.safe_load(TABLE.read_text("utf-8")))
 
 
 def ablations() -> dict[str, Ablation]:

@@ -27,7 +27,7 @@ def main(model_uri: str, folder: Path) -> None:
     answers = {view: _plain(model.predict(files, params={"views": view})) for view in views}
     # As it is asked most, without a parameter: of the centre.
     answers["center_of_arrays"] = _plain(model.predict(arrays))
-    (folder / "answers.json").write_text(json.dumps(answers))
+    (folder / "answers.json").write_text(json.dumps(answers), "utf-8")
 
 
 def _plain(frame: pd.DataFrame) -> dict[str, list[float]]:

@@ -101,7 +101,7 @@ def _answers(model_uri: str, tracking_uri: str, rows: StoredRows, views: Sequenc
             **jpegs,
         )
         _run_fresh(model_uri, tracking_uri, folder)
-        return json.loads((folder / "answers.json").read_text())
+        return json.loads((folder / "answers.json").read_text("utf-8"))
 
 
 def _run_fresh(model_uri: str, tracking_uri: str, folder: Path) -> None:

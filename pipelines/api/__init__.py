@@ -5,6 +5,7 @@ Heavy libraries are imported when a function needs them, as on the command line.
 
 from pipelines.api.datasets import check_storage, clean, estimate, reap_runs, repair, verify
 from pipelines.api.inference import features, figures, predict, similar, submission
+from pipelines.api.models import export, validate
 from pipelines.api.runs import check_gradients, compare_runs, ensemble, inspect, list_runs
 from pipelines.api.workflow import load_recipe, run
 
@@ -15,6 +16,7 @@ __all__ = [
     "compare_runs",
     "ensemble",
     "estimate",
+    "export",
     "features",
     "figures",
     "inspect",
@@ -26,5 +28,6 @@ __all__ = [
     "run",
     "similar",
     "submission",
+    "validate",
     "verify",
 ]

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.api.workflow import resolved
-from pipelines.defaults import tracking_or_environment, workspace_or_default
+from pipelines.defaults import (
+    StrPath,
+    as_text,
+    tracking_of,
+    tracking_or_environment,
+    workspace_or_default,
+)
 
 if TYPE_CHECKING:
     from pipelines.recipe import Recipe
 
 
-def verify(uri: str, *, deep: bool = False) -> dict[str, Any]:
+def verify(uri: StrPath, *, deep: bool = False) -> dict[str, Any]:
     """Check every byte of a committed dataset, as `alexnet prepare --verify --json`.
 
     What is damaged is no error here: look at `whole` and `problems`.
@@ -26,16 +32,16 @@ def verify(uri: str, *, deep: bool = False) -> dict[str, Any]:
     """
     from pipelines.dataset_care import verify_dataset_at
 
-    return verify_dataset_at(uri, deep=deep, stream=sys.stderr)
+    return verify_dataset_at(as_text(uri), deep=deep, stream=sys.stderr)
 
 
 def repair(
-    recipe: "str | Recipe" = "alexnet-2012",
+    recipe: "StrPath | Recipe" = "alexnet-2012",
     overrides: Sequence[str] = (),
     *,
-    from_folder: str | None = None,
+    from_folder: StrPath | None = None,
     deep: bool = False,
-    workspace: str | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Make anew what of a recipe's dataset is damaged, as `alexnet prepare --repair --json`.
@@ -57,23 +63,21 @@ def repair(
     chosen = resolved(recipe, overrides, from_folder)
     from pipelines.dataset_care import repair_dataset_of
 
-    if tracking_uri is None and chosen.tracking.use_environment:
-        tracking_uri = tracking_or_environment(None)
     return repair_dataset_of(
         chosen,
         deep=deep,
         workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_uri,
+        tracking_uri=tracking_of(chosen, tracking_uri),
         stream=sys.stderr,
     )
 
 
 def estimate(
-    recipe: "str | Recipe" = "alexnet-2012",
+    recipe: "StrPath | Recipe" = "alexnet-2012",
     overrides: Sequence[str] = (),
     *,
-    from_folder: str | None = None,
-    workspace: str | None = None,
+    from_folder: StrPath | None = None,
+    workspace: StrPath | None = None,
 ) -> dict[str, Any]:
     """Say what preparing a recipe's dataset would take, as `alexnet prepare --estimate --json`.
 
@@ -93,7 +97,7 @@ def estimate(
     return estimate_dataset(chosen, workspace=workspace_or_default(workspace), stream=sys.stderr)
 
 
-def clean(*, workspace: str | None = None) -> dict[str, Any]:
+def clean(*, workspace: StrPath | None = None) -> dict[str, Any]:
     """Remove what interrupted builds left in a workspace, as `alexnet prepare --clean --json`.
 
     Args:
@@ -109,7 +113,7 @@ def clean(*, workspace: str | None = None) -> dict[str, Any]:
 
 
 def reap_runs(
-    *, workspace: str | None = None, tracking_uri: str | None = None
+    *, workspace: StrPath | None = None, tracking_uri: str | None = None
 ) -> list[dict[str, Any]]:
     """Call runs KILLED whose drivers ended without a word, as `alexnet runs reap --json`.
 
@@ -127,7 +131,7 @@ def reap_runs(
     )
 
 
-def check_storage(uri: str) -> dict[str, Any]:
+def check_storage(uri: StrPath) -> dict[str, Any]:
     """Prove that a place can hold a workspace, as `alexnet storage check --json`.
 
     Args:
@@ -138,4 +142,4 @@ def check_storage(uri: str) -> dict[str, Any]:
     """
     from pipelines.storage import try_storage
 
-    return try_storage(uri, sys.stderr)
+    return try_storage(as_text(uri), sys.stderr)

@@ -1,22 +1,23 @@
-"""What a trained network makes of images, for Python."""
+"""What a trained network makes of images, for Python. Paths may be `pathlib.Path`s."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.defaults import tracking_or_environment, workspace_or_default
+from pipelines.defaults import StrPath, as_text, tracking_or_environment, workspace_or_default
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def predict(
-    model: str,
-    images: str | Sequence[str],
+    model: StrPath,
+    images: StrPath | Sequence[StrPath],
     *,
     view: str = "center",
-    output: str | None = None,
-    workspace: str | None = None,
+    output: StrPath | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> "pa.Table":
     """Let a model answer for images: a row an image, also for those that are none.
@@ -41,10 +42,10 @@ def predict(
     from pipelines.inference.prediction import predict_images
 
     return predict_images(
-        model,
+        as_text(model),
         _listed(images),
         view=view,
-        output=output,
+        output=as_text(output),
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
@@ -52,13 +53,13 @@ def predict(
 
 
 def features(
-    model: str,
-    images: str | Sequence[str],
+    model: StrPath,
+    images: StrPath | Sequence[StrPath],
     *,
-    output: str,
+    output: StrPath,
     layer: str | None = None,
     split: str = "val",
-    workspace: str | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Write what a layer makes of images to a Parquet file: a row an image that is one.
@@ -83,9 +84,9 @@ def features(
     from pipelines.inference.extraction import extract_features
 
     return extract_features(
-        model,
+        as_text(model),
         _listed(images),
-        output=output,
+        output=as_text(output),
         layer=layer,
         split=split,
         workspace=workspace_or_default(workspace),
@@ -95,15 +96,15 @@ def features(
 
 
 def similar(
-    model: str,
-    images: str | Sequence[str],
+    model: StrPath,
+    images: StrPath | Sequence[StrPath],
     *,
-    among: str,
+    among: StrPath,
     count: int = 6,
-    output: str | None = None,
-    picture: str | None = None,
+    output: StrPath | None = None,
+    picture: StrPath | None = None,
     layer: str | None = None,
-    workspace: str | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> "pa.Table":
     """Find each image's nearest ones by Euclidean distance of their features, exactly.
@@ -130,12 +131,12 @@ def similar(
     from pipelines.inference.similarity import find_similar
 
     return find_similar(
-        model,
+        as_text(model),
         _listed(images),
-        among=among,
+        among=as_text(among),
         count=count,
-        output=output,
-        picture=picture,
+        output=as_text(output),
+        picture=as_text(picture),
         layer=layer,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
@@ -144,13 +145,13 @@ def similar(
 
 
 def figures(
-    model: str,
-    images: str | Sequence[str] = (),
+    model: StrPath,
+    images: StrPath | Sequence[StrPath] = (),
     *,
-    output: str,
+    output: StrPath,
     layer: str | None = None,
-    among: str | None = None,
-    workspace: str | None = None,
+    among: StrPath | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Draw what a network learned, sees and answers: PNGs in a folder.
@@ -177,11 +178,11 @@ def figures(
     from pipelines.inference.drawing import draw_figures
 
     return draw_figures(
-        model,
+        as_text(model),
         _listed(images),
-        output=output,
+        output=as_text(output),
         layer=layer,
-        among=among,
+        among=as_text(among),
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,
@@ -189,14 +190,14 @@ def figures(
 
 
 def submission(
-    what: str,
-    images: str | Sequence[str] = (),
+    what: StrPath,
+    images: StrPath | Sequence[StrPath] = (),
     *,
-    devkit: str | None = None,
-    output: str | None = None,
-    truth: str | None = None,
+    devkit: StrPath | None = None,
+    output: StrPath | None = None,
+    truth: StrPath | None = None,
     view: str = "center",
-    workspace: str | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Write or check ILSVRC's file of answers, five ids an image, as `alexnet submission --json`.
@@ -219,11 +220,11 @@ def submission(
     from pipelines.inference.submissions import submit
 
     return submit(
-        what,
+        as_text(what),
         _listed(images),
-        devkit=devkit,
-        output=output,
-        truth=truth,
+        devkit=as_text(devkit),
+        output=as_text(output),
+        truth=as_text(truth),
         view=view,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
@@ -231,5 +232,6 @@ def submission(
     )
 
 
-def _listed(images: str | Sequence[str]) -> list[str]:
-    return [images] if isinstance(images, str) else list(images)
+def _listed(images: StrPath | Sequence[StrPath]) -> list[str]:
+    named = [images] if isinstance(images, (str, os.PathLike)) else images
+    return [as_text(name) for name in named]

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.defaults import tracking_or_environment, workspace_or_default
+from pipelines.defaults import StrPath, as_text, tracking_or_environment, workspace_or_default
 
 
 def inspect(
-    uri: str, *, workspace: str | None = None, tracking_uri: str | None = None
+    uri: StrPath, *, workspace: StrPath | None = None, tracking_uri: str | None = None
 ) -> dict[str, Any]:
     """Say what a dataset, run, checkpoint, evaluation or model is, as `alexnet inspect --json`.
 
@@ -23,13 +23,13 @@ def inspect(
     from pipelines.lookup.inspection import inspect_uri
 
     return inspect_uri(
-        uri,
+        as_text(uri),
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
     )
 
 
-def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
+def list_runs(*, workspace: StrPath | None = None) -> list[dict[str, Any]]:
     """Describe the trainings of a workspace, newest first, as `alexnet runs --json`."""
     from pipelines.lookup.runs import list_runs
 
@@ -37,7 +37,7 @@ def list_runs(*, workspace: str | None = None) -> list[dict[str, Any]]:
 
 
 def compare_runs(
-    names: Sequence[str], *, workspace: str | None = None, tracking_uri: str | None = None
+    names: Sequence[StrPath], *, workspace: StrPath | None = None, tracking_uri: str | None = None
 ) -> dict[str, Any]:
     """Hold two or more trainings side by side, as `alexnet runs compare --json`.
 
@@ -48,20 +48,20 @@ def compare_runs(
     from pipelines.lookup.comparison import compare_runs
 
     return compare_runs(
-        names,
+        [as_text(name) for name in names],
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
     )
 
 
 def ensemble(
-    evaluations: Sequence[str],
+    evaluations: Sequence[StrPath],
     *,
     weights: Sequence[float | str] | str | None = None,
     search: bool = False,
     view: str = "center",
-    output: str | None = None,
-    workspace: str | None = None,
+    output: StrPath | None = None,
+    workspace: StrPath | None = None,
 ) -> dict[str, Any]:
     """Average several networks' probabilities on the same images, as `alexnet ensemble --json`.
 
@@ -79,18 +79,17 @@ def ensemble(
     """
     from pipelines.inference.ensembles import combine_evaluations
 
-    each = weights.split(",") if isinstance(weights, str) else weights
     return combine_evaluations(
-        evaluations,
-        weights=None if each is None else [str(weight) for weight in each],
+        [as_text(name) for name in evaluations],
+        weights=weights.split(",") if isinstance(weights, str) else weights,
         search=search,
         view=view,
-        output=output,
+        output=as_text(output),
         workspace=workspace_or_default(workspace),
     )
 
 
-def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
+def check_gradients(network: StrPath, layers: Sequence[str] = ()) -> dict[str, Any]:
     """Hold a network's gradients against finite differences, as `alexnet check-gradients --json`.
 
     Args:
@@ -102,4 +101,4 @@ def check_gradients(network: str, layers: Sequence[str] = ()) -> dict[str, Any]:
     """
     from pipelines.gradients import check_gradients_of
 
-    return check_gradients_of(network, layers, sys.stderr)
+    return check_gradients_of(as_text(network), layers, sys.stderr)

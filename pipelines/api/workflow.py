@@ -1,16 +1,23 @@
 """Recipes and the workflow, for Python."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import RecipeError
-from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.defaults import (
+    StrPath,
+    as_text,
+    folder_overrides,
+    tracking_of,
+    workspace_or_default,
+)
 
 if TYPE_CHECKING:
     from pipelines.recipe import Recipe
 
 
-def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
+def load_recipe(name_or_file: StrPath, overrides: Sequence[str] = ()) -> "Recipe":
     """Read a shipped recipe or a YAML file, with `key.path=value` overrides, and check it.
 
     Raises:
@@ -18,17 +25,19 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> "Recipe":
     """
     from pipelines.recipe_yaml import load_recipe
 
-    return load_recipe(name_or_file, overrides)
+    return load_recipe(as_text(name_or_file), overrides)
 
 
-def resolved(recipe: "str | Recipe", overrides: Sequence[str], from_folder: str | None) -> "Recipe":
+def resolved(
+    recipe: "StrPath | Recipe", overrides: Sequence[str], from_folder: StrPath | None
+) -> "Recipe":
     """Return the recipe that is meant: loaded by its name, or as it was given.
 
     Raises:
         RecipeError: overrides or a folder beside a recipe that is loaded already.
     """
     overrides = [*folder_overrides(from_folder), *overrides]
-    if isinstance(recipe, str):
+    if isinstance(recipe, (str, os.PathLike)):
         return load_recipe(recipe, overrides)
     if overrides:
         raise RecipeError(
@@ -40,12 +49,12 @@ def resolved(recipe: "str | Recipe", overrides: Sequence[str], from_folder: str 
 
 
 def run(
-    recipe: "str | Recipe",
+    recipe: "StrPath | Recipe",
     overrides: Sequence[str] = (),
     *,
     until: str = "report",
-    from_folder: str | None = None,
-    workspace: str | None = None,
+    from_folder: StrPath | None = None,
+    workspace: StrPath | None = None,
     tracking_uri: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -73,13 +82,13 @@ def run(
     from pipelines.command import bring_about
     from pipelines.output import run_fields
 
-    if tracking_uri is None and chosen.tracking.use_environment:
-        tracking_uri = tracking_or_environment(None)
     outcomes, _ = bring_about(
         chosen,
         until,
         workspace=workspace_or_default(workspace),
-        tracking_uri=tracking_uri,
+        tracking_uri=tracking_of(chosen, tracking_uri),
+        # Not sys.argv: those are another program's words, and may hold its secrets.
+        command=f"pipelines.run({chosen.name!r})",
         dry_run=dry_run,
     )
     return run_fields(outcomes)

@@ -58,7 +58,11 @@ JsonOption = Annotated[
 ]
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="models:/NAME@ALIAS, a checkpoint, or a run.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="models:/NAME@ALIAS, a checkpoint, a run, or what `alexnet export` wrote.",
+    ),
 ]
 ImagesArgument = Annotated[
     list[str],

@@ -46,7 +46,9 @@ def compare(
     # They may stand before the word `compare` too.
     before = context.parent.params if context.parent else {}
     found = api.compare_runs(
-        names, workspace=workspace or before.get("workspace"), tracking_uri=tracking_uri
+        names,
+        workspace=before.get("workspace") if workspace is None else workspace,
+        tracking_uri=tracking_uri,
     )
     print_comparison(found, as_json=as_json or bool(before.get("as_json")))
 
@@ -62,6 +64,6 @@ def reap(
     from pipelines.output import print_reaped
 
     before = context.parent.params if context.parent else {}
-    place = workspace_or_default(workspace or before.get("workspace"))
+    place = workspace_or_default(before.get("workspace") if workspace is None else workspace)
     found = api.reap_runs(workspace=place, tracking_uri=tracking_uri)
     print_reaped(found, place, as_json=as_json or bool(before.get("as_json")))

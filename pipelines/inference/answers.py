@@ -111,13 +111,17 @@ def _tables(
     tell(stream, "starting Ray" if address == LOCAL else f"joining Ray at {address}")
     with ray_session():
         if address != LOCAL:
-            trained = _visible(uri, trained, workspace)
+            trained = seen_by_all_nodes(uri, trained, workspace)
             _check_nodes_see(trained, parts)
         yield answer_many(trained, parts, spec)
 
 
-def _visible(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:
-    """Put a downloaded model where the workers of all nodes see it."""
+def seen_by_all_nodes(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:
+    """Put a downloaded model where the workers of all nodes see it; Ray must be up.
+
+    Raises:
+        StoreError: a node does not see the workspace.
+    """
     if not uri.startswith(MODELS):
         return trained
     check_nodes_share(workspace)

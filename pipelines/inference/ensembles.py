@@ -8,14 +8,19 @@ import numpy as np
 
 from alexnet.evaluate.ensemble import Parts, Rivals, mix, parts_of, search_weights
 from alexnet.evaluate.evaluation import Accuracy
-from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import BlockResult, view_called
 from alexnet.evaluate.tables import predictions_table
 from infra.errors import RecipeError
 from pipelines.context import refuse_relative_in_a_job
 from pipelines.inference.ensemble_file import ensemble_bytes
 from pipelines.inference.output_files import check_output_file, write_output
-from pipelines.lookup.evaluations import Found, Kept, find_evaluation, read_kept
+from pipelines.lookup.evaluations import (
+    Found,
+    Kept,
+    accuracy_fields,
+    find_evaluation,
+    read_kept,
+)
 
 SUFFIXES: Final = (".parquet",)
 _LONGEST_NUMBER: Final = 40
@@ -24,7 +29,7 @@ _LONGEST_NUMBER: Final = 40
 def combine_evaluations(
     names: Sequence[str],
     *,
-    weights: Sequence[str] | None,
+    weights: Sequence[str | float] | None,
     search: bool,
     view: str,
     output: str | None,
@@ -34,7 +39,7 @@ def combine_evaluations(
 
     Args:
         names: folders or URIs of evaluations, or trainings as `find_run` takes them; two or more.
-        weights: of each, as 0.3 or 1/3; none: equal ones.
+        weights: of each, a number or as 0.3 or 1/3; none: equal ones.
         search: find the weights, on all images and, to be believed, on one half for the other.
         view: a name of `VIEW_NAMES`.
         output: a .parquet file to write, with the columns of an evaluation's predictions.
@@ -70,7 +75,11 @@ def combine_evaluations(
         "validation_digest": first.validation_digest,
         "members": [
             # Its own figures are of the exact probabilities, not of those it kept.
-            {"uri": member.store.uri, "weight": weight, **_fields(member.accuracy, first.count)}
+            {
+                "uri": member.store.uri,
+                "weight": weight,
+                **accuracy_fields(member.accuracy, first.count),
+            }
             for member, weight in zip(members, _shares(parts), strict=True)
         ],
         "ensemble": _tallied(rivals, parts),
@@ -80,7 +89,7 @@ def combine_evaluations(
 
 
 def _refuse_contradictions(
-    names: Sequence[str], weights: Sequence[str] | None, *, search: bool
+    names: Sequence[str], weights: Sequence[str | float] | None, *, search: bool
 ) -> None:
     if len(names) < 2:
         raise RecipeError(
@@ -93,22 +102,24 @@ def _refuse_contradictions(
         )
 
 
-def _parsed(weights: Sequence[str], count: int) -> Parts:
+def _parsed(weights: Sequence[str | float], count: int) -> Parts:
     """Read weights as they are written: 0.3 and 0.7, or 1, 2 and 1, or 1/3 and 2/3."""
     try:
         if len(weights) != count:
             raise ValueError(f"{len(weights)} weights for {count} evaluations")
-        return parts_of([_number(word.strip()) for word in weights])
+        return parts_of([_number(weight) for weight in weights])
     except ValueError as error:
         raise RecipeError(
-            f"--weights {','.join(weights)}: {error}",
+            f"--weights {','.join(map(str, weights))}: {error}",
             remedy="give each evaluation a number, in their order, with commas between: 0.3,0.7",
         ) from error
 
 
-def _number(word: str) -> Fraction:
-    # A power of ten would be written out, and may have more digits than there is memory.
-    if len(word) > _LONGEST_NUMBER or "e" in word.lower():
+def _number(weight: str | float) -> Fraction:
+    word = str(weight).strip()
+    # A power of ten would be written out, and may have more digits than there is memory. Not of a
+    # number, which Python may write so by itself, and has 300 of them at most.
+    if isinstance(weight, str) and (len(word) > _LONGEST_NUMBER or "e" in word.lower()):
         raise ValueError(f"{word!r} is not written as 0.3 or 1/3")
     try:
         return Fraction(word)
@@ -173,14 +184,4 @@ def _tallied(rivals: Rivals, parts: Parts) -> dict[str, Any]:
         correct5=tally.correct5,
         loss=tally.loss,
     )
-    return _fields(accuracy, tally.count)
-
-
-def _fields(accuracy: Accuracy, count: int) -> dict[str, Any]:
-    """Describe counts as an evaluation's are, with the 95 % intervals of the two shares."""
-    return {
-        **accuracy.model_dump(mode="json"),
-        "count": count,
-        "top1_interval": list(interval_95(accuracy.correct1, count)),
-        "top5_interval": list(interval_95(accuracy.correct5, count)),
-    }
+    return accuracy_fields(accuracy, tally.count)

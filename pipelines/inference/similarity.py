@@ -24,6 +24,8 @@ MOST_QUERY_BYTES: Final = 256 << 20
 """Of the features of the images asked about, which are in memory all the time."""
 MOST_ANSWERS: Final = 500_000
 """Neighbours of all images together, which are in memory too."""
+MOST_NEIGHBOURS: Final = 1000
+"""Of one image."""
 MOST_TILES: Final = 1000
 """In a picture."""
 
@@ -57,11 +59,17 @@ def find_similar(
         stream: gets the progress.
 
     Raises:
-        RecipeError: features of another model or layer, or more images than fit into memory.
+        RecipeError: features of another model or layer, more images than fit into memory, or no
+            count of neighbours.
         InputRejected: a path that is not there, or none is an image.
         DataError: there is no such model, or something is damaged.
         ServiceError: a place, MLflow or Ray is away.
     """
+    if not 1 <= count <= MOST_NEIGHBOURS:
+        raise RecipeError(
+            f"{count:,} neighbours an image cannot be looked for",
+            remedy=f"ask for 1 to {MOST_NEIGHBOURS:,}",
+        )
     _check_places(workspace, output, picture)
     parts = find_parts(images)
     num_queries = sum(part.count for part in parts)

@@ -14,6 +14,7 @@ from alexnet.evaluate.evaluation import (
     open_evaluation,
     read_predictions,
 )
+from alexnet.evaluate.interval import interval_95
 from alexnet.evaluate.rows import View
 from infra.errors import DataError
 from infra.store import ObjectStore, open_store
@@ -78,6 +79,16 @@ def _run(name: str, workspace: str) -> ObjectStore:
         raise DataError(
             f"{name!r} is no evaluation, and no training of the workspace {workspace}", remedy=_HOW
         ) from error
+
+
+def accuracy_fields(accuracy: Accuracy, count: int) -> dict[str, Any]:
+    """Describe counts as `evaluate --json` does, with the 95 % intervals of the two shares."""
+    return {
+        **accuracy.model_dump(mode="json"),
+        "count": count,
+        "top1_interval": list(interval_95(accuracy.correct1, count)),
+        "top5_interval": list(interval_95(accuracy.correct5, count)),
+    }
 
 
 def read_kept(found: Found) -> Kept:

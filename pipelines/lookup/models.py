@@ -1,11 +1,11 @@
-"""A trained network by what people call it: a registered model, a checkpoint, a run."""
+"""A trained network by what people call it: registered, exported, a checkpoint, a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from alexnet.release.package import open_package
+from alexnet.release.package import MODEL, open_package
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import RECEIPT, find_sound_checkpoint, open_checkpoint
 from alexnet.trained import TrainedNetwork, trained_network
@@ -28,9 +28,9 @@ def open_model(
     """Give the block a trained network, and its URI.
 
     Args:
-        name: `models:/NAME@ALIAS` or `models:/NAME/VERSION`, a checkpoint's folder, or a run by
-            folder, name, unambiguous prefix or MLflow run id. Of a run its newest sound
-            checkpoint, finished or not.
+        name: `models:/NAME@ALIAS` or `models:/NAME/VERSION`, a checkpoint's folder, that of an
+            exported model, or a run by folder, name, unambiguous prefix or MLflow run id. Of a run
+            its newest sound checkpoint, finished or not.
         workspace: whose registry and runs are meant.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
 
@@ -43,6 +43,8 @@ def open_model(
     if name.startswith(MODELS):
         with temporary_folder("alexnet-model-") as folder:
             yield _download(name, workspace, tracking_uri, folder)
+    elif "/" in name and (exported := open_store(name)).stat(MODEL) is not None:
+        yield exported.uri, open_package(exported)
     else:
         checkpoint = _find_checkpoint(name, workspace)
         yield checkpoint.uri, _with_its_dataset(checkpoint, workspace)
@@ -91,8 +93,13 @@ def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork
 
 def places_of(uri: str, workspace: str) -> list[ObjectStore]:
     """Return where to look for what belongs to a model: a checkpoint's own workspace, then ours."""
-    own = "" if uri.startswith(MODELS) else workspace_of(run_of(uri))
+    own = workspace_of(run_of(uri)) if is_checkpoint(uri) else ""
     return [open_store(place) for place in dict.fromkeys((own, open_store(workspace).uri)) if place]
+
+
+def is_checkpoint(uri: str) -> bool:
+    """Tell a checkpoint from a model that is registered or exported, which lies in no training."""
+    return not uri.startswith(MODELS) and open_store(uri).stat(RECEIPT) is not None
 
 
 def run_of(checkpoint: str) -> ObjectStore:

@@ -9,8 +9,7 @@ from alexnet.trained import TrainedNetwork
 from infra.errors import DataError
 from infra.store import ObjectStore
 from pipelines.datasets import datasets_in
-from pipelines.lookup.inspection import MODELS
-from pipelines.lookup.models import places_of, run_of
+from pipelines.lookup.models import is_checkpoint, places_of, run_of
 from pipelines.lookup.runs import RUN, runs_in
 from preprocessing.dataset.manifest import Manifest
 
@@ -54,7 +53,7 @@ def _is_of(trained: TrainedNetwork, manifest: Manifest) -> bool:
 
 
 def _run(uri: str, trained: TrainedNetwork, places: list[ObjectStore]) -> ObjectStore | None:
-    if not uri.startswith(MODELS):
+    if is_checkpoint(uri):
         run = run_of(uri)
         return run if run.stat(RUN) is not None else None
     return next((r for place in places for r in runs_in(place) if _ended_with(r, trained)), None)

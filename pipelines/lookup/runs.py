@@ -42,9 +42,14 @@ def find_run(name: str, workspace: str) -> ObjectStore:
     """Find a training by its folder's URI, its name or an unambiguous prefix, or MLflow's run id.
 
     Raises:
-        RecipeError: several trainings have such a name.
+        RecipeError: several trainings have such a name, or it is empty.
         DataError: none has.
     """
+    if not name:
+        raise RecipeError(
+            "a name is empty, as a variable of the shell that is not set is",
+            remedy="name a training that `alexnet runs` lists",
+        )
     if "/" in name:
         run = open_store(name)
         if run.stat(RUN) is not None:
@@ -182,4 +187,4 @@ def evaluations_of(run: ObjectStore) -> list[tuple[ObjectStore, Evaluation]]:
 
 def workspace_of(run: ObjectStore) -> str:
     """Return the URI of the workspace that a training or an evaluation lies in: a copy's own."""
-    return run.uri.rsplit("/", 2)[0]
+    return run.uri.rsplit("/", 2)[0] or "/"

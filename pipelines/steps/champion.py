@@ -75,7 +75,7 @@ class Rival:
         yield self._context.workspace
         evaluation = self._champion.tags.get("alexnet.evaluation_uri", "")
         if evaluation.count("/") >= 2:
-            yield open_store(evaluation.rsplit("/", 2)[0]).with_deadline(ELSEWHERE_S)
+            yield open_store(evaluation.rsplit("/", 2)[0] or "/").with_deadline(ELSEWHERE_S)
 
     @property
     def _name(self) -> str:

@@ -1,6 +1,5 @@
 """Stage 11: a run becomes one page to read, and what MLflow shows of it beside its curves."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,7 +162,7 @@ class ReportStep(Step[Reported]):
                 probe=self._probe,
                 commands=[
                     *timeline.read_notes(training.store, but=now.key),
-                    now.note("done", sys.argv),
+                    now.note("done"),
                 ],
                 progress=progress,
             )

@@ -42,25 +42,44 @@ def seen_in_training(
         return Seen(note=f"which images champion {champion} was trained on is not known")
     try:
         found = find_dataset(fingerprint, places)
-        if found is not None:
-            theirs = _members(*found, split="train")
+        ids = None if found is None else ids_trained_on(dataset, *found)
     except (RecipeError, DataError, StoreError):
-        found = None
-    if found is None:
+        ids = None
+    if ids is None:
         return Seen(
             note=f"champion {champion} was trained on dataset {fingerprint[:12]}, which is not"
             " here: its training images may be among these"
         )
-    ours = _members(dataset.store, dataset.manifest, split="val")
-    is_seen = pc.is_in(ours["sha256"], value_set=theirs["sha256"].combine_chunks())
-    ids = ours["sample_id"].filter(is_seen).to_numpy()
     if not len(ids):
         return Seen()
     return Seen(
         ids,
-        f"held against champion {champion} without {len(ids):,} of {len(ours):,} images, which it"
-        " was trained on",
+        f"held against champion {champion} without {len(ids):,} of {dataset.manifest.val.count:,}"
+        " images, which it was trained on",
     )
+
+
+def ids_trained_on(
+    dataset: Dataset, theirs: ObjectStore, manifest: Manifest
+) -> npt.NDArray[np.int64]:
+    """Find which of a dataset's validation images are training images of another, by their files.
+
+    Args:
+        dataset: whose validation images.
+        theirs: where the other lies.
+        manifest: the other's.
+
+    Raises:
+        DataError: a list of members is damaged.
+    """
+    if manifest.fingerprint == dataset.manifest.fingerprint:
+        return np.empty(0, np.int64)
+    known = _members(theirs, manifest, split="train")["sha256"].combine_chunks()
+    ours = _members(dataset.store, dataset.manifest, split="val")
+    ids: npt.NDArray[np.int64] = (
+        ours["sample_id"].filter(pc.is_in(ours["sha256"], value_set=known)).to_numpy()
+    )
+    return ids
 
 
 def _members(store: ObjectStore, manifest: Manifest, *, split: str) -> pa.Table:

@@ -104,3 +104,10 @@ def test_a_place_may_have_an_error_and_a_remedy_of_its_own() -> None:
 
 def test_what_is_written_down_has_one_form() -> None:
     assert Note(count=1).to_bytes() == b'{"count":1}'
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "//x", "", "."])
+def test_a_receipt_names_nothing_outside_its_folder(path: str) -> None:
+    body = f'{{"path": "{path}", "size_bytes": 1, "sha256": "{"0" * 64}"}}'
+    with pytest.raises(ObjectCorrupt, match="receipt cannot be read"):
+        parse_receipt(StoredObject, body.encode(), "the receipt")

@@ -51,3 +51,34 @@ def test_a_file_uri_of_another_host_is_refused(rest: str, host: str) -> None:
     with pytest.raises(RecipeError, match=f"file://{rest} names the host '{host}'") as caught:
         open_store(f"file://{rest}")
     assert f"file:///{rest}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem", "remedy"),
+    [
+        ("s3:/bucket/prefix", "did you mean s3://…?", "put ./ before"),
+        ("file:/data", "did you mean file:///…?", "put ./ before"),
+        ("dbfs:/mnt", "would be a folder named dbfs: in the current one", "put ./ before"),
+        ("hdfs://me:secret@host/x", "there is no store for hdfs://", "s3://…"),
+        ("", "the path is empty", ". for the current one"),
+    ],
+)
+def test_a_mistyped_place_is_no_folder_and_its_password_stays_untold(
+    uri: str, problem: str, remedy: str
+) -> None:
+    for opened in (open_store, open_parent):
+        with pytest.raises(RecipeError) as caught:
+            opened(uri)
+        assert problem in caught.value.problem
+        assert remedy in caught.value.remedy
+        assert "secret" not in caught.value.problem + caught.value.remedy
+
+
+@pytest.mark.parametrize("path", ["./s3:/bucket", "C:/data", "a/s3:/b", "12:/x", "s3:bucket"])
+def test_a_colon_in_a_path_is_a_letter_like_others(path: str) -> None:
+    assert open_store(path).uri == str(Path.cwd() / path)
+
+
+def test_a_path_object_is_a_place(tmp_path: Path) -> None:
+    assert open_store(tmp_path).uri == str(tmp_path)
+    assert open_parent(tmp_path / "x")[1] == "x"

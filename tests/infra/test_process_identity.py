@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,12 @@ def test_a_process_that_proc_hides_is_asked_whether_it_lives(
     assert not is_known_dead(here)
     assert is_known_dead(here.model_copy(update={"pid": process.pid}))
     assert is_known_dead(here.model_copy(update={"pid": 2**22 + 1}))
+
+
+def test_a_process_whose_name_ends_within_a_letter_is_known(tmp_path: Path) -> None:
+    program = tmp_path / ("x" * 14 + "ö")
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(program), "60"]) as process:
+        identity = this_process().model_copy(update={"pid": process.pid, "started": "1"})
+        assert is_known_dead(identity)
+        process.kill()

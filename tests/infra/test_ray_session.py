@@ -28,6 +28,19 @@ def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch
     assert "less to do" in caught.value.remedy
 
 
+def test_a_folder_that_rays_sockets_do_not_fit_into_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def init(**_: object) -> None:
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_TMPDIR", "/a/long/folder")
+    with pytest.raises(ServiceError, match="/a/long/folder: AF_UNIX path") as caught:
+        _start(LOCAL)
+    assert "set RAY_TMPDIR to a short folder" in caught.value.remedy
+
+
 _IN_TWO_SESSIONS = """
 import json, os
 import ray

@@ -166,11 +166,11 @@ def finished_run(evaluated_run: Path, tmp_path: Path) -> FinishedRun:
     workspace = FolderStore(tmp_path / "workspace")
     run, evaluated = workspace.child("runs/r"), workspace.child("evaluations/e")
     tracker = MemoryTracker()
-    made = Timeline()
+    made = Timeline("alexnet train '<b>.yaml'")
     made.started_at = "2026-01-31T12:00:00+00:00"
     with made.entry("train") as entry:
         entry.state = "ran"
-    write_note(run, made.note("done", ["alexnet", "train", "<b>.yaml"]))
+    write_note(run, made.note("done"))
     return FinishedRun(
         workspace=workspace,
         dataset=workspace.child("datasets/d"),

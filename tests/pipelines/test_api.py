@@ -1,23 +1,26 @@
 """The same functions as the commands, from Python; the whole of a run is in tests/end_to_end."""
 
 import shutil
+from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import pipelines
-from infra.errors import RecipeError
+from infra.errors import ProjectError, RecipeError
 from pipelines.defaults import folder_overrides, tracking_or_environment, workspace_or_default
+from pipelines.recipe_yaml import slug_of
 
 
 def test_the_exported_names_are_these() -> None:
     assert dir(pipelines) == pipelines.__all__ == [
         "check_gradients", "check_storage", "clean", "compare_runs", "ensemble", "estimate",
-        "features", "figures", "inspect", "list_runs", "load_recipe", "predict", "reap_runs",
-        "repair", "run", "similar", "submission", "verify",
+        "export", "features", "figures", "inspect", "list_runs", "load_recipe", "predict",
+        "reap_runs", "repair", "run", "similar", "submission", "validate", "verify",
     ]  # fmt: skip
 
 
@@ -121,6 +124,78 @@ def test_trainings_are_listed_compared_inspected_and_asked(
     assert set(table["wnid"].to_pylist()) <= {f"n{label:08}" for label in range(7)}
 
 
+FEW = ["dataset.drawn.train_per_class=1", "dataset.drawn.val_per_class=1"]
+CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "check_gradients": ((Path("mine.yaml"),), {}),
+    "check_storage": ((Path("place"),), {}),
+    "clean": ((), {}),
+    "compare_runs": (([Path("a"), Path("b")],), {}),
+    "ensemble": (([Path("a"), Path("b")],), {"output": Path("mean.parquet")}),
+    "estimate": ((Path("mine.yaml"),), {"from_folder": Path("photos")}),
+    "export": ((Path("r/c/checkpoint"),), {"output": Path("plain")}),
+    "features": ((Path("r/c/checkpoint"), Path("a.png")), {"output": Path("f.parquet")}),
+    "figures": ((Path("nothing/checkpoint"), [Path("a.png")]), {"output": Path("drawn")}),
+    "inspect": ((Path("r/c/checkpoint"),), {}),
+    "list_runs": ((), {}),
+    "load_recipe": ((Path("mine.yaml"),), {}),
+    "predict": ((Path("r/c/checkpoint"), Path("a.png")), {"output": Path("p.csv")}),
+    "repair": ((Path("mine.yaml"),), {"from_folder": Path("photos")}),
+    "run": (("demo", FEW), {"until": "prepare", "dry_run": True}),
+    "similar": (
+        (Path("r/c/checkpoint"), [Path("a.png")]),
+        {"among": Path("a.png"), "output": Path("s.csv"), "picture": Path("s.png")},
+    ),
+    "submission": (
+        (Path("r/c/checkpoint"), Path("a.png")),
+        {"output": Path("a.txt"), "devkit": Path("kit"), "truth": Path("truth.txt")},
+    ),
+    "validate": ((Path("r/c/checkpoint"), Path("dataset")), {}),
+    "verify": ((Path("dataset"),), {}),
+}
+
+
+def outcome(name: str, as_: type, workspace: Path) -> str:
+    """What comes of a call whose paths are of this type."""
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, list):
+            return [mapped(one) for one in value]
+        return as_(value) if isinstance(value, Path) else value
+
+    words, options = CALLS[name]
+    function = getattr(pipelines, name)
+    if "workspace" in signature(function).parameters:
+        options = {**options, "workspace": workspace}
+    named = {key: mapped(value) for key, value in options.items()}
+    try:
+        return type(function(*map(mapped, words), **named)).__name__
+    except ProjectError as error:
+        return f"{type(error).__name__}: {error.problem}"
+
+
+@pytest.mark.parametrize("name", pipelines.__all__)
+def test_a_path_object_does_as_well_as_a_text(
+    name: str, tiny_training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_training.store.uri, "w/datasets/tiny")
+    shutil.copytree(tiny_training.checkpoint.uri, "r/c/checkpoint")
+    Image.new("RGB", (60, 50)).save("a.png")
+    told = outcome(name, Path, Path("w"))
+    assert told == outcome(name, str, Path("w"))
+    if name in (
+        "export",
+        "features",
+        "predict",
+        "similar",
+        "run",
+        "inspect",
+        "list_runs",
+        "check_storage",
+    ):
+        assert ":" not in told
+
+
 def test_what_is_not_said_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALEXNET_WORKSPACE", "/w")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m")
@@ -134,11 +209,23 @@ def test_what_is_not_said_is_taken_from_the_environment(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "folder", ["/a/b", "it's", 'a "b"', "back\\slash", "Äpfel 🍎", "tab\there", "no", "1e3", "a: b"]
+    "folder",
+    [
+        *("/a/b", "it's", 'a "b"', "back\\slash", "Äpfel 🍎", "tab\there", "no", "1e3", "a: b"),
+        *("photos/2024-30-11", "null", "0x_", "2012"),
+    ],
 )
 def test_any_folder_name_reaches_the_recipe_as_it_is(folder: str) -> None:
     recipe = pipelines.load_recipe("demo", folder_overrides(folder))
     assert (recipe.dataset.folder, recipe.dataset.archives) == (folder, None)
     (override,) = (word for word in folder_overrides(folder) if word.startswith("dataset.folder="))
     assert yaml.safe_load(override.partition("=")[2]) == folder
+    assert recipe.dataset.name == slug_of(folder)
     assert folder_overrides(None) == []
+
+
+def test_an_empty_word_is_refused_and_not_the_default() -> None:
+    for refused in (workspace_or_default, tracking_or_environment, folder_overrides):
+        with pytest.raises(RecipeError, match="given is empty") as caught:
+            refused("")
+        assert "to have the default" in caught.value.remedy

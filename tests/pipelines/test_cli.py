@@ -16,6 +16,7 @@ from pipelines import api
 from pipelines.cli import app
 from pipelines.defaults import package_version
 from pipelines.inference import prediction
+from pipelines.recipe_yaml import recipe_text
 
 
 def test_runs_takes_its_options_before_and_after_compare(
@@ -66,3 +67,83 @@ def test_the_level_of_logging_is_one_there_is(level: str, code: int) -> None:
         error = json.loads(done.stdout)["error"]
         assert error["message"] == "$ALEXNET_LOG is 'CHATTY', which is no level of logging"
         assert "DEBUG, INFO, WARNING" in error["remedy"]
+
+
+ALEXNET = [sys.executable, "-m", "pipelines.cli"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["run", "demo", "--jobs", "3", "--json"], "No such option: --jobs"),
+        (["predict", "--json"], "Missing argument 'MODEL'"),
+        (["similar", "m", "a", "--among", "b", "--count", "0", "--json"], "Invalid value for"),
+        (["rnu", "--json"], "No such command 'rnu'"),
+    ],
+)
+def test_a_wrong_word_is_an_error_that_a_program_can_read(words: list[str], problem: str) -> None:
+    done = subprocess.run([*ALEXNET, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["message"].startswith(problem)
+    assert (error["type"], error["exit_code"]) == ("RecipeError", 2)
+    assert f"error: {problem}" in done.stderr
+
+
+def test_without_json_a_wrong_word_is_told_with_the_usage() -> None:
+    words = [*ALEXNET, "run", "demo", "--jobs", "3"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ")
+    assert "No such option: --jobs" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["recipes", "--json"], ["recipes"]])
+def test_a_reader_that_leaves_is_no_crash(words: list[str]) -> None:
+    with subprocess.Popen(
+        [*ALEXNET, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert "Traceback" not in told
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "code"), [("2>&-", 0), (">&-", 0), ("<&- >&- 2>&-", 0), ("2>&- --set x", 2)]
+)
+def test_a_stream_that_the_shell_closed_is_no_crash(closed: str, code: int) -> None:
+    command = " ".join([*ALEXNET, "recipes", "show", "demo", "--json", closed])
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr == ""
+    if closed.startswith("2"):
+        json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_standard_output_lacks_are_escaped(tmp_path: Path, encoding: str) -> None:
+    recipe = tmp_path / "mine.yaml"
+    text = recipe_text("demo")
+    recipe.write_text(f"{text}\nrun: {{tag: 'ä → 🍎'}}\n", "utf-8")
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    words = [*ALEXNET, "recipes", "show", str(recipe)]
+    for more in ([], ["--json"]):
+        done = subprocess.run([*words, *more], env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout.decode(encoding)
+        assert "\\u2192" in shown
+        if more:
+            assert json.loads(shown)["run"]["tag"] == "ä → 🍎"
+
+
+def test_text_is_utf_8_wherever_the_program_runs(tmp_path: Path) -> None:
+    """A locale of its own changes what open() takes by default."""
+    environment = {**os.environ, "PYTHONWARNDEFAULTENCODING": "1"}
+    flags = ["-W", "error::EncodingWarning"]
+    for words in (["recipes"], ["receipt"], ["recipes", "show", "demo"]):
+        command = [sys.executable, *flags, "-m", "pipelines.cli", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

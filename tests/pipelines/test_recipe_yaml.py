@@ -68,7 +68,9 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("run.tag=007", "run.tag", "007"),
         ("run.tag=2024-01-01", "run.tag", "2024-01-01"),
         ("run.tag='3'", "run.tag", "3"),
-        ("run.tag=", "run.tag", None),
+        ("run.tag=null", "run.tag", None),
+        ("run.tag=~", "run.tag", None),
+        ("run.tag=2026-31-12", "run.tag", "2026-31-12"),
         ("dataset.name=2012", "dataset.name", "2012"),
     ],
 )
@@ -210,6 +212,10 @@ def test_another_schedule_is_given_whole() -> None:
         ("demo", "=3", "--set '=3' is not key.path=value"),
         ("demo", "train..epochs=3", "--set 'train..epochs=3' is not key.path=value"),
         ("demo", "train.epochs=[1", "--set train.epochs: '[1' is not a YAML value"),
+        ("demo", "run.tag=!!int x", "--set run.tag: '!!int x' is not a YAML value"),
+        ("demo", "run.tag=", "--set run.tag= says no value"),
+        ("demo", "dataset.fingerprint= ", "--set dataset.fingerprint= says no value"),
+        ("demo", "run.tag=#3", "--set run.tag= says no value"),
     ],
 )
 def test_a_mistake_in_an_override_is_told_in_a_sentence(
@@ -237,6 +243,7 @@ def test_a_mistake_in_an_override_is_told_in_a_sentence(
         ("gate: [1\n", "FILE is not valid YAML: expected ',' or ']', but got"),
         ("gate: &a {x: *a}\n", "FILE is not valid YAML: found unconstructable recursive node"),
         ("gate: !!python/name:os.system\n", "FILE is not valid YAML: could not determine a"),
+        ("  seed: !!int x\n", "FILE is not valid YAML: invalid literal for int()"),
     ],
 )
 def test_a_mistake_in_a_file_is_told_with_its_line(
@@ -275,6 +282,18 @@ def test_merge_keys_are_understood_and_may_be_overridden(tmp_path: Path) -> None
     assert isinstance(schedule, PhasesSchedule)
     assert [phase.from_epoch for phase in schedule.phases] == [1, 2]
     assert schedule.phases[1].bias_rate == 0.2
+
+
+def test_what_an_anchor_names_twice_is_changed_in_one_place(tmp_path: Path) -> None:
+    rates = "{conv1: &r {weight_rate: 1, bias_rate: 2}, conv2: *r}"
+    phase = f"{{from_epoch: 1, weight_rate: 0.1, bias_rate: 0.2, layers: {rates}}}"
+    head = MINIMAL.partition("  schedule:")[0]
+    text = f"{head}  schedule: {{kind: phases, phases: [{phase}]}}\n"
+    changed = "train.schedule.phases.0.layers.conv1.weight_rate=3"
+    schedule = load_recipe(write_recipe(tmp_path, text), [changed]).train.schedule
+    assert isinstance(schedule, PhasesSchedule)
+    layers = schedule.phases[0].layers
+    assert (layers["conv1"].weight_rate, layers["conv2"].weight_rate) == (3.0, 1.0)
 
 
 @pytest.mark.parametrize("text", ["", "3\n", "- 1\n", "words\n", "# nothing\n"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import pipelines
 from infra.errors import StoreError, TrackingError
 from infra.store import FolderStore, ObjectStore
 from infra.tracking.place import place_for
@@ -28,6 +29,7 @@ from pipelines.timeline import (
     with_last_signs,
     write_note,
 )
+from pipelines.workflow import Outcome
 
 ARGV = ["/home/me/.venv/bin/alexnet", "run", "demo"]
 
@@ -38,7 +40,7 @@ def run(tmp_path: Path) -> FolderStore:
 
 
 def timeline(**states: Any) -> Timeline:
-    made = Timeline()
+    made = Timeline(command_text(ARGV))
     for name, state in states.items():
         with made.entry(name) as entry:
             entry.state = state
@@ -46,7 +48,7 @@ def timeline(**states: Any) -> Timeline:
 
 
 def test_steps_are_timed_in_order_and_noted_with_versions(run: FolderStore) -> None:
-    write_note(run, timeline(prepare="holds", train="ran").note("done", ARGV))
+    write_note(run, timeline(prepare="holds", train="ran").note("done"))
     (note,) = read_notes(run)
     assert (note.command, note.ended) == ("alexnet run demo", "done")
     assert [(step.name, step.state) for step in note.steps] == [
@@ -62,23 +64,23 @@ def test_steps_are_timed_in_order_and_noted_with_versions(run: FolderStore) -> N
 
 
 def test_a_step_that_raises_is_noted_as_failed() -> None:
-    made = Timeline()
+    made = Timeline(command_text(ARGV))
     with pytest.raises(ZeroDivisionError), made.entry("train"):
         _ = 1 / 0
-    assert made.note("x", ARGV).steps[0].state == "failed"
+    assert made.note("x").steps[0].state == "failed"
 
 
 def test_a_step_at_work_is_not_in_the_note() -> None:
     made = timeline(train="ran")
     with made.entry("report"):
-        assert [step.name for step in made.note("done", ARGV).steps] == ["train"]
+        assert [step.name for step in made.note("done").steps] == ["train"]
 
 
 def test_notes_of_many_commands_are_read_oldest_first(run: FolderStore) -> None:
     for second in (7, 3, 11):
         made = timeline(train="ran")
         made.started_at = f"2026-01-31T12:00:{second:02}+00:00"
-        write_note(run, made.note(str(second), ARGV))
+        write_note(run, made.note(str(second)))
     assert [note.ended for note in read_notes(run)] == ["3", "7", "11"]
     (first, *_) = [info.key for info in run.list()]
     assert first.startswith("commands/20260131T120003Z-")
@@ -86,16 +88,16 @@ def test_notes_of_many_commands_are_read_oldest_first(run: FolderStore) -> None:
 
 def test_a_note_of_another_version_hides_none(run: FolderStore) -> None:
     run.write("commands/20260131T120000Z-00000000.json", b'{"schema_version": 2}')
-    write_note(run, timeline(train="ran").note("done", ARGV))
+    write_note(run, timeline(train="ran").note("done"))
     assert [note.ended for note in read_notes(run)] == ["done"]
 
 
 def test_what_made_nothing_leaves_no_note(run: FolderStore) -> None:
-    write_note(run, timeline(prepare="holds", train="holds").note("done", ARGV))
-    write_note(run, timeline(prepare="holds", train="failed").note("RecipeError: x", ARGV))
+    write_note(run, timeline(prepare="holds", train="holds").note("done"))
+    write_note(run, timeline(prepare="holds", train="failed").note("RecipeError: x"))
     assert list(run.list()) == []
     run.create("run.json", b"{}")  # it had begun
-    write_note(run, timeline(prepare="holds", train="failed").note("interrupted", ARGV))
+    write_note(run, timeline(prepare="holds", train="failed").note("interrupted"))
     assert [note.ended for note in read_notes(run)] == ["interrupted"]
 
 
@@ -149,7 +151,7 @@ def test_a_note_that_cannot_be_written_is_no_failure(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        write_note(Away(tmp_path), timeline(train="ran").note("done", ARGV))
+        write_note(Away(tmp_path), timeline(train="ran").note("done"))
     assert [record.message for record in caplog.records] == ["command_not_noted away"]
 
 
@@ -256,6 +258,23 @@ def test_a_killed_step_lasted_until_the_last_sign_before_the_next_command(
     assert [note.steps[0].seconds for note in timed] == [1.5, 1.5]
 
 
+def test_of_a_call_from_python_the_programs_own_words_are_not_kept(
+    run: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(steps: Sequence[Context]) -> list[Outcome]:
+        with steps[0].timeline.entry("train") as entry:
+            entry.state = "ran"
+        return []
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--api-key", "s3cr3t"])
+    monkeypatch.setattr(command, "build_steps", lambda context, **_: [context])
+    monkeypatch.setattr(command, "run_steps", work)
+    monkeypatch.setattr(command, "run_folder", lambda *_: run)
+    pipelines.run("demo", workspace=tmp_path / "w")
+    (note,) = read_notes(run)
+    assert note.command == "pipelines.run('demo')"
+
+
 def test_before_the_dataset_is_known_there_is_no_note(context: Context) -> None:
     steps: Any = [SimpleNamespace(is_done=False)]
     with pytest.raises(KeyboardInterrupt), _noted(context, steps):
@@ -264,7 +283,7 @@ def test_before_the_dataset_is_known_there_is_no_note(context: Context) -> None:
 
 
 def test_many_commands_at_once_each_leave_theirs(run: FolderStore) -> None:
-    note = timeline(train="ran").note("done", ARGV)
+    note = timeline(train="ran").note("done")
     threads = [threading.Thread(target=write_note, args=(run, note)) for _ in range(8)]
     for thread in threads:
         thread.start()

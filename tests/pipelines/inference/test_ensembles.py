@@ -85,6 +85,8 @@ def test_weights_are_taken_in_the_order_of_the_evaluations(three: list[str]) -> 
     one = api.ensemble(three[:2], weights=[0, 1])
     assert one["ensemble"]["correct1"] == one["members"][1]["correct1"]
     assert one["ensemble"]["correct5"] == one["members"][1]["correct5"]
+    small = api.ensemble(three[:2], weights=[1e-5, 1])  # as Python writes 0.00001
+    assert small["members"][0]["weight"] == 1 / 100_001
     mixed = api.ensemble(three, weights="0.5, 0.3,0.2")
     assert [member["weight"] for member in mixed["members"]] == [0.5, 0.3, 0.2]
 
@@ -140,7 +142,9 @@ def test_evaluations_of_other_images_are_refused_by_name(tmp_path: Path, three: 
     ("options", "problem"),
     [
         ({"weights": "1,2"}, "2 weights for 3 evaluations"),
-        ({"weights": [1, 1e-20, 1]}, "'1e-20' is not written as"),
+        ({"weights": [1, 1e-20, 1]}, "too many digits"),
+        ({"weights": [1, float("nan"), 1]}, "'nan' is no number"),
+        ({"weights": "1,1e-5,1"}, "'1e-5' is not written as"),
         ({"weights": "1,1e999999999,1"}, "'1e999999999' is not written as"),
         ({"weights": "1,x,1"}, "'x' is no number"),
         ({"weights": "1,1/0,1"}, "'1/0' is no number"),

@@ -286,3 +286,10 @@ def test_an_interrupted_command_leaves_nothing(
     )
     assert isinstance(result.exception, Interrupted)
     assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [0, -1, 1001])
+def test_no_count_of_neighbours_is_refused_from_python_too(workspace: Path, count: int) -> None:
+    with pytest.raises(RecipeError, match="neighbours an image cannot") as caught:
+        similar("a.jpg", among="b", workspace=workspace, count=count)
+    assert caught.value.remedy == "ask for 1 to 1,000"

@@ -74,6 +74,12 @@ def evaluate(workspace: Path, run: FolderStore, key: str, ten_crop: Accuracy | N
     run.create(f"results/{key}", b"")
 
 
+def test_an_empty_name_is_not_the_beginning_of_the_only_one(tmp_path: Path) -> None:
+    write_run(tmp_path, LATE)
+    with pytest.raises(RecipeError, match="a name is empty"):
+        find_run("", str(tmp_path))
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """Two trainings, the later one finished and evaluated twice; and something else."""

@@ -66,11 +66,11 @@ class Page(HTMLParser):
 
 
 def command(**states: Any) -> Any:
-    timeline = Timeline()
+    timeline = Timeline("alexnet report '<i>.yaml'")
     for name, state in states.items():
         with timeline.entry(name) as entry:
             entry.state = state
-    return timeline.note("done", ["alexnet", "report", "<i>.yaml"])
+    return timeline.note("done")
 
 
 @pytest.fixture

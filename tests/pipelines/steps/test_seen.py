@@ -55,7 +55,9 @@ def test_validation_images_that_the_champion_was_trained_on_are_found_by_their_b
 ) -> None:
     found = seen_in_training(ours, theirs.manifest.fingerprint, places(tmp_path), "7")
     assert found.sample_ids.tolist() == [0, 2]
-    assert found.note == ("held against champion 7 without 2 of 3 images, which it was trained on")
+    assert found.note == (
+        "held against champion 7 without 2 of 150 images, which it was trained on"
+    )
 
 
 def test_of_the_same_dataset_and_of_one_that_shares_no_image_there_is_nothing_to_say(
