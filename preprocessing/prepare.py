@@ -9,10 +9,11 @@ from infra.canonical import digest_of
 from infra.errors import ObjectCorrupt
 from infra.progress import NotedReport, no_progress
 from infra.store import ObjectStore
-from preprocessing.building.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.building.commit import commit_dataset
 from preprocessing.building.execute import render_shards
 from preprocessing.building.identity import check_source, forget_source, record_source
 from preprocessing.building.plan import PlannedShard, plan_split
+from preprocessing.building.refusal import check_rejects
 from preprocessing.building.render import RenderJob
 from preprocessing.care.repair import repair_objects
 from preprocessing.care.verify import Verification, find_dataset
@@ -27,6 +28,7 @@ from preprocessing.dataset.manifest import (
     open_dataset,
     read_manifest,
 )
+from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex

@@ -9,8 +9,9 @@ from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.tables import built_text, refused_text
 from pipelines.workflow import Step
-from preprocessing.building.commit import read_refused, read_rejects
+from preprocessing.building.refusal import read_refused
 from preprocessing.dataset.manifest import Manifest, read_manifest
+from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import TooManyRejects
 from preprocessing.prepare import dataset_folder, dataset_key, earlier_dataset, prepare_dataset
 from preprocessing.sources.source import DatasetIndex, read_index

@@ -20,7 +20,7 @@ from infra.lease import FOLDER as LEASES
 from infra.lease import Claim, LeaseTimings, hold_lease, was_let_go
 from infra.store import FolderStore, ObjectStore
 from infra.store.unfinished import Unfinished, list_unfinished, remove_unfinished
-from preprocessing.building.execute import ENVIRONMENT
+from preprocessing.building.resume import ENVIRONMENT
 from preprocessing.care.repair import ASIDE
 from preprocessing.dataset.manifest import CLASSES, MANIFEST, MEMBERS, REJECTS, STATISTICS
 

@@ -12,12 +12,13 @@ from infra.canonical import sha256_hex
 from infra.commit import StoredObject, read_object
 from infra.errors import ObjectCorrupt
 from infra.progress import ProgressReport
+from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.digests import copy_object
-from preprocessing.building.execute import kept_receipts, run_tasks
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.building.resume import FEWER_AT_A_TIME, kept_receipts
 from preprocessing.care.versions import versions_text
 from preprocessing.dataset.manifest import (
     CLASSES,
@@ -179,7 +180,12 @@ def _render(
     for part in (wanted[:num_tried], wanted[num_tried:]):
         failed: list[RenderedShard] = []
         for rendered in run_tasks(
-            repair_shard, repair, part, what="a repair task", parallelism=parallelism
+            repair_shard,
+            repair,
+            part,
+            what="a repair task",
+            parallelism=parallelism,
+            remedy=FEWER_AT_A_TIME,
         ):
             receipts[rendered.wanted.planned.path] = rendered.receipt
             if rendered.wanted.replaces and not rendered.is_same:
