@@ -27,7 +27,7 @@ from infra.parquet import parquet_bytes
 from infra.store import FolderStore
 from preprocessing.building.identity import record_source
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import encoder_versions
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.manifest import (
     CLASSES,
     MANIFEST,

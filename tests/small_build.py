@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from jpeg_archives import make_jpeg
 
+from infra.lease import Lease
 from infra.progress import no_progress
 from infra.store import MemoryStore
 from preprocessing.building import execute, resume
@@ -42,6 +43,7 @@ def job_of(target: Any, source: Any) -> tuple[RenderJob, Plan]:
 def render(job: RenderJob, plan: Plan, source_digest: str, **changes: Any) -> None:
     """Render its shards, one at a time."""
     options: dict[str, Any] = {"max_rejects": 0, "parallelism": 1, "progress": no_progress}
+    options["lease"] = Lease(job.target, 1)
     render_shards(job, plan, source_digest=source_digest, **options | changes)
 
 

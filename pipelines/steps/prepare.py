@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from infra.canonical import sha256_hex
+from infra.lease import Lease
 from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.tables import built_text, refused_text
@@ -62,7 +63,7 @@ class PrepareStep(Step[Dataset]):
         self._tell_of_an_earlier_one()
         _ = self.context.cluster
         try:
-            built = self._prepared()
+            built = self._prepared(self.lease)
         except TooManyRejects:
             if rejects := [reject.model_dump() for reject in read_refused(self.folder())]:
                 self.context.say(f"{self.name}: {refused_text(rejects)}")
@@ -84,11 +85,11 @@ class PrepareStep(Step[Dataset]):
                 " are rendered anew. What was trained on the old one keeps it"
             )
 
-    def _prepared(self) -> Dataset:
+    def _prepared(self, lease: Lease | None = None) -> Dataset:
         recipe = self.context.recipe
         with self.context.progress(self.name) as progress:
             manifest = prepare_dataset(
-                self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress
+                self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress, lease
             )
         return Dataset(self.folder(), manifest)
 

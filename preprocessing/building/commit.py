@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infra.commit import commit_receipt, describe_object, read_receipt
+from infra.lease import Lease
 from infra.parquet import parquet_bytes
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import check_rejects
-from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, read_sums
+from preprocessing.building.render import RenderJob, ShardReceipt, read_sums
 from preprocessing.dataset.manifest import (
     CLASSES,
     MANIFEST,
@@ -39,14 +40,17 @@ def commit_dataset(
     name: str,
     key: str,
     max_rejects: int,
+    lease: Lease | None = None,
 ) -> Manifest:
     """Publish a dataset whose shards are all rendered; return the manifest that holds.
 
     Args:
         receipts: one a planned shard, in the plan's order.
+        lease: of the folder; None where nobody else works in it.
 
     Raises:
         TooManyRejects: more than max_rejects; nothing is committed then.
+        LeaseLost: another process works on it now.
         ManifestError: another process committed other bytes under the same key meanwhile, or
             not one training image is left.
     """
@@ -82,10 +86,10 @@ def commit_dataset(
         members=describe_object(MEMBERS, lists[MEMBERS]),
         rejects=describe_object(REJECTS, lists[REJECTS]),
         num_rejects=len(rejects),
-        made_with=encoder_versions(),
+        made_with=dict(job.versions),
         options=job.options.deciding(),
     )
-    return _publish(job.target, manifest, lists)
+    return _publish(job.target, manifest, lists, lease)
 
 
 def _gather(
@@ -118,11 +122,15 @@ def _members_table(members: Members, start: int, digests: npt.NDArray[np.uint8])
     )
 
 
-def _publish(store: ObjectStore, manifest: Manifest, lists: Mapping[str, bytes]) -> Manifest:
+def _publish(
+    store: ObjectStore, manifest: Manifest, lists: Mapping[str, bytes], lease: Lease | None
+) -> Manifest:
     # Who was taken over comes late: with another pyarrow its lists are not those of the manifest
     # that is there, and must not take their place.
     if read_receipt(store, MANIFEST) is None:
         for path, body in lists.items():
+            if lease is not None:
+                lease.check()
             store.write(path, body)
         commit_receipt(store, MANIFEST, manifest.to_bytes())
     holding = read_manifest(store)

@@ -5,22 +5,25 @@ Ray is up already; what it books and how many tasks run at a time never changes 
 
 import logging
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from infra.allocator import keep_memory
 from infra.canonical import canonical_json
+from infra.lease import Lease
 from infra.progress import NotedReport
 from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import REFUSED, are_too_many, refuse_build
-from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.building.render import RenderJob, ShardReceipt, render_shard
 from preprocessing.building.resume import (
     FEWER_AT_A_TIME,
     discard_stale_build,
     finished_shards,
     sound_shards,
 )
+from preprocessing.building.versions import refuse_other_versions
 
 KEPT_BYTES: Final = 64 << 20
 """Of freed memory, by a process that renders: an ordinary image's buffers, many times over."""
@@ -36,23 +39,25 @@ def render_shards(
     max_rejects: int,
     parallelism: int | None,
     progress: NotedReport,
+    lease: Lease,
 ) -> list[ShardReceipt]:
     """Render the shards of a plan that are not there yet; return every receipt, in plan order.
 
     Args:
         source_digest: identity of the archives; a half-built dataset of others starts anew.
         parallelism: shards at a time; None: as many as the cluster has CPUs.
+        lease: of the dataset's folder.
 
     Raises:
         TooManyRejects: more than max_rejects; at the end, so that all are known, unless there are
             so many that it is hopeless. `REFUSED` lists them then.
-        LeaseLost: another process committed this dataset, with other versions or archives.
+        LeaseLost: another process builds this dataset, or has committed it.
         ManifestError: all is there but the manifest, made with other versions or archives.
         ProjectError: whatever deliberate error a task ended with.
         ServiceError: a task kept dying, or no node can hold one.
     """
-    environment = {"versions": encoder_versions(), "source": source_digest}
-    discard_stale_build(job.target, plan, canonical_json(environment))
+    environment = {"versions": dict(job.versions), "source": source_digest}
+    discard_stale_build(job.target, plan, canonical_json(environment), lease)
     found = sound_shards(job.target, finished_shards(job.target, plan), parallelism)
     log.info("render_started num_shards=%d num_finished=%d", len(plan), len(found))
     built = _Built(plan, found.values())
@@ -63,6 +68,7 @@ def render_shards(
         job,
         [planned for planned in plan if planned.path not in found],
         what="a render task",
+        name_of=attrgetter("path"),
         parallelism=parallelism,
         remedy=FEWER_AT_A_TIME,
     )
@@ -70,12 +76,17 @@ def render_shards(
         built.add(receipt)
         progress(built.num_images, built.total, built.note)
         _refuse_if_too_many(job.target, built, max_rejects)
-    job.target.delete(REFUSED)
+    lease.delete(job.target, REFUSED)
     return built.in_order()
 
 
 def render_in_task(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
-    """Render one shard in a process that does nothing else, faster (docs/experiments.md)."""
+    """Render one shard in a process that does nothing else, faster (docs/experiments.md).
+
+    Raises:
+        ServiceError: this node has other libraries than the process that builds.
+    """
+    refuse_other_versions(job.versions)
     keep_memory(KEPT_BYTES)
     return render_shard(job, planned)
 

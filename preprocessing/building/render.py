@@ -5,9 +5,8 @@ The same members and options give the same bytes: no clock, host or path goes in
 
 import hashlib
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from infra.commit import Frozen, StoredObject, read_object, write_object
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.summing import PixelAdder
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (
@@ -54,6 +54,8 @@ class RenderJob:
     """The dataset's folder."""
     classes: Classes
     options: PrepareSettings
+    versions: Mapping[str, str] = field(default_factory=encoder_versions)
+    """Of the libraries that every shard is rendered with; those of the process that made this."""
 
 
 class ShardReceipt(Frozen):
@@ -105,11 +107,6 @@ def read_sums(
 def sums_path(planned: PlannedShard) -> str:
     """Where a shard's sums go, beside its receipt."""
     return planned.receipt_path.removesuffix(".json") + ".safetensors"
-
-
-def encoder_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide a shard's bytes."""
-    return {name: version(name) for name in ("pillow", "pyarrow", "simplejpeg")}
 
 
 class _Work:

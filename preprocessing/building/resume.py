@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Final
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from infra.commit import read_receipt
 from infra.errors import LeaseLost
 from infra.lease import FOLDER as LEASES
+from infra.lease import Lease
 from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.digests import damage_of
@@ -28,12 +30,15 @@ log = logging.getLogger(__name__)
 
 
 def discard_stale_build(
-    target: ObjectStore, plan: Sequence[PlannedShard], environment: bytes
+    target: ObjectStore, plan: Sequence[PlannedShard], environment: bytes, lease: Lease
 ) -> None:
     """Delete what other library versions, or other archives, have half built.
 
+    Args:
+        lease: of the target; nothing is deleted once it is lost.
+
     Raises:
-        LeaseLost: it is committed by now.
+        LeaseLost: another process builds it, or has committed it by now.
         ManifestError: it was whole: a dataset that lost its manifest is not a half-built one.
     """
     found = read_receipt(target, ENVIRONMENT)
@@ -65,7 +70,7 @@ def discard_stale_build(
         # The environment goes last: a kill on the way must not leave shards that the next run takes
         # for its own.
         for key in sorted(there, key=lambda key: key == ENVIRONMENT):
-            target.delete(key)
+            lease.delete(target, key)
     target.write(ENVIRONMENT, environment)
 
 
@@ -117,6 +122,7 @@ def sound_shards(
         target,
         list(finished.values()),
         what="a check",
+        name_of=attrgetter("shard.path"),
         parallelism=parallelism,
         remedy=FEWER_AT_A_TIME,
     )

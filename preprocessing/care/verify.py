@@ -6,6 +6,7 @@ manifest's fault, and rendering again would not mend it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -107,7 +108,13 @@ def verify_dataset(
     check = Check(store=store, manifest=manifest, classes=classes, deep=deep)
     progress(0, total)
     tasks = run_tasks(
-        check_shard, check, shards, what="a check", parallelism=parallelism, remedy=_MAKE_ROOM
+        check_shard,
+        check,
+        shards,
+        what="a check",
+        name_of=attrgetter("path"),
+        parallelism=parallelism,
+        remedy=_MAKE_ROOM,
     )
     for result in tasks:
         problems += result.problems

@@ -3,11 +3,36 @@ from typing import Any
 
 import pytest
 
+from infra.errors import LeaseLost
+from infra.lease import Lease
 from infra.store import MemoryStore
 from preprocessing.building import commit
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.render import render_shard
-from preprocessing.dataset.manifest import open_dataset
+from preprocessing.dataset.manifest import (
+    CLASSES,
+    MANIFEST,
+    MEMBERS,
+    REJECTS,
+    STATISTICS,
+    open_dataset,
+)
+
+LISTS = (CLASSES, STATISTICS, MEMBERS, REJECTS)
+
+
+def test_who_was_taken_over_writes_no_list(build: Callable[..., Any]) -> None:
+    """Another pyarrow's would not be those that the other's manifest will name."""
+    built = build(store := MemoryStore(), MemoryStore())
+    store.delete(MANIFEST)
+    for path in (*LISTS, "lease/0002.json"):
+        store.write(path, b"theirs")
+    receipts = [render_shard(built.job, planned) for planned in built.plan]
+    options: dict[str, Any] = {"name": "tiny", "key": "0" * 64, "max_rejects": 0}
+    with pytest.raises(LeaseLost):
+        commit_dataset(built.job, built.plan, receipts, **options, lease=Lease(store, 1))
+    assert {store.read(path) for path in LISTS} == {b"theirs"}
+    assert store.stat(MANIFEST) is None
 
 
 def test_who_comes_late_with_another_pyarrow_leaves_the_lists_as_they_are(

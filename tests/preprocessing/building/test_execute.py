@@ -8,7 +8,6 @@ from small_build import build_without_ray, job_of, render, spoil
 from infra.errors import ServiceError
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute, refusal
-from preprocessing.building.execute import render_shards
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import REFUSED, read_refused
 from preprocessing.building.render import RenderJob, render_shard
@@ -83,7 +82,8 @@ class TestTasks:
 
         monkeypatch.setattr(execute, "render_in_task", die)
         job, plan = job_of(workspace.child("to"), workspace.child("from"))
-        with pytest.raises(ServiceError, match="kept dying") as caught:
+        died = rf"a render task \({plan[0].path}\) kept dying"
+        with pytest.raises(ServiceError, match=died) as caught:
             render(job, plan, "source")
         assert "prepare.parallelism" in caught.value.remedy
 
@@ -125,6 +125,6 @@ def test_progress_tells_shards_and_rejects_from_first_to_last(workspace: FolderS
     def report(done: int, total: int, note: str = "") -> None:
         told.append((done, total, note))
 
-    render_shards(job, plan, source_digest="s", max_rejects=0, parallelism=1, progress=report)
+    render(job, plan, "source", progress=report)
     shards = [(2 * done, 6, f"{done}/3 shards, 0 rejects") for done in range(4)]
     assert told == shards

@@ -22,10 +22,10 @@ from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import (
     RenderJob,
     ShardReceipt,
-    encoder_versions,
     read_sums,
     render_shard,
 )
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.pixels import decode_image, decode_square
 from preprocessing.dataset.schema import ShardReader

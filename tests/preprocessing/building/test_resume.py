@@ -64,6 +64,28 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     assert store.read(LEASE) == b"mine"
 
 
+class TakenOver(MemoryStore):
+    """At the first deletion another process takes the lease over."""
+
+    def delete(self, key: str) -> None:
+        self.write("lease/0002.json", b"theirs")
+        super().delete(key)
+
+
+def test_who_was_taken_over_while_starting_anew_deletes_no_more() -> None:
+    store = TakenOver()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan[:2]:
+        render_shard(job, planned)
+    store.write(ENVIRONMENT, b"another")
+    store.write(LEASE, b"mine")
+    before = {info.key for info in store.list()}
+    with pytest.raises(LeaseLost, match="took this work over"):
+        render(job, plan, "new")
+    assert len(before - {info.key for info in store.list()}) == 1
+    assert store.read(ENVIRONMENT) == b"another"
+
+
 @pytest.mark.parametrize("environment", [b"another", None])
 def test_what_another_process_committed_meanwhile_is_not_deleted(environment: bytes | None) -> None:
     store = MemoryStore()
