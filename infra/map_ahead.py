@@ -3,7 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
+
+READERS: Final = 16
+"""Small objects read at a time: a store answers later than it sends."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

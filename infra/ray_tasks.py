@@ -38,6 +38,7 @@ def run_tasks(
     name_of: Callable[[Item], str],
     parallelism: int | None,
     remedy: str,
+    cpus_each: int = 1,
 ) -> Iterator[Result]:
     """Yield `work(shared, item)` of each item as tasks finish, in any order; few are in flight.
 
@@ -46,6 +47,7 @@ def run_tasks(
         name_of: names an item, for people.
         parallelism: tasks at a time; None: as many as the cluster has CPUs, also when it grows.
         remedy: what to do when a task keeps dying.
+        cpus_each: what a task books, from `cpus_for_each`.
 
     Raises:
         ProjectError: whatever deliberate error a task ended with.
@@ -53,7 +55,7 @@ def run_tasks(
     """
     import ray
 
-    tasks = _Tasks(work, ray.put(shared), items, what, parallelism)
+    tasks = _Tasks(work, ray.put(shared), items, what, parallelism, cpus_each)
     # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
     # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
     # It writes whole objects that the next run takes up, or ends with this process.
@@ -67,6 +69,19 @@ def run_tasks(
         # Before the caller is at it: a CPU is free.
         tasks.submit()
         yield result
+
+
+def cpus_for_each(num_items: int, parallelism: int | None) -> int:
+    """Return how many CPUs each of a few tasks can use, so that none of them is idle.
+
+    One, unless there are fewer tasks than CPUs, and in a cluster that others use too: there it is
+    easier to find one CPU at a time.
+    """
+    resources = cluster_resources()
+    if resources.shared:
+        return 1
+    cpus = int(resources.cpus)
+    return max(1, min(parallelism or cpus, cpus) // max(1, num_items))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +101,13 @@ class _Tasks(Generic[Shared, Item, Result]):
         items: Sequence[Item],
         what: str,
         parallelism: int | None,
+        cpus_each: int = 1,
     ) -> None:
         import ray
 
         self._what, self._shared, self._parallelism = what, shared, parallelism
         self._cpus = max(1, int(cluster_resources().cpus))
-        self._num_cpus = 1 if (parallelism or 1) <= self._cpus else 0.5
+        self._num_cpus = cpus_each if (parallelism or 1) <= self._cpus or cpus_each > 1 else 0.5
         self._task = ray.remote(num_cpus=self._num_cpus)(work)
         self._waiting = deque(items)
         self._submitted: dict[Any, _Submitted[Item]] = {}

@@ -4,6 +4,8 @@ Objects first, then the manifest that names them, by create-if-absent.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from infra.commit import commit_receipt, describe_object, read_receipt
 from infra.lease import Lease
+from infra.map_ahead import READERS, map_ahead
 from infra.parquet import parquet_bytes
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
@@ -30,6 +33,9 @@ from preprocessing.dataset.rejects import rejects_table
 from preprocessing.dataset.statistics import PixelSums, finish
 from preprocessing.errors import ManifestError
 from preprocessing.sources.members import Members
+
+SUMS_BYTES: Final = 256 << 20
+"""Of shards' sums, read ahead."""
 
 
 def commit_dataset(
@@ -97,9 +103,12 @@ def _gather(
 ) -> tuple[PixelSums, pa.Table]:
     total = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
     tables: list[pa.Table] = []
-    for planned, receipt in rendered:
-        sums, digests = read_sums(job.target, receipt)
-        if planned.split == "train":
+    receipts = [receipt for _, receipt in rendered]
+    largest = max((receipt.sums.size_bytes for receipt in receipts), default=1)
+    readers = max(1, min(READERS, SUMS_BYTES // largest))
+    all_sums = map_ahead(partial(read_sums, job.target), receipts, readers)
+    for (planned, _), (sums, digests) in zip(rendered, all_sums, strict=True):
+        if planned.split == "train" and sums is not None:
             total.merge(sums)
         tables.append(_members_table(planned.members, planned.start, digests))
     return total, pa.concat_tables(tables)

@@ -5,6 +5,7 @@ Ray is up already; what it books and how many tasks run at a time never changes 
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Final
 
@@ -12,7 +13,7 @@ from infra.allocator import keep_memory
 from infra.canonical import canonical_json
 from infra.lease import Lease
 from infra.progress import NotedReport
-from infra.ray_tasks import run_tasks
+from infra.ray_tasks import cpus_for_each, run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import REFUSED, are_too_many, refuse_build
@@ -45,7 +46,8 @@ def render_shards(
 
     Args:
         source_digest: identity of the archives; a half-built dataset of others starts anew.
-        parallelism: shards at a time; None: as many as the cluster has CPUs.
+        parallelism: shards at a time; None: as many as the cluster has CPUs. Of fewer shards each
+            is rendered by several threads.
         lease: of the dataset's folder.
 
     Raises:
@@ -63,14 +65,19 @@ def render_shards(
     built = _Built(plan, found.values())
     _refuse_if_too_many(job.target, built, max_rejects)
     progress(built.num_images, built.total, built.note)
+    todo = [planned for planned in plan if planned.path not in found]
+    # Largest first: the last task to end decides when all is done.
+    todo.sort(key=lambda planned: len(planned.members), reverse=True)
+    threads = cpus_for_each(len(todo), parallelism)
     tasks = run_tasks(
         render_in_task,
-        job,
-        [planned for planned in plan if planned.path not in found],
+        replace(job, threads=threads),
+        todo,
         what="a render task",
         name_of=attrgetter("path"),
         parallelism=parallelism,
         remedy=FEWER_AT_A_TIME,
+        cpus_each=threads,
     )
     for receipt in tasks:
         built.add(receipt)

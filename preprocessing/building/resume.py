@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -11,6 +12,7 @@ from infra.commit import read_receipt
 from infra.errors import LeaseLost
 from infra.lease import FOLDER as LEASES
 from infra.lease import Lease
+from infra.map_ahead import READERS, map_ahead
 from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.digests import damage_of
@@ -97,18 +99,20 @@ def finished_shards(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[s
 def kept_receipts(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[str, ShardReceipt]:
     """Read what receipts of a plan's shards there are, by the shard's path."""
     keys = {info.key for info in target.list("_build/")}
-    found: dict[str, ShardReceipt] = {}
-    for planned in plan:
-        if planned.receipt_path not in keys:
-            continue
-        try:
-            receipt = ShardReceipt.model_validate_json(target.read(planned.receipt_path))
-        except ValidationError:
-            continue
-        shard = receipt.shard
-        if (shard.path, shard.start, shard.stop) == (planned.path, planned.start, planned.stop):
-            found[planned.path] = receipt
-    return found
+    there = [planned for planned in plan if planned.receipt_path in keys]
+    receipts = map_ahead(partial(_read_receipt, target), there, READERS)
+    return {receipt.shard.path: receipt for receipt in receipts if receipt is not None}
+
+
+def _read_receipt(target: ObjectStore, planned: PlannedShard) -> ShardReceipt | None:
+    """Read a planned shard's receipt; None where it is cut, or of another plan's shard."""
+    try:
+        receipt = ShardReceipt.model_validate_json(target.read(planned.receipt_path))
+    except ValidationError:
+        return None
+    shard = receipt.shard
+    is_this = (shard.path, shard.start, shard.stop) == (planned.path, planned.start, planned.stop)
+    return receipt if is_this else None
 
 
 def sound_shards(

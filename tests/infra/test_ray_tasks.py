@@ -8,7 +8,7 @@ import ray
 from infra import ray_tasks
 from infra.errors import ServiceError
 from infra.ray_runtime import Node, Resources
-from infra.ray_tasks import BEYOND_CPUS, _Tasks, run_tasks
+from infra.ray_tasks import BEYOND_CPUS, _Tasks, cpus_for_each, run_tasks
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -43,6 +43,30 @@ def test_every_item_has_its_result(gate: Path, parallelism: int | None) -> None:
     gate.touch()
     assert sorted(numbers(gate, 9, parallelism)) == list(range(9))
     assert list(numbers(gate, 0, parallelism)) == []
+
+
+@pytest.mark.parametrize(
+    ("num_items", "parallelism", "shared", "expected"),
+    [
+        (3, None, False, 5),
+        (3, 8, False, 2),
+        (3, 40, False, 5),
+        (16, None, False, 1),
+        (400, None, False, 1),
+        (0, None, False, 16),
+        (3, None, True, 1),
+    ],
+)
+def test_of_fewer_tasks_than_cpus_each_has_several_where_nobody_else_works(
+    num_items: int,
+    parallelism: int | None,
+    shared: bool,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resources = Resources((Node(16.0, 0.0),), 0.0, shared=shared)
+    monkeypatch.setattr(ray_tasks, "cluster_resources", lambda: resources)
+    assert cpus_for_each(num_items, parallelism) == expected
 
 
 @pytest.mark.parametrize("cpus", [0.0, 1.0])
