@@ -18,17 +18,17 @@ from infra.errors import DataError, StoreError
 from infra.map_ahead import map_ahead
 from infra.parquet import read_parquet
 from infra.progress import ProgressReport
-from infra.store import ObjectStore
+from infra.store import ObjectStore, is_remote
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member, Members
 from preprocessing.sources.source import DatasetIndex
 
 FOLDER: Final = "sources/"
-PIECE_ROWS: Final = 512
+PIECE_ROWS: Final = 2048
 """Members that a thread compares before it takes others: soon over when somebody interrupts."""
 MOST_THREADS: Final = 4
-"""A disk or a network gives no more than so many can digest."""
+"""A disk gives no more than so many can digest."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def check_source(
     table = table.sort_by([("archive", "ascending"), ("start", "ascending")])
     pieces = [table.slice(start, PIECE_ROWS) for start in range(0, len(table), PIECE_ROWS)]
     done = 0
-    for count, other in map_ahead(partial(_first_other, index.store), pieces, _threads()):
+    for count, other in map_ahead(
+        partial(_first_other, index.store), pieces, _threads(index.store)
+    ):
         if other is not None:
             raise DataError(
                 f"{index.store.uri}/{other.archive}: member {other.name!r} is not the one that"
@@ -78,8 +80,9 @@ def check_source(
         )
 
 
-def _threads() -> int:
-    return max(1, min(MOST_THREADS, os.cpu_count() or 1))
+def _threads(store: ObjectStore) -> int:
+    # From afar members already come by many threads, slower than one digests them.
+    return 1 if is_remote(store) else min(MOST_THREADS, os.cpu_count() or 1)
 
 
 def _first_other(store: ObjectStore, piece: pa.Table) -> tuple[int, Member | None]:

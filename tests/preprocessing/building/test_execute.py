@@ -1,6 +1,9 @@
 """Rendering over Ray when things go wrong: kills on the way, and tasks that die."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from small_build import build_without_ray, job_of, render, spoil
@@ -69,6 +72,23 @@ class TestRefusing:
         for planned in plan:
             spoil(source, planned)
         render(job, plan, "source", max_rejects=3)
+
+
+def test_the_largest_shard_comes_first_and_few_have_several_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job, plan = job_of(MemoryStore(), MemoryStore())
+    small = replace(plan[0], members=plan[0].members.take([0]))
+    seen: list[Any] = []
+
+    def run(work: Any, shared: Any, items: Any, *, cpus_each: int, **_: Any) -> Iterator[Any]:
+        seen[:] = [[planned.path for planned in items], shared.threads, cpus_each]
+        return iter(())
+
+    build_without_ray(monkeypatch, run)
+    monkeypatch.setattr(execute, "cpus_for_each", lambda count, parallelism: count + parallelism)
+    render(job, (small, *plan[1:]), "source")
+    assert seen == [[plan[1].path, plan[2].path, small.path], 4, 4]
 
 
 @pytest.mark.ray

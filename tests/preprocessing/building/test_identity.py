@@ -71,7 +71,7 @@ def test_the_first_other_member_is_named_whatever_the_threads(
 ) -> None:
     build_without_ray(monkeypatch)
     monkeypatch.setattr(identity, "PIECE_ROWS", 2)
-    monkeypatch.setattr(identity, "_threads", lambda: threads)
+    monkeypatch.setattr(identity, "_threads", lambda _: threads)
     workspace = MemoryStore()
     prepare(archives, workspace)
     body = bytearray((archives / TRAIN).read_bytes())
