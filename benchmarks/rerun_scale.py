@@ -25,10 +25,9 @@ from benchmarks.plan_scale import made_up_index
 from infra.commit import StoredObject, commit_receipt, write_object
 from infra.parquet import parquet_bytes
 from infra.store import FolderStore
-from preprocessing.building.commit import rejects_table
 from preprocessing.building.identity import record_source
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import encoder_versions
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.manifest import (
     CLASSES,
     MANIFEST,
@@ -39,6 +38,7 @@ from preprocessing.dataset.manifest import (
     Shard,
     Split,
 )
+from preprocessing.dataset.rejects import rejects_table
 from preprocessing.prepare import dataset_folder, dataset_key, plan_dataset, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.archives import (

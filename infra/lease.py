@@ -27,6 +27,8 @@ from infra.store import ObjectStore, is_remote
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "lease/"
+DELETE_S: Final = 5.0
+"""How long one try to delete goes on: over long before an owner's silence is, answer included."""
 _KEPT_CLAIMS: Final = 4
 _KEY: Final = re.compile(rf"{FOLDER}(?P<number>[0-9]{{4,}})\.(?P<kind>json|beat)")
 
@@ -64,10 +66,39 @@ class LeaseTimings:
 class Lease:
     """The right to work, while it lasts."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, store: ObjectStore, number: int) -> None:
+        """Take the claim of a number as ours; with 0, which nobody has, any claim is another's."""
         self.number = number
         self.lost = False
         """Whether another process has taken the work over."""
+        self._store = store
+
+    def check(self) -> None:
+        """Look, now, whether the work is still ours: who stood still does not know it otherwise.
+
+        Raises:
+            LeaseLost: another process has taken it over.
+        """
+        self.lost = self.lost or _newest_number(self._store) > self.number
+        if self.lost:
+            raise _lost(self._store)
+
+    def delete(self, place: ObjectStore, key: str) -> None:
+        """Delete an object while the work is ours.
+
+        What another process makes has the same keys, and a store refuses no late deletion. So each
+        try is short and begins with a look; a store that is away is waited for by looking.
+
+        Raises:
+            LeaseLost: another process has taken the work over.
+        """
+        quick = place.with_deadline(DELETE_S)
+        self.check()
+        try:
+            quick.delete(key)
+        except StoreError:
+            self.check()
+            quick.delete(key)
 
 
 @contextmanager
@@ -97,7 +128,7 @@ def hold_lease(
     """
     timings = timings or LeaseTimings.of(store)
     claim = _acquire(store, timings, wait_report, clock)
-    lease = Lease(claim.number)
+    lease = Lease(store, claim.number)
     heart = _Heart(store, lease, timings)
     try:
         try:

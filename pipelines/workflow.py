@@ -61,6 +61,13 @@ class Step(ABC, Generic[Product]):
         """Do what an outage left undone of a product that holds. Nothing by default."""
 
     @property
+    def lease(self) -> Lease:
+        """The right to make the product; only while it is made."""
+        if self._lease is None:
+            raise RuntimeError(f"{self.name} holds no lease")
+        return self._lease
+
+    @property
     def was_taken_over(self) -> bool:
         """Tell whether another process does this step's work now."""
         return self._lease is not None and self._lease.lost

@@ -7,12 +7,14 @@ from typing import Final
 
 from infra.canonical import digest_of
 from infra.errors import ObjectCorrupt
+from infra.lease import Lease
 from infra.progress import NotedReport, no_progress
 from infra.store import ObjectStore
-from preprocessing.building.commit import check_rejects, commit_dataset, read_rejects
+from preprocessing.building.commit import commit_dataset
 from preprocessing.building.execute import render_shards
 from preprocessing.building.identity import check_source, forget_source, record_source
 from preprocessing.building.plan import PlannedShard, plan_split
+from preprocessing.building.refusal import check_rejects
 from preprocessing.building.render import RenderJob
 from preprocessing.care.repair import repair_objects
 from preprocessing.care.verify import Verification, require_manifest
@@ -27,6 +29,7 @@ from preprocessing.dataset.manifest import (
     open_dataset,
     read_manifest,
 )
+from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
@@ -75,8 +78,12 @@ def prepare_dataset(
     prepare: PrepareSettings,
     workspace: ObjectStore,
     progress: NotedReport = no_progress,
+    lease: Lease | None = None,
 ) -> Manifest:
     """Build and commit the dataset of an index, or reuse the committed one. Ray must be up.
+
+    Args:
+        lease: of the dataset's folder, for a build; None where nobody else can be at work there.
 
     Raises:
         TooManyRejects: more than prepare.max_rejects; nothing is committed then, and
@@ -88,7 +95,8 @@ def prepare_dataset(
     key = dataset_key(index, prepare)
     store = workspace.child(dataset_folder(dataset.name, key))
     if read_manifest(store) is None:
-        manifest = _build(index, dataset.name, key, prepare, store, progress)
+        lease = lease or Lease(store, 0)
+        manifest = _build(index, dataset.name, key, prepare, store, progress, lease)
     else:
         with _repair_named():
             manifest = open_dataset(store)
@@ -107,14 +115,17 @@ def repair_dataset(
     store: ObjectStore,
     found: Verification,
     progress: NotedReport = no_progress,
+    *,
+    lease: Lease,
 ) -> list[str]:
     """Make anew what a verification found damaged, and return its paths. Ray must be up.
 
     The manifest stays as it is, and so does the fingerprint.
 
     Args:
-        store: the folder of the committed dataset of this index; its lease is held.
+        store: the folder of the committed dataset of this index.
         found: what `verify_dataset` returned.
+        lease: of that folder.
 
     Raises:
         ManifestError: what is made here has other bytes than the manifest names, or the manifest
@@ -133,6 +144,7 @@ def repair_dataset(
             damaged,
             parallelism=prepare.parallelism,
             progress=progress,
+            lease=lease,
         )
         log.info("dataset_repaired uri=%s num_objects=%d", store.uri, len(damaged))
     _refuse_contradictions(store, [item for item in found.problems if not item.is_damage])
@@ -155,6 +167,7 @@ def _build(
     prepare: PrepareSettings,
     store: ObjectStore,
     progress: NotedReport,
+    lease: Lease,
 ) -> Manifest:
     job = _job_of(index, prepare, store)
     plan = plan_dataset(index, prepare)
@@ -165,12 +178,19 @@ def _build(
         max_rejects=prepare.max_rejects,
         parallelism=prepare.parallelism,
         progress=progress,
+        lease=lease,
     )
     # Before the manifest: a kill in between must not cost a comparison of all archives.
     record_source(store, index)
     try:
         manifest = commit_dataset(
-            job, plan, receipts, name=name, key=key, max_rejects=prepare.max_rejects
+            job,
+            plan,
+            receipts,
+            name=name,
+            key=key,
+            max_rejects=prepare.max_rejects,
+            lease=lease,
         )
     except ManifestError:
         forget_source(store, index)  # the manifest there, if any, is of other bytes

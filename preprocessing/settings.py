@@ -57,7 +57,10 @@ class DatasetSettings(Frozen):
 
 
 class PrepareSettings(Frozen):
-    """How images are rendered into shards. All but the last two decide bytes."""
+    """How images are rendered into shards. All but the last two decide bytes.
+
+    `quality` and `chroma` only where images are encoded as JPEGs.
+    """
 
     stored_px: Annotated[int, Field(ge=8, le=4096)] = 256
     """Shorter side of the stored images, in pixels."""
@@ -85,7 +88,10 @@ class PrepareSettings(Frozen):
 
     def deciding(self) -> dict[str, str | int | float]:
         """Return what decides a dataset's bytes, `val_fraction` by the split it makes."""
-        return self.model_dump(exclude={"max_rejects", "parallelism"})
+        left_out = {"max_rejects", "parallelism"}
+        if self.shape == "original" or self.encoding == "raw":
+            left_out |= {"quality", "chroma"}
+        return self.model_dump(exclude=left_out)
 
     @field_validator("chroma", mode="before")
     @classmethod

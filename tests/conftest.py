@@ -35,6 +35,7 @@ for _helper in (
     "mlflow_window",
     "receipt_runs",
     "s3_servers",
+    "small_build",  # needs the first
     "two_nodes",
     "one_node",  # needs the one above
     "end_to_end_tools",  # needs those above

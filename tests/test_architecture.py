@@ -34,8 +34,8 @@ IMPORTERS = {
         "infra/ray_data.py",
         "infra/ray_runtime.py",
         "infra/ray_session.py",
+        "infra/ray_tasks.py",
         "infra/tracking/actor.py",
-        "preprocessing/building/execute.py",
     },
     "mlflow": {
         "alexnet/release/pyfunc_model.py",  # runs where MLflow serves

@@ -1,11 +1,12 @@
 """Objects as files below one directory: written aside, synced, then linked or renamed."""
 
+import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Final
 
 import pyarrow as pa
 
@@ -14,6 +15,8 @@ from infra.store.base import ObjectInfo
 
 ASIDE = ".writing-"
 """Prefix of unfinished files; never listed. What a crash leaves of them is deletable."""
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+"""How a file system says that it has no hard links: FAT, exFAT, some of networks and of phones."""
 
 
 class FolderStore:
@@ -44,15 +47,12 @@ class FolderStore:
     def read(self, key: str) -> bytes:
         """Return a whole file."""
         with _translated(f"read {key}", self._root, may_be_missing=True):
-            return self._path(key).read_bytes()
+            return _again_if_stale(self._path(key).read_bytes)
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return bytes start to stop of a file."""
-        with (
-            _translated(f"read {key}", self._root, may_be_missing=True),
-            self._path(key).open("rb") as file,
-        ):
-            return os.pread(file.fileno(), stop - start, start)
+        with _translated(f"read {key}", self._root, may_be_missing=True):
+            return _again_if_stale(lambda: _read_range(self._path(key), start, stop))
 
     def open_input(self, key: str) -> pa.NativeFile:
         """Open a file for random reads."""
@@ -81,6 +81,14 @@ class FolderStore:
                 os.link(aside, self._path(key))
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise StoreError(
+                    f"{self._root}: this file system has no hard links, which commits need:"
+                    f" {error.strerror}",
+                    remedy="name a directory on another disk (ext4, XFS, NFS, Lustre have them)",
+                ) from error
             return True
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -132,6 +140,21 @@ class FolderStore:
                 _sync_folder(path.parent)
             finally:
                 aside.unlink(missing_ok=True)
+
+
+def _read_range(path: Path, start: int, stop: int) -> bytes:
+    with path.open("rb") as file:
+        return os.pread(file.fileno(), stop - start, start)
+
+
+def _again_if_stale(read: Callable[[], bytes]) -> bytes:
+    """Read once more, by a new handle, what another host replaced while NFS had the old one."""
+    try:
+        return read()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return read()
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -26,9 +26,9 @@ from infra.tracking.points import MetricPoint
 from pipelines.recipe import Recipe
 from pipelines.reporting.panel_images import PanelImage, read_panel
 from pipelines.timeline import CommandNote, with_last_signs
-from preprocessing.building.commit import read_rejects
 from preprocessing.dataset.manifest import Manifest, Reject
 from preprocessing.dataset.pixels import Pixels
+from preprocessing.dataset.rejects import read_rejects
 
 MOST_FRAMES: Final = 20
 """Pictures of the filters over time that MLflow gets."""

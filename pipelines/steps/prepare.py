@@ -5,12 +5,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from infra.canonical import sha256_hex
+from infra.lease import Lease
 from infra.nodes import check_nodes_see
 from infra.store import ObjectStore
 from pipelines.tables import built_text, refused_text
 from pipelines.workflow import Step
-from preprocessing.building.commit import read_refused, read_rejects
+from preprocessing.building.refusal import read_refused
 from preprocessing.dataset.manifest import Manifest, read_manifest
+from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import TooManyRejects
 from preprocessing.prepare import dataset_folder, dataset_key, earlier_dataset, prepare_dataset
 from preprocessing.sources.source import DatasetIndex, read_index
@@ -61,7 +63,7 @@ class PrepareStep(Step[Dataset]):
         self._tell_of_an_earlier_one()
         self.context.start_cluster()
         try:
-            built = self._prepared()
+            built = self._prepared(self.lease)
         except TooManyRejects:
             if rejects := [reject.model_dump() for reject in read_refused(self.folder())]:
                 self.context.say(f"{self.name}: {refused_text(rejects)}")
@@ -83,11 +85,11 @@ class PrepareStep(Step[Dataset]):
                 " are rendered anew. What was trained on the old one keeps it"
             )
 
-    def _prepared(self) -> Dataset:
+    def _prepared(self, lease: Lease | None = None) -> Dataset:
         recipe = self.context.recipe
         with self.context.progress(self.name) as progress:
             manifest = prepare_dataset(
-                self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress
+                self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress, lease
             )
         return Dataset(self.folder(), manifest)
 

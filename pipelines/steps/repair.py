@@ -38,5 +38,7 @@ class RepairStep(PrepareStep):
         for item in found.problems:
             self.context.say(f"{item.path} {item.problem}")
         with self.context.progress("repair") as progress:
-            self.repaired = repair_dataset(self._index, prepare, store, found, progress)
+            self.repaired = repair_dataset(
+                self._index, prepare, store, found, progress, lease=self.lease
+            )
         return self._prepared()

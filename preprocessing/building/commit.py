@@ -4,17 +4,21 @@ Objects first, then the manifest that names them, by create-if-absent.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from infra.commit import commit_receipt, describe_object, read_object, read_receipt
-from infra.parquet import parquet_bytes, read_parquet
+from infra.commit import commit_receipt, describe_object, read_receipt
+from infra.lease import Lease
+from infra.map_ahead import READERS, map_ahead
+from infra.parquet import parquet_bytes
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, read_sums
+from preprocessing.building.refusal import check_rejects
+from preprocessing.building.render import RenderJob, ShardReceipt, read_sums
 from preprocessing.dataset.manifest import (
     CLASSES,
     MANIFEST,
@@ -22,29 +26,16 @@ from preprocessing.dataset.manifest import (
     REJECTS,
     STATISTICS,
     Manifest,
-    Reject,
     Split,
     read_manifest,
 )
+from preprocessing.dataset.rejects import rejects_table
 from preprocessing.dataset.statistics import PixelSums, finish
-from preprocessing.errors import ManifestError, TooManyRejects
+from preprocessing.errors import ManifestError
 from preprocessing.sources.members import Members
 
-REFUSED: Final = "_build/rejects.parquet"
-"""The rejects of a build that was refused for them: all that were known then."""
-_NAMED: Final = 10
-_REJECT_SCHEMA: Final = pa.schema(
-    [
-        ("split", pa.string()),
-        ("sample_id", pa.int64()),
-        ("archive", pa.string()),
-        ("member", pa.string()),
-        ("start", pa.int64()),
-        ("size_bytes", pa.int64()),
-        ("reason", pa.string()),
-        ("first_bytes", pa.string()),
-    ]
-)
+SUMS_BYTES: Final = 256 << 20
+"""Of shards' sums, read ahead."""
 
 
 def commit_dataset(
@@ -55,14 +46,17 @@ def commit_dataset(
     name: str,
     key: str,
     max_rejects: int,
+    lease: Lease | None = None,
 ) -> Manifest:
     """Publish a dataset whose shards are all rendered; return the manifest that holds.
 
     Args:
         receipts: one a planned shard, in the plan's order.
+        lease: of the folder; None where nobody else works in it.
 
     Raises:
         TooManyRejects: more than max_rejects; nothing is committed then.
+        LeaseLost: another process works on it now.
         ManifestError: another process committed other bytes under the same key meanwhile, or
             not one training image is left.
     """
@@ -98,61 +92,10 @@ def commit_dataset(
         members=describe_object(MEMBERS, lists[MEMBERS]),
         rejects=describe_object(REJECTS, lists[REJECTS]),
         num_rejects=len(rejects),
-        made_with=encoder_versions(),
+        made_with=dict(job.versions),
         options=job.options.deciding(),
     )
-    return _publish(job.target, manifest, lists)
-
-
-def check_rejects(
-    rejects: Sequence[Reject],
-    max_rejects: int,
-    *,
-    listed_in: str | None = None,
-    are_all: bool = True,
-) -> None:
-    """Raise TooManyRejects, naming up to ten, when there are more than max_rejects.
-
-    Args:
-        listed_in: where the list of them is.
-        are_all: whether every image was looked at.
-    """
-    if len(rejects) <= max_rejects:
-        return
-    lines = [f"  {item.archive}: {item.member}: {item.reason}" for item in rejects[:_NAMED]]
-    if len(rejects) > _NAMED:
-        lines.append(f"  and {len(rejects) - _NAMED} more")
-    if listed_in is not None:
-        lines.append(f"  listed in {listed_in}")
-    what = "1 image" if len(rejects) == 1 else f"{len(rejects):,} images"
-    raise TooManyRejects(
-        f"{'' if are_all else 'at least '}{what} cannot be used, {max_rejects} are allowed:\n"
-        + "\n".join(lines),
-        remedy=f"replace them, or do without them: --set prepare.max_rejects={len(rejects)}"
-        if are_all
-        else "see by their reasons whether these are the images that were meant: the others were"
-        " not looked at; a higher prepare.max_rejects goes on to the end",
-    )
-
-
-def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    """Return rejects as columns named like the fields of Reject."""
-    return pa.Table.from_pylist([item.model_dump() for item in rejects], schema=_REJECT_SCHEMA)
-
-
-def read_rejects(store: ObjectStore, manifest: Manifest) -> list[Reject]:
-    """Read the rejects of a committed dataset."""
-    return _parse_rejects(read_object(store, manifest.rejects))
-
-
-def read_refused(store: ObjectStore) -> list[Reject]:
-    """Read the rejects of a build that was refused for them; none where there is no such."""
-    body = read_receipt(store, REFUSED)
-    return [] if body is None else _parse_rejects(body)
-
-
-def _parse_rejects(body: bytes) -> list[Reject]:
-    return [Reject(**row) for row in read_parquet(body).to_pylist()]
+    return _publish(job.target, manifest, lists, lease)
 
 
 def _gather(
@@ -160,9 +103,12 @@ def _gather(
 ) -> tuple[PixelSums, pa.Table]:
     total = PixelSums.zero(job.options.stored_px, job.options.stored_px, len(job.classes))
     tables: list[pa.Table] = []
-    for planned, receipt in rendered:
-        sums, digests = read_sums(job.target, receipt)
-        if planned.split == "train":
+    receipts = [receipt for _, receipt in rendered]
+    largest = max((receipt.sums.size_bytes for receipt in receipts), default=1)
+    readers = max(1, min(READERS, SUMS_BYTES // largest))
+    all_sums = map_ahead(partial(read_sums, job.target), receipts, readers)
+    for (planned, _), (sums, digests) in zip(rendered, all_sums, strict=True):
+        if planned.split == "train" and sums is not None:
             total.merge(sums)
         tables.append(_members_table(planned.members, planned.start, digests))
     return total, pa.concat_tables(tables)
@@ -185,11 +131,15 @@ def _members_table(members: Members, start: int, digests: npt.NDArray[np.uint8])
     )
 
 
-def _publish(store: ObjectStore, manifest: Manifest, lists: Mapping[str, bytes]) -> Manifest:
+def _publish(
+    store: ObjectStore, manifest: Manifest, lists: Mapping[str, bytes], lease: Lease | None
+) -> Manifest:
     # Who was taken over comes late: with another pyarrow its lists are not those of the manifest
     # that is there, and must not take their place.
     if read_receipt(store, MANIFEST) is None:
         for path, body in lists.items():
+            if lease is not None:
+                lease.check()
             store.write(path, body)
         commit_receipt(store, MANIFEST, manifest.to_bytes())
     holding = read_manifest(store)

@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from infra.commit import StoredObject
-from infra.errors import ObjectCorrupt
+from infra.errors import ObjectCorrupt, StoreError
 from infra.store import ObjectStore
 
 PIECE_BYTES: Final = 8 << 20
@@ -43,7 +43,18 @@ def copy_object(source: ObjectStore, target: ObjectStore, expected: StoredObject
 
     Raises:
         ObjectCorrupt: what was read is not what was expected; nothing is written then.
+        StoreError: it is gone.
     """
+    try:
+        _copy(source, target, expected)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{source.uri}/{expected.path} was written, and is gone",
+            remedy="see whether another process works there; then run again",
+        ) from error
+
+
+def _copy(source: ObjectStore, target: ObjectStore, expected: StoredObject) -> None:
     digest = hashlib.sha256()
     with source.open_input(expected.path) as file, target.open_output(expected.path) as copy:
         while piece := file.read(PIECE_BYTES):

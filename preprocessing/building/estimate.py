@@ -24,7 +24,7 @@ _PUTS_AT_THE_END: Final = 6
 _MEMBER_BYTES: Final = 55
 """A row of the list of members: names, places and a digest, compressed."""
 _SUM_BYTES: Final = 3 * 8
-"""A pixel's sums beside a shard: three channels of 64 bits."""
+"""A pixel's sums beside a shard of train: three channels of 64 bits."""
 _DIGEST_BYTES: Final = 32
 """A member's SHA-256 beside its shard."""
 
@@ -120,7 +120,7 @@ def reckon(
     count = train.num_images + val.num_images
     cpu_s = train.num_images * train_sample.cpu_an_image + val.num_images * val_sample.cpu_an_image
     shards = train.num_shards + val.num_shards
-    sums = shards * prepare.stored_px**2 * _SUM_BYTES
+    sums = train.num_shards * prepare.stored_px**2 * _SUM_BYTES
     written = train.size_bytes + val.size_bytes + sums + count * (_MEMBER_BYTES + _DIGEST_BYTES)
     return Estimate(
         train=train,

@@ -5,9 +5,8 @@ The same members and options give the same bytes: no clock, host or path goes in
 
 import hashlib
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,9 +17,11 @@ import xxhash
 from safetensors.numpy import load, save
 
 from infra.commit import Frozen, StoredObject, read_object, write_object
+from infra.map_ahead import map_ahead
 from infra.store import ObjectStore
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.summing import PixelAdder
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.labels import Classes
 from preprocessing.dataset.manifest import Reject, Shard
 from preprocessing.dataset.pixels import (
@@ -54,6 +55,10 @@ class RenderJob:
     """The dataset's folder."""
     classes: Classes
     options: PrepareSettings
+    versions: Mapping[str, str] = field(default_factory=encoder_versions)
+    """Of the libraries that every shard is rendered with; those of the process that made this."""
+    threads: int = 1
+    """That render images of one shard at the same time; it never changes a byte."""
 
 
 class ShardReceipt(Frozen):
@@ -95,11 +100,11 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 
 def read_sums(
     target: ObjectStore, receipt: ShardReceipt
-) -> tuple[PixelSums, npt.NDArray[np.uint8]]:
-    """Read a rendered shard's sums and its members' SHA-256, (planned rows, 32)."""
+) -> tuple[PixelSums | None, npt.NDArray[np.uint8]]:
+    """Read a rendered shard's sums, if it has any, and its members' SHA-256, (planned rows, 32)."""
     arrays = load(read_object(target, receipt.sums))
     member_sha256 = arrays.pop("member_sha256")
-    return PixelSums(**arrays), member_sha256
+    return PixelSums(**arrays) if arrays else None, member_sha256
 
 
 def sums_path(planned: PlannedShard) -> str:
@@ -107,9 +112,14 @@ def sums_path(planned: PlannedShard) -> str:
     return planned.receipt_path.removesuffix(".json") + ".safetensors"
 
 
-def encoder_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide a shard's bytes."""
-    return {name: version(name) for name in ("pillow", "pyarrow", "simplejpeg")}
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What became of one member."""
+
+    pixels: Pixels
+    square: Pixels
+    """That statistics are of."""
+    stored: bytes
 
 
 class _Work:
@@ -118,34 +128,52 @@ class _Work:
     def __init__(self, job: RenderJob, planned: PlannedShard) -> None:
         self._job, self._planned = job, planned
         side_px = job.options.stored_px
-        self._sums = PixelAdder(side_px, side_px, len(job.classes))
+        # Statistics are of train alone.
+        is_counted = planned.split == "train"
+        self._sums = PixelAdder(side_px, side_px, len(job.classes)) if is_counted else None
         self._member_sha256: list[bytes] = []
         self.pixels = xxhash.xxh3_128()
         self.rejects: list[Reject] = []
 
     def rows(self) -> Iterator[Row]:
         members = read_members(self._job.source, self._planned.members)
-        for sample_id, (member, body) in enumerate(members, self._planned.start):
-            self._member_sha256.append(hashlib.sha256(body).digest())
-            try:
-                yield self._row(sample_id, member, body)
-            except ImageRejected as error:
-                self.rejects.append(_reject(sample_id, member, body, error))
+        numbered = enumerate(members, self._planned.start)
+        for sample_id, member, sha256, image in map_ahead(
+            self._rendered, numbered, self._job.threads
+        ):
+            self._member_sha256.append(sha256)
+            if isinstance(image, Reject):
+                self.rejects.append(image)
+            else:
+                yield self._row(sample_id, member, image)
 
-    def _row(self, sample_id: int, member: Member, body: bytes) -> Row:
-        pixels, square = self._shaped(body)
-        stored = self._encoded(pixels, body)
+    def _rendered(
+        self, numbered: tuple[int, tuple[Member, bytes]]
+    ) -> tuple[int, Member, bytes, "_Image | Reject"]:
+        """Do all that needs no other image; threads do it."""
+        sample_id, (member, body) = numbered
+        sha256 = hashlib.sha256(body).digest()
+        try:
+            pixels, square = self._shaped(body)
+            image = _Image(pixels, square, self._encoded(pixels, body))
+        except ImageRejected as error:
+            return sample_id, member, sha256, _reject(sample_id, member, body, error)
+        return sample_id, member, sha256, image
+
+    def _row(self, sample_id: int, member: Member, image: "_Image") -> Row:
+        """Add up one image, and make its row; in the plan's order."""
         label = self._job.classes.label_of[member.wnid]
-        self._sums.add(square, label)
-        self.pixels.update(b"%d %d\n" % pixels.shape[:2])
-        self.pixels.update(np.ascontiguousarray(pixels).data)
+        if self._sums is not None:
+            self._sums.add(image.square, label)
+        self.pixels.update(b"%d %d\n" % image.pixels.shape[:2])
+        self.pixels.update(np.ascontiguousarray(image.pixels).data)
         return {
-            "image": {"bytes": stored, "path": member.name},
+            "image": {"bytes": image.stored, "path": member.name},
             "label": label,
             "sample_id": sample_id,
             "wnid": member.wnid,
-            "height": pixels.shape[0],
-            "width": pixels.shape[1],
+            "height": image.pixels.shape[0],
+            "width": image.pixels.shape[1],
         }
 
     def _shaped(self, body: bytes) -> tuple[Pixels, Pixels]:
@@ -173,7 +201,8 @@ class _Work:
 
     def sums_to_bytes(self) -> bytes:
         digests = np.frombuffer(b"".join(self._member_sha256), np.uint8).reshape(-1, 32)
-        return save(self._sums.result().to_arrays() | {"member_sha256": digests})
+        sums = {} if self._sums is None else self._sums.result().to_arrays()
+        return save(sums | {"member_sha256": digests})
 
 
 def _reject(sample_id: int, member: Member, body: bytes, error: ImageRejected) -> Reject:

@@ -20,7 +20,7 @@ from infra.lease import FOLDER as LEASES
 from infra.lease import Claim, LeaseTimings, hold_lease, was_let_go
 from infra.store import FolderStore, ObjectStore
 from infra.store.unfinished import Unfinished, list_unfinished, remove_unfinished
-from preprocessing.building.execute import ENVIRONMENT
+from preprocessing.building.resume import ENVIRONMENT
 from preprocessing.care.repair import ASIDE
 from preprocessing.dataset.manifest import CLASSES, MANIFEST, MEMBERS, REJECTS, STATISTICS
 
@@ -41,7 +41,8 @@ _RECEIPT: Final = (
 _FILES: Final = "|".join(map(re.escape, (CLASSES, STATISTICS, MEMBERS, REJECTS)))
 _PRODUCT: Final = rf"{_SHARD}|{_RECEIPT}|{_FILES}"
 _BUILT: Final = re.compile(rf"{_PRODUCT}|sources/[0-9a-f]{{64}}\.json")
-_ASIDE: Final = re.compile(rf"{ASIDE}/({_PRODUCT}|{re.escape(MANIFEST)})")
+_ASIDE: Final = re.compile(rf"{ASIDE}/(\d{{4,}}/)?({_PRODUCT}|{re.escape(MANIFEST)})")
+"""Below the number of a repair's lease; earlier versions made none."""
 _LEASE: Final = re.compile(rf"{LEASES}(\d{{4,}})\.(json|beat)")
 
 
@@ -174,7 +175,7 @@ def _clean_folder(
         # The environment goes last: a kill must not leave shards that the next build, with other
         # libraries, takes for its own.
         for key in sorted(leftovers_of_dataset(sizes), key=lambda key: key == ENVIRONMENT):
-            place.delete(key)
+            lease.delete(place, key)
             cleaning.removed.append(Leftover(f"{path}/{key}", sizes[key]))
     if place.stat(MANIFEST) is None:
         _forget_leases(place, lease.number)
@@ -226,9 +227,8 @@ def _remove_empty_folders(place: ObjectStore) -> None:
     if not isinstance(place, FolderStore):
         return
     root = Path(place.uri)
-    for name in (f"{ASIDE}/_build", f"{ASIDE}/train", f"{ASIDE}/val", ASIDE, "_build"):
-        with suppress(OSError):
-            (root / name).rmdir()
-    for name in ("train", "val", "sources", "lease", ""):
+    below = [path for path in root.glob(f"{ASIDE}/**") if path.is_dir()]
+    names = ("_build", "train", "val", "sources", "lease", "")
+    for path in (*sorted(below, reverse=True), *(root / name for name in names)):
         with suppress(OSError):  # there is something in it, or it is not there
-            (root / name).rmdir()
+            path.rmdir()

@@ -1,23 +1,27 @@
 """Make damaged objects of a committed dataset anew: with the same bytes, or not at all.
 
-All is made aside first, below `_build/repair/`, and put in place whole, so a reader meets the old
-object or the new one. Nothing else is touched, the manifest least of all.
+All is made aside first, below `_build/repair/` and the number of the lease, and put in place whole,
+so a reader meets the old object or the new one. Nothing else is touched, the manifest least of all.
 """
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Final
 
 from infra.canonical import sha256_hex
 from infra.commit import StoredObject, read_object
 from infra.errors import ObjectCorrupt
+from infra.lease import Lease
 from infra.progress import ProgressReport
+from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.digests import copy_object
-from preprocessing.building.execute import kept_receipts, run_tasks
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import RenderJob, ShardReceipt, encoder_versions, render_shard
+from preprocessing.building.render import RenderJob, ShardReceipt, render_shard
+from preprocessing.building.resume import FEWER_AT_A_TIME, kept_receipts
+from preprocessing.building.versions import encoder_versions, refuse_other_versions
 from preprocessing.care.versions import versions_text
 from preprocessing.dataset.manifest import (
     CLASSES,
@@ -75,21 +79,25 @@ def repair_objects(
     *,
     parallelism: int | None,
     progress: ProgressReport,
+    lease: Lease,
 ) -> None:
-    """Make the damaged objects of a committed dataset anew. Ray must be up, the lease be held.
+    """Make the damaged objects of a committed dataset anew. Ray must be up.
 
     Args:
         job: its target is the dataset's folder.
         plan: what the dataset was made by.
         damaged: paths of objects that the manifest names.
+        lease: of the dataset's folder. All is made in a place of its number: who was taken over
+            and comes late meets nothing of his successor's.
 
     Raises:
         ManifestError: what is made here has other bytes than the manifest names, or the manifest
             names other shards than are planned.
     """
     _check_plan(job.target, plan, manifest)
-    aside = job.target.child(ASIDE)
-    _empty(aside)
+    for info in list(job.target.list(f"{ASIDE}/")):  # what killed repairs left
+        lease.delete(job.target, info.key)
+    aside = job.target.child(f"{ASIDE}/{lease.number:04}")
     try:
         receipts = _render(
             Repair(replace(job, target=aside), job.target),
@@ -101,13 +109,18 @@ def repair_objects(
         if CLASSES in damaged:
             _write_classes(job, manifest)
         if damaged & _LISTS:
-            _gather_again(job, plan, manifest, damaged & _LISTS, receipts)
+            _gather_again(job, aside, plan, manifest, damaged & _LISTS, receipts)
     finally:
         _empty(aside)
 
 
 def repair_shard(repair: Repair, wanted: WantedShard) -> RenderedShard:
-    """Render one shard aside and put it in place if it has the bytes that the manifest names."""
+    """Render one shard aside and put it in place if it has the bytes that the manifest names.
+
+    Raises:
+        ServiceError: this node has other libraries than the process that repairs.
+    """
+    refuse_other_versions(repair.job.versions)
     rendered = RenderedShard(wanted, render_shard(repair.job, wanted.planned))
     if rendered.is_same and wanted.replaces:
         copy_object(repair.job.target, repair.place, wanted.expected)
@@ -175,7 +188,13 @@ def _render(
     for part in (wanted[:num_tried], wanted[num_tried:]):
         failed: list[RenderedShard] = []
         for rendered in run_tasks(
-            repair_shard, repair, part, what="a repair task", parallelism=parallelism
+            repair_shard,
+            repair,
+            part,
+            what="a repair task",
+            name_of=attrgetter("planned.path"),
+            parallelism=parallelism,
+            remedy=FEWER_AT_A_TIME,
         ):
             receipts[rendered.wanted.planned.path] = rendered.receipt
             if rendered.wanted.replaces and not rendered.is_same:
@@ -195,13 +214,13 @@ def _write_classes(job: RenderJob, manifest: Manifest) -> None:
 
 def _gather_again(
     job: RenderJob,
+    aside: ObjectStore,
     plan: Sequence[PlannedShard],
     manifest: Manifest,
     damaged: Set[str],
     rendered: Mapping[str, ShardReceipt],
 ) -> None:
     """Commit the dataset aside, from all receipts, and take the damaged lists from there."""
-    aside = job.target.child(ASIDE)
     receipts = {**_kept(job.target, plan, manifest), **rendered}
     for path, receipt in receipts.items():
         if path not in rendered:

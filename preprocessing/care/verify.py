@@ -6,6 +6,7 @@ manifest's fault, and rendering again would not mend it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.progress import ProgressReport, no_progress
+from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore, RangeFile, is_remote
 from preprocessing.building.digests import damage_of
-from preprocessing.building.execute import run_tasks
 from preprocessing.care.verify_files import (
     Problem,
     check_files,
@@ -31,6 +32,10 @@ from preprocessing.errors import ImageRejected, ManifestError
 
 _FACTS: Final = ("label", "sample_id", "wnid", "height", "width")
 _FACTS_READ_AHEAD_BYTES: Final = 64 << 10
+_MAKE_ROOM: Final = (
+    "see Ray's logs; if memory ran out, free some on that node, or start Ray there with fewer CPUs,"
+    " so that fewer checks run at a time"
+)
 _UNREADABLE: Final = (pa.ArrowException, ValueError, KeyError, OSError)
 
 
@@ -102,7 +107,16 @@ def verify_dataset(
     done = 0
     check = Check(store=store, manifest=manifest, classes=classes, deep=deep)
     progress(0, total)
-    for result in run_tasks(check_shard, check, shards, what="a check", parallelism=parallelism):
+    tasks = run_tasks(
+        check_shard,
+        check,
+        shards,
+        what="a check",
+        name_of=attrgetter("path"),
+        parallelism=parallelism,
+        remedy=_MAKE_ROOM,
+    )
+    for result in tasks:
         problems += result.problems
         done += result.shard.num_rows
         progress(done, total)

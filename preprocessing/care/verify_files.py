@@ -15,10 +15,10 @@ from infra.commit import StoredObject, read_object
 from infra.errors import ProjectError, ServiceError, StoreError
 from infra.parquet import read_parquet
 from infra.store import ObjectStore
-from preprocessing.building.commit import read_rejects
 from preprocessing.building.digests import damage_of
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest
+from preprocessing.dataset.rejects import read_rejects
 from preprocessing.dataset.statistics import read_statistics
 
 _SPLITS: Final[tuple[Literal["train"], Literal["val"]]] = ("train", "val")

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from infra.canonical import digest_of
 from infra.commit import Frozen, read_receipt
-from infra.errors import ProjectError
+from infra.errors import ProjectError, StoreError
 from infra.store import FolderStore
 from infra.temporary import temporary_folder
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import RenderJob, encoder_versions, render_shard
+from preprocessing.building.render import RenderJob, render_shard
+from preprocessing.building.versions import differing_versions, encoder_versions
 from preprocessing.dataset.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ def _kept_or_compared(
         except ValidationError:
             log.warning("comparison_not_understood uri=%s/%s", job.target.uri, path)
     found = _compare(job, manifest, plan())
-    job.target.write(path, found.model_dump_json().encode())
+    try:
+        job.target.write(path, found.model_dump_json().encode())
+    except StoreError as error:  # another's folder, which may be read only
+        log.warning(
+            "comparison_not_noted uri=%s: it will be made again: %s", job.target.uri, error.problem
+        )
     return found
 
 
@@ -92,11 +98,6 @@ def _compare(job: RenderJob, manifest: Manifest, plan: Sequence[PlannedShard]) -
 
 def versions_text(made_with: Mapping[str, str], here: Mapping[str, str]) -> str:
     """Name the libraries that differ. Pure."""
-    other = [
-        f"{name} {made_with.get(name, 'unknown')}, here {here.get(name, 'none')}"
-        for name in sorted({*here, *made_with})
-        if here.get(name) != made_with.get(name)
-    ]
-    if not other:
-        return "the libraries have the versions it was made with"
-    return f"it was made with {'; '.join(other)}"
+    if differing := differing_versions(made_with, here):
+        return f"it was made with {differing}"
+    return "the libraries have the versions it was made with"

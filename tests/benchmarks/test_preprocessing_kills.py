@@ -1,31 +1,22 @@
 """A build whose command is killed, and then one of its workers; and what the tables say."""
 
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jpeg_archives import write_archives
+from small_build import build_without_ray
 
 from benchmarks.machine import read_hardware
 from benchmarks.preprocessing.builds import Build, differing, finished_shards, product_digests
 from benchmarks.preprocessing.killer import Outcome, Quiet, build_under_kills
 from benchmarks.preprocessing.kills import KillReport, format_kills
 from infra.store import FolderStore, MemoryStore
-from preprocessing.building import execute
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import read_index
 
 SHARDS = 14
 OPTIONS = PrepareSettings(rows_per_shard=64, max_rejects=1)
-
-
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    for item in items:
-        yield work(shared, item)
 
 
 @pytest.mark.end_to_end
@@ -38,7 +29,7 @@ def test_a_kill_of_the_command_and_one_of_a_worker_change_nothing(
     workspace = FolderStore(tmp_path / "quiet")
     index = read_index(dataset, OPTIONS, workspace)
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "run_tasks", render_here)
+        build_without_ray(patch)
         prepare_dataset(index, dataset, OPTIONS, workspace)
     quiet = workspace.child(dataset_folder(dataset.name, dataset_key(index, OPTIONS)))
     assert len(finished_shards(quiet)) == SHARDS

@@ -114,3 +114,42 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(
 def test_the_home_of_nobody_is_refused() -> None:
     with pytest.raises(RecipeError, match="no such user"):
         open_store("~nosuchuser/x")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_stale_handle_is_read_by_a_new_one_once(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says so of a file that another host has just replaced."""
+    store, left = FolderStore(tmp_path), [times]
+    store.write("a", b"0123")
+    opened = Path.open
+
+    def open_stale(path: Path, mode: str = "r") -> object:
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", open_stale)
+    for read in (lambda: store.read("a"), lambda: store.read_range("a", 0, 4)):
+        left[0] = times
+        if times == 1:
+            assert read() == b"0123"
+        else:
+            with pytest.raises(StoreError, match="cannot read a"):
+                read()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_file_system_without_hard_links_is_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreError, match="has no hard links, which commits need") as caught:
+        FolderStore(tmp_path).create("a", b"")
+    assert "another disk" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from infra.canonical import canonical_json
-from infra.errors import LeaseLost, ObjectCorrupt
-from infra.lease import Beat, Claim, LeaseTimings, hold_lease
+from infra.errors import LeaseLost, ObjectCorrupt, StoreError
+from infra.lease import Beat, Claim, Lease, LeaseTimings, hold_lease
 from infra.process_identity import ProcessIdentity, this_process
 from infra.store import FolderStore, MemoryStore, ObjectStore
 
@@ -260,6 +260,47 @@ def test_a_block_in_another_thread_sees_that_its_lease_is_lost() -> None:
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(LeaseLost):
         pool.submit(work).result(timeout=5)
+
+
+def test_a_look_tells_at_once_that_a_lease_is_lost() -> None:
+    store = MemoryStore()
+    claim_as(store, 1, this_process())
+    lease = Lease(store, 1)
+    lease.check()
+    claim_as(store, 2, elsewhere())
+    with pytest.raises(LeaseLost, match="took this work over"):
+        lease.check()
+    assert lease.lost
+
+
+def test_a_deletion_is_not_tried_again_once_the_lease_is_lost() -> None:
+    class Away(MemoryStore):
+        """Fails at a deletion, which takes longer than the owner may be silent."""
+
+        def delete(self, key: str) -> None:
+            claim_as(self, 2, elsewhere())
+            raise StoreError("it stayed away", remedy="none")
+
+    store = Away()
+    store.write("a", b"theirs by now")
+    with pytest.raises(LeaseLost):
+        Lease(store, 1).delete(store, "a")
+
+
+def test_a_deletion_that_failed_is_tried_once_more_while_the_lease_holds() -> None:
+    class Flaky(MemoryStore):
+        failures = 1
+
+        def delete(self, key: str) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise StoreError("it stayed away", remedy="none")
+            super().delete(key)
+
+    store = Flaky()
+    store.write("a", b"")
+    Lease(store, 1).delete(store, "a")
+    assert store.stat("a") is None
 
 
 def test_the_users_interrupt_stays_one() -> None:

@@ -36,9 +36,9 @@ from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.steps.report import ReportStep
 from pipelines.timeline import Timeline, write_note
-from preprocessing.building.commit import rejects_table
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, Reject
+from preprocessing.dataset.rejects import rejects_table
 
 # The tiny training of tests/alexnet.
 _spec = spec_from_file_location(

@@ -7,18 +7,17 @@ shows what was tried again.
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jpeg_archives import write_archives
 from s3_servers import FaultyServer
+from small_build import build_without_ray
 
 from infra.errors import StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from infra.store.s3 import S3Store
-from preprocessing.building import execute
 from preprocessing.building.digests import damage_of
 from preprocessing.dataset.manifest import MANIFEST, Manifest
 from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
@@ -34,17 +33,9 @@ FAULTS = (500, 503, "reset", "truncate", "lost-answer", "slow")
 pytestmark = [pytest.mark.timeout(3600 if GIVEN else 300)]
 
 
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    """In place of Ray: one after the other, in this process, whose log is looked at."""
-    for item in items:
-        yield work(shared, item)
-
-
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "run_tasks", render_here)
+    build_without_ray(monkeypatch)
 
 
 @pytest.fixture(scope="module")

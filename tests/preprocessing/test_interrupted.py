@@ -3,7 +3,7 @@
 import io
 import random
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import pytest
 from jpeg_archives import write_archives
+from small_build import build_without_ray
 
 from infra.store import FolderStore, MemoryStore
-from preprocessing.building import execute
-from preprocessing.building.execute import finished_shards
+from preprocessing.building.resume import finished_shards
 from preprocessing.dataset.manifest import MANIFEST
 from preprocessing.prepare import dataset_folder, dataset_key, plan_dataset, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
@@ -99,14 +99,6 @@ class FusedStore(MemoryStore):
         return super().create(key, body)
 
 
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    """In place of Ray: one after the other, in this process."""
-    for item in items:
-        yield work(shared, item)
-
-
 @dataclass
 class Bench:
     """The same small build, as often as is needed."""
@@ -135,7 +127,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(execute, "run_tasks", render_here)
+    build_without_ray(monkeypatch)
     archives = write_archives(tmp_path / "archives", train_per_class=7, num_val=6, bad=[5])
     dataset = DatasetSettings(name="tiny", archives=str(archives))
     return Bench(read_index(dataset, OPTIONS, FolderStore(tmp_path / "indexes")), dataset)

@@ -37,3 +37,25 @@ def test_chroma_may_be_written_as_a_number(given: object) -> None:
 def test_originals_cannot_be_raw() -> None:
     with pytest.raises(ValidationError, match="keeps the files' bytes"):
         PrepareSettings(shape="original", encoding="raw")
+
+
+@pytest.mark.parametrize("stored", [{"encoding": "raw"}, {"shape": "original"}])
+def test_jpegs_settings_decide_nothing_where_none_is_encoded(stored: dict[str, str]) -> None:
+    options = PrepareSettings(**stored).deciding()
+    assert PrepareSettings(**stored, quality=50, chroma="444").deciding() == options
+    assert not {"quality", "chroma"} & set(options)
+
+
+def test_where_jpegs_are_encoded_all_that_decided_before_still_does() -> None:
+    """Else the keys of datasets that there are would change."""
+    assert list(PrepareSettings().deciding()) == [
+        "stored_px",
+        "shape",
+        "encoding",
+        "quality",
+        "chroma",
+        "seed",
+        "rows_per_group",
+        "rows_per_shard",
+        "val_fraction",
+    ]

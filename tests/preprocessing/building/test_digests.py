@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from infra.commit import StoredObject, write_object
-from infra.errors import ObjectCorrupt
+from infra.errors import ObjectCorrupt, StoreError
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import digests
 from preprocessing.building.digests import copy_object, damage_of
@@ -55,6 +55,15 @@ class _Failing(io.BytesIO):
 def test_a_disk_that_fails_while_it_is_read_is_damage() -> None:
     store = BadDisk()
     assert "Input/output error" in str(damage_of(store, written(store, b"x" * 100)))
+
+
+def test_what_is_gone_before_it_is_copied_is_named() -> None:
+    store, target = MemoryStore(), MemoryStore()
+    item = written(store, b"x")
+    store.delete("a/b")
+    with pytest.raises(StoreError, match="a/b was written, and is gone"):
+        copy_object(store, target, item)
+    assert list(target.list()) == []
 
 
 def test_a_copy_has_the_bytes_or_is_not_there(

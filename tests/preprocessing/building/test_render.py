@@ -22,10 +22,10 @@ from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import (
     RenderJob,
     ShardReceipt,
-    encoder_versions,
     read_sums,
     render_shard,
 )
+from preprocessing.building.versions import encoder_versions
 from preprocessing.dataset.labels import make_classes
 from preprocessing.dataset.pixels import decode_image, decode_square
 from preprocessing.dataset.schema import ShardReader
@@ -33,7 +33,7 @@ from preprocessing.dataset.stored import ShapeName, decode_stored, stored_square
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing, ShardCorrupt
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.drawn_images import draw_jpeg, generator
-from preprocessing.sources.members import Member, Members
+from preprocessing.sources.members import Member, Members, SplitName
 from preprocessing.sources.source import read_index
 
 ODD = {
@@ -161,6 +161,7 @@ def test_the_receipt_has_the_digest_of_the_bytes() -> None:
     assert receipt.shard.sha256 == hashlib.sha256(body).hexdigest()
     assert receipt.shard.size_bytes == len(body)
     sums, digests = read_sums(job.target, receipt)
+    assert sums is not None
     assert [d.tobytes() for d in digests] == [hashlib.sha256(b).digest() for b in bodies]
     assert sums.class_counts.tolist() == [3, 2]
 
@@ -170,10 +171,42 @@ def test_sums_are_those_of_the_pixels() -> None:
     bodies = [make_jpeg(i, 32, 32) for i in range(6)]
     job, receipt = render(bodies, store)
     sums, _ = read_sums(job.target, receipt)
+    assert sums is not None
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(body))) for body in bodies]).astype(int)
     assert np.array_equal(sums.image_sum, pixels.sum(axis=0))
     flat = pixels.reshape(-1, 3)
     assert np.array_equal(sums.product_sum, flat.T @ flat)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_any_number_of_threads_gives_the_same_bytes(split: SplitName) -> None:
+    bodies = [NO_IMAGE if i in (0, 7, 12) else make_jpeg(i, 90 - i, 70) for i in range(30)]
+    source = MemoryStore()
+    source.write("a.tar", b"".join(bodies))
+    starts = [sum(map(len, bodies[:i])) for i in range(len(bodies))]
+    members = [
+        Member(split, "a.tar", f"{i}.jpg", start, len(body), "ab"[i % 2])
+        for i, (start, body) in enumerate(zip(starts, bodies, strict=True))
+    ]
+    made = []
+    for threads in (1, 2, 5):
+        job = replace(job_of(source, target := MemoryStore(), "ab", 32), threads=threads)
+        receipt = render_shard(job, replace(planned(members), split=split))
+        assert [reject.sample_id for reject in receipt.rejects] == [0, 7, 12]
+        made.append({info.key: target.read(info.key) for info in target.list()})
+    assert made[0] == made[1] == made[2]
+
+
+def test_of_val_only_digests_are_kept() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    source.write("a.jpg", body := make_jpeg(1))
+    member = Member("val", "a.jpg", "a.jpg", 0, len(body), "a")
+    val = replace(planned([member]), split="val")
+    receipt = render_shard(job_of(source, target, "a", 32), val)
+    sums, (digest,) = read_sums(target, receipt)
+    assert sums is None
+    assert digest.tobytes() == hashlib.sha256(body).digest()
+    assert receipt.sums.size_bytes < 200
 
 
 @pytest.mark.parametrize(
@@ -192,6 +225,7 @@ def test_a_large_jpeg_is_decoded_as_its_shape_needs(
     assert (row["height"], row["width"]) == size
     square = stored_square(row["image"]["bytes"], shape, 32)
     sums, _ = read_sums(target, receipt)
+    assert sums is not None
     assert np.array_equal(sums.image_sum, square)
     if shape != "keep-aspect":
         assert np.array_equal(square, decode_square(body, 32))

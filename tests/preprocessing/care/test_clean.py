@@ -16,7 +16,7 @@ from infra.process_identity import this_process
 from infra.store import FolderStore, ObjectStore
 from infra.store.s3 import S3Store
 from infra.store.s3_upload import PART_BYTES, MultipartUpload
-from preprocessing.building.execute import ENVIRONMENT
+from preprocessing.building.resume import ENVIRONMENT
 from preprocessing.care.clean import QUIET_S, Cleaning, clean_workspace, leftovers_of_dataset
 from preprocessing.care.verify_files import check_files
 
@@ -67,6 +67,8 @@ LEFT = (
     f"{DONE}/_build/repair/train/part-00000-of-00003.parquet",
     f"{DONE}/_build/repair/_build/train-00000.safetensors",
     f"{DONE}/_build/repair/manifest.json",
+    f"{DONE}/_build/repair/0012/manifest.json",
+    f"{DONE}/_build/repair/0012/train/part-00000-of-00003.parquet",
 )
 ASIDES = (
     f"{HALF}/train/{ASIDE}",
@@ -224,6 +226,29 @@ def test_a_kill_leaves_no_shards_without_the_word_what_made_them(workspace: Fold
     with pytest.raises(Killed):
         clean(Mortal(Path(workspace.uri)))
     assert f"{HALF}/{ENVIRONMENT}" in tree(workspace)
+
+
+class TakenOver(FolderStore):
+    """At the first deletion of what a build made, another process takes the lease over."""
+
+    def child(self, prefix: str) -> "TakenOver":
+        return TakenOver(Path(self.uri, prefix))
+
+    def delete(self, key: str) -> None:
+        if not key.startswith("lease/") and not Path(self.uri, "lease/0099.json").exists():
+            claim = Claim(number=99, owner="another", process=this_process())
+            self.write("lease/0099.json", canonical_json(claim.model_dump()))
+        super().delete(key)
+
+
+def test_who_was_taken_over_while_he_deletes_deletes_no_more(workspace: FolderStore) -> None:
+    """He stood still, or his network was away; what is there by now is another's."""
+    put(workspace, left := tuple(key for key in LEFT if key.startswith(HALF)))
+    leave_killed(workspace)
+    cleaning = clean(TakenOver(Path(workspace.uri)))
+    assert "took this work over" in cleaning.kept[HALF]
+    assert len(cleaning.removed) == 1
+    assert len(set(left) & set(tree(workspace))) == len(left) - 1
 
 
 @contextmanager

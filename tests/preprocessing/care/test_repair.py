@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from infra.lease import Lease
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building.plan import plan_split
+from preprocessing.care import repair as care
 from preprocessing.care.repair import ASIDE, Repair, WantedShard, repair_objects, repair_shard
 from preprocessing.care.verify import Check, Verification, check_shard, verify_dataset
 from preprocessing.dataset.manifest import Manifest
@@ -34,7 +36,19 @@ def versions_of(store: FolderStore) -> dict[str, str]:
 
 def repair(built: Any, damaged: set[str], **changes: Any) -> None:
     manifest: Manifest = built.manifest.model_copy(update=changes)
-    repair_objects(built.job, built.plan, manifest, damaged, parallelism=2, progress=no_progress)
+    run_repair(built, manifest, damaged)
+
+
+def run_repair(built: Any, manifest: Manifest, damaged: set[str], lease: int = 1) -> None:
+    repair_objects(
+        built.job,
+        built.plan,
+        manifest,
+        damaged,
+        parallelism=2,
+        progress=no_progress,
+        lease=Lease(built.job.target, lease),
+    )
 
 
 def verify(built: Any) -> Verification:
@@ -209,9 +223,7 @@ def test_a_manifest_of_other_shards_than_planned_is_refused(built: Any) -> None:
     members = built.plan[0].members
     other = plan_split(members, "train", seed=0, rows_per_shard=1)
     with pytest.raises(ManifestError, match="other shards than it was made with"):
-        repair_objects(
-            built.job, other, built.manifest, set(), parallelism=None, progress=no_progress
-        )
+        run_repair(replace(built, plan=other), built.manifest, set())
 
 
 def test_what_a_killed_repair_left_is_not_taken_for_done(built: Any) -> None:
@@ -220,6 +232,24 @@ def test_what_a_killed_repair_left_is_not_taken_for_done(built: Any) -> None:
     path = built.manifest.train.shards[0].path
     store.write(path, b"damaged")
     for left in (path, "_build/train-00000.json", "manifest.json"):
-        store.write(f"_build/repair/{left}", b"half")
+        for number in ("", "0001/", "0007/"):
+            store.write(f"_build/repair/{number}{left}", b"half")
     repair(built, {path})
     assert files_of(store) == whole
+
+
+def test_who_was_taken_over_leaves_his_successors_files_alone(
+    built: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He stood still while he rendered; it is over when he goes on."""
+    store = built.job.target
+    theirs = f"{ASIDE}/0002/train/part-00000-of-00003.parquet"
+
+    def be_taken_over(*_: object, **__: object) -> None:
+        store.write(theirs, b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(care, "_render", be_taken_over)
+    with pytest.raises(KeyboardInterrupt):
+        repair(built, {built.manifest.train.shards[0].path})
+    assert store.read(theirs) == b"half"

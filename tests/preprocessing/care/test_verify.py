@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import StoreError
+from infra.errors import ServiceError, StoreError
 from infra.store import MemoryStore
 from infra.store.s3 import S3Store
+from preprocessing.care import verify
 from preprocessing.care.repair import ASIDE, Repair, WantedShard, repair_shard
 from preprocessing.care.verify import Check, check_shard, require_manifest
 from preprocessing.dataset.labels import read_classes
@@ -221,3 +222,17 @@ def test_in_s3_it_is_the_same(build: Build, s3_store: S3Store) -> None:
 def test_a_place_without_a_manifest_is_no_dataset() -> None:
     with pytest.raises(ManifestError, match="is no dataset"):
         require_manifest(MemoryStore())
+
+
+def test_checks_that_keep_dying_name_no_setting_of_a_recipe(
+    built: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--verify` takes none."""
+
+    def die(*_: object, remedy: str, **__: object) -> None:
+        raise ServiceError("a check kept dying", remedy=remedy)
+
+    monkeypatch.setattr(verify, "run_tasks", die)
+    with pytest.raises(ServiceError) as caught:
+        verify.verify_dataset(built.job.target, built.manifest)
+    assert "prepare." not in caught.value.remedy

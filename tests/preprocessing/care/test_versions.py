@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from infra.errors import StoreError
 from infra.store import MemoryStore
 from preprocessing.building import render
 from preprocessing.building.plan import PlannedShard
@@ -96,6 +97,20 @@ def test_by_others_one_shard_tells_what_still_agrees(
     now = {info.key: built.job.target.read(info.key) for info in built.job.target.list()}
     assert {key for key in now if now[key] != whole.get(key)} == now.keys() - whole.keys()
     assert [key.partition("-")[0] for key in now.keys() - whole.keys()] == ["_build/compared"]
+
+
+def test_what_came_of_it_is_said_where_it_cannot_be_noted(
+    built: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared workspace the dataset's folder may be another's."""
+
+    def refuse(key: str, body: bytes) -> None:
+        raise StoreError(f"cannot write {key}: Permission denied", remedy="none")
+
+    monkeypatch.setattr(built.job.target, "write", refuse)
+    text = warned(built, caplog, pillow="1.0")
+    assert "rendered now, its bytes agree" in text
+    assert "it will be made again: cannot write _build/compared-" in text
 
 
 def test_where_it_cannot_be_told_the_dataset_is_used_all_the_same(

@@ -1,0 +1,181 @@
+"""Work of any kind on a list of items, a Ray task each. Ray is up already.
+
+What Ray books and how many tasks run at a time never changes what comes out.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from infra.errors import ServiceError
+from infra.ray_runtime import cluster_resources, lost_work_named
+
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ROOM_S: Final = 300.0
+"""How long tasks wait for a node that can hold one; a lost node is back, or replaced, by then."""
+LOOK_S: Final = 10.0
+"""How often the cluster is looked at: has it room, has it grown."""
+QUIET_S: Final = 60.0
+"""When none has ended for so long, and for twice the longest one so far, it is said why."""
+BEYOND_CPUS: Final = 2
+"""Tasks that wait for a CPU: an autoscaler goes by them, and one is at hand when another ends."""
+
+log = logging.getLogger(__name__)
+
+
+def run_tasks(
+    work: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    *,
+    what: str,
+    name_of: Callable[[Item], str],
+    parallelism: int | None,
+    remedy: str,
+    cpus_each: int = 1,
+) -> Iterator[Result]:
+    """Yield `work(shared, item)` of each item as tasks finish, in any order; few are in flight.
+
+    Args:
+        what: one task's name, for people.
+        name_of: names an item, for people.
+        parallelism: tasks at a time; None: as many as the cluster has CPUs, also when it grows.
+        remedy: what to do when a task keeps dying.
+        cpus_each: what a task books, from `cpus_for_each`.
+
+    Raises:
+        ProjectError: whatever deliberate error a task ended with.
+        ServiceError: a task kept dying, or no node has been able to hold one for ROOM_S.
+    """
+    import ray
+
+    tasks = _Tasks(work, ray.put(shared), items, what, parallelism, cpus_each)
+    # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
+    # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
+    # It writes whole objects that the next run takes up, or ends with this process.
+    while tasks.submit():
+        finished = tasks.wait()
+        if finished is None:
+            tasks.say_if_quiet(name_of)
+            continue
+        with lost_work_named(f"{what} ({name_of(tasks.take(finished))})", remedy):
+            result: Result = ray.get(finished)
+        # Before the caller is at it: a CPU is free.
+        tasks.submit()
+        yield result
+
+
+def cpus_for_each(num_items: int, parallelism: int | None) -> int:
+    """Return how many CPUs each of a few tasks can use, so that none of them is idle.
+
+    One, unless there are fewer tasks than CPUs, and in a cluster that others use too: there it is
+    easier to find one CPU at a time.
+    """
+    resources = cluster_resources()
+    if resources.shared:
+        return 1
+    cpus = int(resources.cpus)
+    return max(1, min(parallelism or cpus, cpus) // max(1, num_items))
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted(Generic[Item]):
+    item: Item
+    at_s: float
+    """By the monotonic clock."""
+
+
+class _Tasks(Generic[Shared, Item, Result]):
+    """The tasks that were submitted and did not end, oldest first, and the items still to come."""
+
+    def __init__(
+        self,
+        work: Callable[[Shared, Item], Result],
+        shared: Any,  # noqa: ANN401 - Ray ships no types
+        items: Sequence[Item],
+        what: str,
+        parallelism: int | None,
+        cpus_each: int = 1,
+    ) -> None:
+        import ray
+
+        self._what, self._shared, self._parallelism = what, shared, parallelism
+        self._cpus = max(1, int(cluster_resources().cpus))
+        self._num_cpus = cpus_each if (parallelism or 1) <= self._cpus or cpus_each > 1 else 0.5
+        self._task = ray.remote(num_cpus=self._num_cpus)(work)
+        self._waiting = deque(items)
+        self._submitted: dict[Any, _Submitted[Item]] = {}
+        self._looked_s = self._room_s = self._ended_s = time.monotonic()
+        self._longest_s, self._say_after_s = 0.0, QUIET_S
+
+    def submit(self) -> int:
+        """Submit as many as may be; return how many did not end."""
+        limit = self._parallelism or self._cpus + BEYOND_CPUS
+        while self._waiting and len(self._submitted) < limit:
+            item = self._waiting.popleft()
+            reference = self._task.remote(self._shared, item)
+            self._submitted[reference] = _Submitted(item, time.monotonic())
+        return len(self._submitted)
+
+    def wait(self) -> Any | None:  # noqa: ANN401
+        """Return a task that ended; None when it is time to submit or to say something."""
+        import ray
+
+        ended, _ = ray.wait(list(self._submitted), num_returns=1, timeout=LOOK_S)
+        now = time.monotonic()
+        if ended:
+            self._room_s = self._ended_s = now
+        if now - self._looked_s >= LOOK_S:
+            self._look(now)
+        return ended[0] if ended else None
+
+    def take(self, ended: Any) -> Item:  # noqa: ANN401
+        """Forget a task that ended; return its item."""
+        task = self._submitted.pop(ended)
+        self._longest_s = max(self._longest_s, self._ended_s - task.at_s)
+        self._say_after_s = max(QUIET_S, 2 * self._longest_s)
+        return task.item
+
+    def say_if_quiet(self, name_of: Callable[[Item], str]) -> None:
+        """Warn when nothing has ended for long: CPUs may be booked by others, a node may hang."""
+        now = time.monotonic()
+        if now - self._ended_s < self._say_after_s:
+            return
+        self._say_after_s *= 2
+        oldest = next(iter(self._submitted.values()))
+        log.warning(
+            "no_task_ended what=%r for_s=%.0f: %d run or wait for a CPU, %s for %.0f s;"
+            " of %d CPUs %d are free (see `ray status`)",
+            self._what,
+            now - self._ended_s,
+            len(self._submitted),
+            name_of(oldest.item),
+            now - oldest.at_s,
+            self._cpus,
+            _free_cpus(),
+        )
+
+    def _look(self, now: float) -> None:
+        """See whether the cluster has grown, and has room."""
+        resources = cluster_resources()
+        self._looked_s, self._cpus = now, max(1, int(resources.cpus))
+        if any(node.cpus >= self._num_cpus for node in resources.nodes):
+            self._room_s = now
+        elif now - self._room_s > ROOM_S:
+            # Ray would wait for ever: nodes may come back, and it says nothing.
+            raise ServiceError(
+                f"no node of the cluster has the {self._num_cpus:g} CPU that {self._what} needs",
+                remedy="bring nodes back (see `ray status`), then run again: it goes on",
+            )
+
+
+def _free_cpus() -> int:
+    import ray
+
+    return int(ray.available_resources().get("CPU", 0))

@@ -1,0 +1,142 @@
+"""What an interrupted build left: taken up where it is sound, deleted where others made it."""
+
+import logging
+from collections.abc import Collection, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Final
+
+from pydantic import ValidationError
+
+from infra.commit import read_receipt
+from infra.errors import LeaseLost
+from infra.lease import FOLDER as LEASES
+from infra.lease import Lease
+from infra.map_ahead import READERS, map_ahead
+from infra.ray_tasks import run_tasks
+from infra.store import ObjectStore
+from preprocessing.building.digests import damage_of
+from preprocessing.building.identity import FOLDER as SOURCES
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.refusal import REFUSED
+from preprocessing.building.render import ShardReceipt
+from preprocessing.dataset.manifest import MANIFEST, MEMBERS
+from preprocessing.errors import ManifestError
+
+ENVIRONMENT: Final = "_build/environment.json"
+"""What decides a half-built dataset's bytes beside its key: library versions, and the archives."""
+FEWER_AT_A_TIME: Final = "see Ray's logs; lower prepare.parallelism if it ran out of memory"
+"""What to do when tasks of a build keep dying."""
+
+log = logging.getLogger(__name__)
+
+
+def discard_stale_build(
+    target: ObjectStore, plan: Sequence[PlannedShard], environment: bytes, lease: Lease
+) -> None:
+    """Delete what other library versions, or other archives, have half built.
+
+    Args:
+        lease: of the target; nothing is deleted once it is lost.
+
+    Raises:
+        LeaseLost: another process builds it, or has committed it by now.
+        ManifestError: it was whole: a dataset that lost its manifest is not a half-built one.
+    """
+    found = read_receipt(target, ENVIRONMENT)
+    if found == environment:
+        return
+    # The leases stay, ours is among them.
+    there = [info.key for info in target.list() if not info.key.startswith(LEASES)]
+    if MANIFEST in there:
+        # We looked for it under the lease: this process stood still, and was taken over.
+        raise LeaseLost(
+            f"{target.uri}: another process committed this dataset meanwhile",
+            remedy="run the same command again to use it",
+        )
+    if found is not None:
+        if _was_whole(target, there, plan):
+            raise ManifestError(
+                f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with"
+                f" {found.decode(errors='replace')}; here it would be {environment.decode()}",
+                remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
+                " archives it was made with (their times count); or delete that folder to make it"
+                " anew: it then may have another fingerprint",
+            )
+        log.warning(
+            "half_built_dataset_started_anew uri=%s was=%s now=%s",
+            target.uri,
+            found.decode(errors="replace"),
+            environment.decode(),
+        )
+        # The environment goes last: a kill on the way must not leave shards that the next run takes
+        # for its own.
+        for key in sorted(there, key=lambda key: key == ENVIRONMENT):
+            lease.delete(target, key)
+    target.write(ENVIRONMENT, environment)
+
+
+def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[PlannedShard]) -> bool:
+    """Tell whether there was all of a dataset once, even if a shard is damaged by now."""
+    if REFUSED in there:  # of images that somebody may have replaced since
+        return False
+    # Both are written when every shard is finished.
+    if MEMBERS in there or any(key.startswith(SOURCES) for key in there):
+        return True
+    return len(finished_shards(target, plan)) == len(plan)
+
+
+def finished_shards(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[str, ShardReceipt]:
+    """Find the shards, by path, whose receipt exists and whose files have the receipt's sizes."""
+    sizes = {info.key: info.size_bytes for info in target.list()}
+    return {
+        path: receipt
+        for path, receipt in kept_receipts(target, plan).items()
+        if all(sizes.get(item.path) == item.size_bytes for item in (receipt.shard, receipt.sums))
+    }
+
+
+def kept_receipts(target: ObjectStore, plan: Sequence[PlannedShard]) -> dict[str, ShardReceipt]:
+    """Read what receipts of a plan's shards there are, by the shard's path."""
+    keys = {info.key for info in target.list("_build/")}
+    there = [planned for planned in plan if planned.receipt_path in keys]
+    receipts = map_ahead(partial(_read_receipt, target), there, READERS)
+    return {receipt.shard.path: receipt for receipt in receipts if receipt is not None}
+
+
+def _read_receipt(target: ObjectStore, planned: PlannedShard) -> ShardReceipt | None:
+    """Read a planned shard's receipt; None where it is cut, or of another plan's shard."""
+    try:
+        receipt = ShardReceipt.model_validate_json(target.read(planned.receipt_path))
+    except ValidationError:
+        return None
+    shard = receipt.shard
+    is_this = (shard.path, shard.start, shard.stop) == (planned.path, planned.start, planned.stop)
+    return receipt if is_this else None
+
+
+def sound_shards(
+    target: ObjectStore, finished: dict[str, ShardReceipt], parallelism: int | None
+) -> dict[str, ShardReceipt]:
+    """Keep the finished shards whose files have the receipts' bytes; the others are made anew."""
+    if not finished:
+        return {}
+    tasks = run_tasks(
+        _checked,
+        target,
+        list(finished.values()),
+        what="a check",
+        name_of=attrgetter("shard.path"),
+        parallelism=parallelism,
+        remedy=FEWER_AT_A_TIME,
+    )
+    damage = {path: found for path, found in tasks if found is not None}
+    for path, found in damage.items():
+        log.warning("finished_shard_damaged uri=%s path=%s problem=%s", target.uri, path, found)
+    return {path: receipt for path, receipt in finished.items() if path not in damage}
+
+
+def _checked(target: ObjectStore, receipt: ShardReceipt) -> tuple[str, str | None]:
+    files = (receipt.shard, receipt.sums)
+    damage = (f"{item.path} {found}" for item in files if (found := damage_of(target, item)))
+    return receipt.shard.path, next(damage, None)

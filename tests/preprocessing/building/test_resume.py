@@ -1,0 +1,118 @@
+from typing import Any
+
+import pytest
+from small_build import build_without_ray, job_of, render
+
+from infra.errors import LeaseLost
+from infra.store import MemoryStore
+from preprocessing.building.execute import render_in_task
+from preprocessing.building.render import render_shard
+from preprocessing.building.resume import ENVIRONMENT, finished_shards
+from preprocessing.dataset.manifest import MANIFEST, MEMBERS
+from preprocessing.errors import ManifestError
+
+LEASE = "lease/0001.json"
+
+
+class Tasks:
+    """In place of Ray: finds what is finished sound, notes what is left to render, and dies."""
+
+    todo: list[str]
+
+    def __call__(self, work: Any, shared: Any, items: Any, **_: Any) -> Any:
+        if work is not render_in_task:
+            return ((receipt.shard.path, None) for receipt in items)
+        self.todo = [planned.path for planned in items]
+        raise Killed
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(MemoryStore):
+    """Dies at a deletion."""
+
+    deletions_left = 0
+
+    def delete(self, key: str) -> None:
+        if not self.deletions_left:
+            raise Killed
+        self.deletions_left -= 1
+        super().delete(key)
+
+
+@pytest.mark.parametrize("deletions", range(7))
+def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
+    deletions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Mortal()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan[:2]:
+        render_shard(job, planned)
+    store.write(ENVIRONMENT, b"another")
+    store.write(LEASE, b"mine")
+    assert len(finished_shards(store, plan)) == 2
+    build_without_ray(monkeypatch, reused := Tasks())
+    store.deletions_left = deletions
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    store.deletions_left = 100
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    assert reused.todo == [planned.path for planned in plan]
+    assert store.read(LEASE) == b"mine"
+
+
+class TakenOver(MemoryStore):
+    """At the first deletion another process takes the lease over."""
+
+    def delete(self, key: str) -> None:
+        self.write("lease/0002.json", b"theirs")
+        super().delete(key)
+
+
+def test_who_was_taken_over_while_starting_anew_deletes_no_more() -> None:
+    store = TakenOver()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan[:2]:
+        render_shard(job, planned)
+    store.write(ENVIRONMENT, b"another")
+    store.write(LEASE, b"mine")
+    before = {info.key for info in store.list()}
+    with pytest.raises(LeaseLost, match="took this work over"):
+        render(job, plan, "new")
+    assert len(before - {info.key for info in store.list()}) == 1
+    assert store.read(ENVIRONMENT) == b"another"
+
+
+@pytest.mark.parametrize("environment", [b"another", None])
+def test_what_another_process_committed_meanwhile_is_not_deleted(environment: bytes | None) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    store.write(MANIFEST, b"its")
+    if environment is not None:
+        store.write(ENVIRONMENT, environment)
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(LeaseLost, match="another process committed this dataset") as caught:
+        render(job, plan, "new")
+    assert "run the same command again" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
+@pytest.mark.parametrize("sign", ["all shards", MEMBERS, f"sources/{'0' * 64}.json"])
+def test_a_whole_dataset_that_lost_its_manifest_is_not_deleted(sign: str) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan if sign == "all shards" else plan[1:]:
+        render_shard(job, planned)
+    if sign != "all shards":
+        store.write(sign, b"")
+    store.write(ENVIRONMENT, b"another")
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(ManifestError, match=r"with another; here it would be .*new") as caught:
+        render(job, plan, "new")
+    assert "restore manifest.json" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
