@@ -73,6 +73,7 @@ def discard_stale_build(
         # for its own.
         for key in sorted(there, key=lambda key: key == ENVIRONMENT):
             lease.delete(target, key)
+    lease.check()  # the word of another's build must not become ours
     target.write(ENVIRONMENT, environment)
 
 

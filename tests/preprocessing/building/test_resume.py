@@ -86,6 +86,16 @@ def test_who_was_taken_over_while_starting_anew_deletes_no_more() -> None:
     assert store.read(ENVIRONMENT) == b"another"
 
 
+def test_who_was_taken_over_does_not_say_what_another_builds_with() -> None:
+    """A third, with the libraries of the first, would take the second's shards for its own."""
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    store.write("lease/0002.json", b"theirs")
+    with pytest.raises(LeaseLost):
+        render(job, plan, "new")
+    assert store.stat(ENVIRONMENT) is None
+
+
 @pytest.mark.parametrize("environment", [b"another", None])
 def test_what_another_process_committed_meanwhile_is_not_deleted(environment: bytes | None) -> None:
     store = MemoryStore()
