@@ -10,6 +10,9 @@ from typing import Final
 _NUMBERS: Final = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000)
 _NUMBERS_64: Final = (*_NUMBERS, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _BLOCK: Final = 512
+_TAG_BYTES: Final = 12
+_TAG_TYPES: Final = range(15)
+"""Of TIFF 6.0: 1 to 12; 13 is a directory."""
 _SIDES_PX: Final = (1, 7, 3_000, 9_000, 9_486, 9_487, 30_000, 65_500, 65_535)
 """9,486 squared is just below 90 megapixels."""
 
@@ -49,6 +52,24 @@ def with_claimed_size(rng: random.Random, body: bytes) -> bytes:
         return b"%s\n%d %d\n255\n" % (body[:2], width, height) + body[15:]
     elif frame is not None:
         struct.pack_into(">HH", out, frame.end(), height, width)
+    return bytes(out)
+
+
+def with_wrong_tags(rng: random.Random, body: bytes) -> bytes:
+    """Give tags of an EXIF block, or of a TIFF, other types, counts or values."""
+    out = bytearray(body)
+    start = re.search(rb"MM\0\*|II\*\0", body)
+    if start is None or len(body) < start.start() + 10:
+        return body
+    order = ">" if start[0][:1] == b"M" else "<"
+    place = start.start() + struct.unpack_from(f"{order}I", body, start.start() + 4)[0]
+    (count,) = struct.unpack_from(f"{order}H", body, place) if place + 2 <= len(body) else (0,)
+    tags = [place + 2 + _TAG_BYTES * number for number in range(count)]
+    tags = [tag for tag in tags if tag + _TAG_BYTES <= len(body)]
+    for tag in rng.sample(tags, min(len(tags), rng.choice((1, 2, 4)))):
+        form, offset = rng.choice((("H", 2), ("H", 2), ("I", 4), ("I", 8)))
+        value = rng.choice(_TAG_TYPES if offset == 2 else _NUMBERS)
+        struct.pack_into(order + form, out, tag + offset, value)
     return bytes(out)
 
 

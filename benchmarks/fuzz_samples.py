@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.io
-from PIL import Image
+from PIL import ExifTags, Image
 
 from preprocessing.dataset.schema import open_shard_writer, shard_schema
 from preprocessing.dataset.stored import encode_jpeg, encode_raw
@@ -28,23 +28,27 @@ ROWS: Final = 6
 def images() -> Sequence[bytes]:
     """One image file of each kind that is decoded; ordinary JPEGs come first."""
     picture = Image.fromarray(draw(0, generator(0)))
-    exif = Image.Exif()
-    exif[0x0112] = 6
+    greys = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) << 8)
+    exif = _exif()
     kinds = [
         ("JPEG", picture, {"progressive": True}),
         ("JPEG", picture.convert("L"), {}),
         ("JPEG", picture.convert("CMYK"), {}),
         ("JPEG", picture, {"exif": exif, "restart_marker_rows": 1}),
-        ("PNG", picture, {}),
+        ("MPO", picture, {"exif": exif}),
+        ("PNG", picture, {"exif": exif}),
         ("PNG", picture.convert("P"), {}),
         ("PNG", picture.convert("LA"), {}),
+        ("PNG", greys, {}),
         ("GIF", picture, {}),
         ("BMP", picture, {}),
-        ("WEBP", picture, {}),
-        ("TIFF", picture, {}),
+        ("WEBP", picture, {"exif": exif}),
+        ("TIFF", picture, {"exif": exif}),
+        ("TIFF", greys, {}),
         ("TIFF", picture, {"compression": "tiff_lzw"}),
         ("PPM", picture, {}),
         ("PPM", picture.convert("L"), {}),
+        ("PPM", greys, {}),
     ]
     bodies = [draw_jpeg(label, generator(label)) for label in range(3)]
     for format, image, options in kinds:
@@ -52,6 +56,17 @@ def images() -> Sequence[bytes]:
         image.save(out, format, **options)
         bodies.append(out.getvalue())
     return tuple(bodies)
+
+
+def _exif() -> Image.Exif:
+    """Say what a camera says that was held upright."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.ImageDescription] = exif[ExifTags.Base.Make] = "a picture"
+    exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 72.0
+    exif[ExifTags.Base.ResolutionUnit] = 2
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] = 0.01
+    return exif
 
 
 @cache

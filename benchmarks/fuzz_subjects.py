@@ -12,6 +12,7 @@ from benchmarks.fuzz_mutations import (
     with_claimed_size,
     with_png_checksums,
     with_tar_checksums,
+    with_wrong_tags,
 )
 from infra.store import FolderStore, MemoryStore
 from preprocessing.dataset.manifest import Shard
@@ -49,7 +50,9 @@ def fuzz_image(rng: random.Random, _: Path) -> None:
     body = rng.choice(corpus)
     if rng.random() < 0.1:
         body = with_claimed_size(rng, body)
-    if rng.random() < 0.9:
+    if rng.random() < 0.4:
+        body = with_wrong_tags(rng, body)
+    if rng.random() < 0.6:
         body = mutate(rng, body, corpus)
     if body.startswith(b"\x89PNG") and rng.random() < 0.7:
         body = with_png_checksums(body)

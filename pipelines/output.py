@@ -20,6 +20,7 @@ from pipelines.tables import (
     ensemble_text,
     gradients_text,
     predictions_text,
+    printable,
     reaped_text,
     rejected_text,
     runs_text,
@@ -155,7 +156,10 @@ def print_error(error: ProjectError, *, as_json: bool) -> None:
     """Print a deliberate failure: one message, what to do, no traceback."""
     if as_json:
         _print_json(_error_fields(error))
-    tell(sys.stderr, f"error: {error.problem}\n  what to do: {error.remedy}")
+    problem, remedy = (
+        "\n".join(map(printable, text.split("\n"))) for text in (error.problem, error.remedy)
+    )
+    tell(sys.stderr, f"error: {problem}\n  what to do: {remedy}")
 
 
 def _features_text(fields: dict[str, Any]) -> str:

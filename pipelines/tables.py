@@ -1,5 +1,6 @@
 """Results as text for people: predictions, runs, comparisons. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ MOST_REJECTS: Final = 20
 """Lines about images that a build could not use."""
 _LONGEST: Final = 100
 """Characters to which a column of paths is aligned; a longer path pushes its line to the right."""
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and bytes of file names that are no text."""
 
 
 def predictions_text(fields: dict[str, Any]) -> str:
@@ -214,9 +217,14 @@ def gradients_text(fields: dict[str, Any]) -> str:
     return f"{columns_text(rows)}\n{fields['network']}, {size}; {limit}"
 
 
+def printable(text: str) -> str:
+    """Escape what a terminal would obey: names of files may be written by whoever made them."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 def columns_text(rows: Iterable[Sequence[str]]) -> str:
-    """Align all columns but the last of each row."""
-    rows = list(rows)
+    """Align all columns but the last of each row; each row is one line."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths: dict[int, int] = {}
     for row in rows:
         for i, cell in enumerate(row[:-1]):

@@ -34,7 +34,7 @@ from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import DatasetIndex
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Goes up when the same archives and options would give other bytes."""
 
 REPAIR: Final = (

@@ -39,14 +39,14 @@ def measure_steps(source: Source, members: list[Member], folder: Path) -> dict[s
         kept.append(member)
         bodies.append(body)
     images = [decode_for(body, side) for body in bodies]
-    squares = [to_square(image.pixels, side, image.extent) for image in images]
+    squares = [to_square(image.pixels, side, image.box) for image in images]
     files = [encode_jpeg(square, options.quality, options.chroma) for square in squares]
     sums, digest, of_pixels = PixelAdder(side, side, 1), hashlib.sha256(), xxhash.xxh3_128()
     rows = [_row(i, body, member) for i, (body, member) in enumerate(zip(files, kept, strict=True))]
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [os.pread(descriptors[m.archive], m.size_bytes, m.start) for m in kept],
         "decode": lambda: [decode_for(body, side) for body in bodies],
-        "square": lambda: [to_square(image.pixels, side, image.extent) for image in images],
+        "square": lambda: [to_square(image.pixels, side, image.box) for image in images],
         "encode": lambda: [encode_jpeg(x, options.quality, options.chroma) for x in squares],
         "pixel sums": lambda: [sums.add(square, 0) for square in squares],
         "SHA-256 of the member": lambda: [hashlib.sha256(body).digest() for body in bodies],

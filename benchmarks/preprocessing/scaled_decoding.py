@@ -83,10 +83,10 @@ def decode_scaled(body: bytes, factor: int) -> Pixels:
 def _compare(body: bytes, full: Pixels, square: Pixels, factor: int) -> Found:
     size, side = full.shape[:2], square.shape[0]
 
-    extent = (size[0] / factor, size[1] / factor)
+    box = (0, 0, size[0] / factor, size[1] / factor)
 
     def scaled() -> Pixels:
-        return to_square(decode_scaled(body, factor), side, extent)
+        return to_square(decode_scaled(body, factor), side, box)
 
     difference = _difference(scaled(), square)
     return Found(

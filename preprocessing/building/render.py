@@ -182,14 +182,14 @@ class _Work:
         image = decode_for(body, side_px)
         match self._job.options.shape:
             case "square":
-                square = to_square(image.pixels, side_px, image.extent)
+                square = to_square(image.pixels, side_px, image.box)
                 return square, square
             case "keep-aspect":
-                pixels = to_short_side(image.pixels, side_px, image.extent)
+                pixels = to_short_side(image.pixels, side_px, image.box)
                 return pixels, central_square(pixels)
             case "original":
                 whole = image.pixels if image.factor == 1 else decode_image(body)
-                return whole, to_square(image.pixels, side_px, image.extent)
+                return whole, to_square(image.pixels, side_px, image.box)
 
     def _encoded(self, pixels: Pixels, body: bytes) -> bytes:
         options = self._job.options

@@ -19,7 +19,7 @@ from preprocessing.dataset.stored import encode_raw
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.archives import SourceFile, find_files
 from preprocessing.sources.dataset_index import DatasetIndex
-from preprocessing.sources.labelled import index_labelled
+from preprocessing.sources.labelled import LABELS_STOP, index_labelled
 from preprocessing.sources.members import SplitName
 from preprocessing.sources.names import is_name
 from preprocessing.sources.safe_pickle import read_plain_pickle
@@ -131,7 +131,7 @@ def _images(store: ObjectStore, source: SourceFile, layout: _Layout) -> Iterator
     for row, (label, name) in enumerate(zip(labels, names, strict=True)):
         if name != "" and not is_name(name):
             _refuse(store, source, f"row {row} has a file name that is none")
-        if not 0 <= label < 1 << 31:
+        if not 0 <= label < LABELS_STOP:
             _refuse(store, source, f"row {row} has label {label}")
         yield UnpackedImage(
             name="/".join(filter(None, (source.name, f"{row:05}", name))),

@@ -16,7 +16,11 @@ from preprocessing.errors import ArchiveCorrupt, ArchiveMissing
 from preprocessing.sources.members import Member, Members
 
 NUM_AHEAD: Final = 16
-"""Both a disk and a remote store take longer to answer than an image to be decoded."""
+"""A disk takes longer to answer than an image to be decoded."""
+NUM_FAR_AHEAD: Final = 64
+_FAR_AT_ONCE: Final = 32
+"""S3 may take 100 ms to the first byte, and a core decodes 250 photographs a second. The client has
+connections for twice as many; a task is a process of its own."""
 _AHEAD_BYTES: Final = 64 << 20
 """Large members are not read so far ahead."""
 _OPEN_ARCHIVES: Final = 2 * NUM_AHEAD
@@ -37,10 +41,10 @@ def read_members(store: ObjectStore, members: Members) -> Iterator[tuple[Member,
 def _read_far(store: ObjectStore, members: Members) -> Iterator[tuple[Member, bytes]]:
     """Let threads wait for what is asked for ahead."""
     pending, ahead_bytes = deque[tuple[Member, Future[bytes]]](), 0
-    with ThreadPoolExecutor(max_workers=8) as threads:
+    with ThreadPoolExecutor(max_workers=_FAR_AT_ONCE) as threads:
         for member in members:
             while pending and (
-                len(pending) >= NUM_AHEAD or ahead_bytes + member.size_bytes > _AHEAD_BYTES
+                len(pending) >= NUM_FAR_AHEAD or ahead_bytes + member.size_bytes > _AHEAD_BYTES
             ):
                 first, future = pending.popleft()
                 ahead_bytes -= first.size_bytes

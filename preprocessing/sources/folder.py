@@ -3,10 +3,15 @@
     FOLDER/train/<class>/…  and  FOLDER/val/<class>/…     as they are
     FOLDER/train/<class>/…  or   FOLDER/<class>/…         a keyed share of each class becomes val
 
-Names that begin with a dot are passed over; what no listing shows is refused (unlisted.py).
+Training, Validation, test and the like are such words too (splits.py): a network that tells
+training from validation is nobody's wish. Names that begin with a dot are passed over; what no
+listing shows is refused (unlisted.py).
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import pyarrow as pa
 
@@ -16,11 +21,14 @@ from preprocessing.errors import ArchiveMissing
 from preprocessing.sources.archives import SourceFile, problem_of_folder
 from preprocessing.sources.members import Member, Members, SplitName
 from preprocessing.sources.names import is_utf8
-from preprocessing.sources.splits import split_by_key
+from preprocessing.sources.splits import Meaning, meaning_of, split_by_key
 from preprocessing.sources.unlisted import entries_of, refuse_unlisted
 
-_HIDDEN = "."
-_LAYOUT = "lay it out as train/<class>/… and val/<class>/…, or as <class>/…"
+_HIDDEN: Final = "."
+_LAYOUT: Final = "lay it out as train/<class>/… and val/<class>/…, or as <class>/…"
+_WORDS: Final = f"{_LAYOUT}; a class whose name is a word for a split goes below train/"
+
+log = logging.getLogger(__name__)
 
 
 def index_folder(
@@ -35,13 +43,21 @@ def index_folder(
     """
     infos = {info.key: info for info in store.list() if not _hidden(info.key)}
     if isinstance(store, FolderStore):
-        _refuse_what_no_listing_shows(store.uri)
+        refuse_unlisted(entries_of(store.uri, _HIDDEN), hidden=_HIDDEN)
     if not infos:
         raise ArchiveMissing(
             f"{store.uri} {problem_of_folder(store) or 'holds no files'}", remedy=_LAYOUT
         )
-    members = sorted(_members(store, infos, seed, val_fraction), key=lambda m: (m.split, m.name))
-    _check_classes(store, members)
+    splits = _split_folders(store, {key.partition("/")[0] for key in infos if "/" in key})
+    members = [
+        member
+        for split, folder in splits.items()
+        for member in _class_folders(store, infos, folder, split)
+    ]
+    if "val" not in splits:
+        members = split_by_key(members, seed, val_fraction)
+    members.sort(key=lambda m: (m.split, m.name))
+    _check_classes(store, members, splits)
     columns = {name: [getattr(m, name) for m in members] for name in Member.__slots__}
     sources = tuple(
         SourceFile(name=key, size_bytes=infos[key].size_bytes, version=infos[key].version)
@@ -50,26 +66,33 @@ def index_folder(
     return Members(pa.table(columns, schema=Members.schema())), sources
 
 
-def _refuse_what_no_listing_shows(root: str) -> None:
-    shown = entries_of(root, _HIDDEN)
-    if any(entry.name == "train" for entry in shown):
-        shown = [entry for entry in shown if entry.name in ("train", "val")]
-    refuse_unlisted(shown, hidden=_HIDDEN)
+def _split_folders(store: ObjectStore, top: Iterable[str]) -> Mapping[SplitName, str]:
+    """Return where each split's classes are: "train/", or "" for all of them.
 
-
-def _members(
-    store: ObjectStore, infos: Mapping[str, ObjectInfo], seed: int, val_fraction: float
-) -> Iterable[Member]:
-    top = {key.partition("/")[0] for key in infos if "/" in key}
-    if "val" in top and "train" not in top:
-        raise DataError(f"{store.uri} holds val/ but no train/", remedy=_LAYOUT)
-    if "train" in top and "val" in top:
-        return [
-            *_class_folders(store, infos, "train/", "train"),
-            *_class_folders(store, infos, "val/", "val"),
-        ]
-    prefix = "train/" if "train" in top else ""
-    return split_by_key(_class_folders(store, infos, prefix, "train"), seed, val_fraction)
+    Test stands in for val where there is none, as in other sources.
+    """
+    found: defaultdict[Meaning | None, list[str]] = defaultdict(list)
+    for folder in sorted(top):
+        found[meaning_of(folder)].append(folder)
+    others = found.pop(None, [])
+    if not found:
+        return {"train": ""}
+    for same in found.values():
+        if len(same) > 1:
+            raise DataError(
+                f"{store.uri} holds {same[0]}/ and {same[1]}/, which mean the same",
+                remedy=f"move one away; {_LAYOUT}",
+            )
+    if "train" not in found:
+        word = next(iter(found.values()))[0]
+        raise DataError(f"{store.uri} holds {word}/ but no train/", remedy=_WORDS)
+    train = found["train"][0]
+    if others:
+        raise DataError(f"{store.uri} holds {others[0]!r} beside {train}/", remedy=_WORDS)
+    val = found["val"] or found["test"]
+    if found["val"] and found["test"]:
+        log.info("folder_left_out uri=%s name=%s", store.uri, found["test"][0])
+    return {"train": f"{train}/", "val": f"{val[0]}/"} if val else {"train": f"{train}/"}
 
 
 def _class_folders(
@@ -90,7 +113,9 @@ def _class_folders(
     return members
 
 
-def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:
+def _check_classes(
+    store: ObjectStore, members: Iterable[Member], folders: Mapping[SplitName, str]
+) -> None:
     classes: Mapping[SplitName, set[str]] = {"train": set(), "val": set()}
     for member in members:
         classes[member.split].add(member.wnid)
@@ -99,9 +124,10 @@ def _check_classes(store: ObjectStore, members: Iterable[Member]) -> None:
             raise DataError(f"{store.uri} has no images for {split}", remedy=_LAYOUT)
     unknown = sorted(classes["val"] - classes["train"])
     if unknown:
+        train, val = folders["train"], folders["val"]
         raise DataError(
-            f"{store.uri}: class {unknown[0]!r} of val/ is not in train/",
-            remedy="give it training images, or take it out of val/",
+            f"{store.uri}: class {unknown[0]!r} of {val} is not in {train}",
+            remedy=f"give it training images, or take it out of {val}",
         )
 
 

@@ -18,7 +18,7 @@ from infra.store import ObjectStore
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.archives import SourceFile
 from preprocessing.sources.dataset_index import DatasetIndex
-from preprocessing.sources.labelled import index_labelled
+from preprocessing.sources.labelled import LABELS_STOP, index_labelled
 from preprocessing.sources.names import is_name
 from preprocessing.sources.splits import find_split_files, split_of_files
 from preprocessing.sources.unpack import MAX_IMAGES, UnpackedImage, images_path, unpack
@@ -105,6 +105,8 @@ def _unpacked(
             _refuse(store, source, f"row {row} has no image in it, at most its path")
         if label is None or label < 0:
             _refuse(store, source, f"row {row} has no label")
+        if label >= LABELS_STOP:
+            _refuse(store, source, f"row {row} has label {label}")
         key = wnid if is_name(wnid) else None
         yield UnpackedImage(_name(source, row, path), body, label, key)
 

@@ -26,6 +26,8 @@ COLUMNS: Final = pa.schema(
         ("wnid", pa.string()),  # the class's key, where the source has such; else null
     ]
 )
+LABELS_STOP: Final = 1 << 31
+"""Numbers of classes are below; a source refuses others by the row."""
 
 
 def index_labelled(

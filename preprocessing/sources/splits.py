@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Final
+from typing import Final, Literal
 
 from infra.errors import DataError
 from infra.store import FolderStore, ObjectStore
@@ -18,14 +18,15 @@ from preprocessing.sources.names import is_utf8
 from preprocessing.sources.unlisted import entries_of, refuse_unlisted
 
 _HIDDEN: Final = "._"
-_WORD: Final = re.compile(
-    r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing|eval|evaluation)(?![a-z])"
-)
-_MEANING: Final = {
+Meaning = Literal["train", "val", "test"]
+_MEANING: Final[Mapping[str, Meaning]] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""The words that Hugging Face's datasets know; all others mean test."""
+"""The words that Hugging Face's datasets know."""
+_WORD: Final = re.compile(rf"(?<![a-z])({'|'.join(_MEANING)})(?![a-z])")
+_NAME: Final = re.compile(rf"({'|'.join(_MEANING)})([ _-]?(set|data|images))?")
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,19 @@ def find_split_files(store: ObjectStore, suffix: str) -> SplitFiles:
     return SplitFiles(tuple(found["train"]), tuple(val))
 
 
-def split_word(key: str) -> str | None:
-    """Return train, val or test as a path says, or None."""
+def split_word(key: str) -> Meaning | None:
+    """Return which split a path is of, by the last word for one in it."""
     words = _WORD.findall(key.lower())
-    return _MEANING.get(words[-1], "test") if words else None
+    return _MEANING[words[-1]] if words else None
+
+
+def meaning_of(name: str) -> Meaning | None:
+    """Return which split a folder is of, if all of its name says so, as Train or test_set does.
+
+    Less would take a class for one: there are test tubes and trains.
+    """
+    match = _NAME.fullmatch(name.lower())
+    return _MEANING[match[1]] if match else None
 
 
 def split_by_key(members: Iterable[Member], seed: int, val_fraction: float) -> list[Member]:

@@ -6,7 +6,6 @@ the files of a sample stand side by side).
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from typing import Final, NamedTuple, NoReturn
 
@@ -14,12 +13,12 @@ import pyarrow as pa
 
 from infra.canonical import digest_of
 from infra.errors import DataError
-from infra.store import ObjectStore, RangeFile, is_remote
+from infra.store import ObjectStore, RangeFile
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.archives import SourceFile
 from preprocessing.sources.dataset_index import DatasetIndex
-from preprocessing.sources.index import INDEX_VERSION, kept_or_scanned
-from preprocessing.sources.labelled import COLUMNS, index_labelled
+from preprocessing.sources.index import INDEX_VERSION, kept_or_scanned, scan_each
+from preprocessing.sources.labelled import COLUMNS, LABELS_STOP, index_labelled
 from preprocessing.sources.names import is_name
 from preprocessing.sources.splits import find_split_files, split_of_files
 from preprocessing.sources.tar import TarMember, walk_open_tar
@@ -67,8 +66,7 @@ def index_webdataset(
 
 
 def _scan(store: ObjectStore, sources: Sequence[SourceFile]) -> pa.Table:
-    with ThreadPoolExecutor(max_workers=8 if is_remote(store) else 1) as threads:
-        tables = list(threads.map(lambda source: _scan_tar(store, source), sources))
+    tables = scan_each(store, sources, lambda source: _scan_tar(store, source))
     return pa.concat_tables(tables).combine_chunks()
 
 
@@ -131,11 +129,11 @@ def _files(store: ObjectStore, source: SourceFile) -> Iterator[_File]:
 def _label(file: _File) -> int | None:
     """Read a class's number, or None."""
     try:
-        text = file.body.decode()
+        text = file.body.decode("utf-8-sig")
         label = json.loads(text)["label"] if file.extension == "json" else int(text)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return label if type(label) is int and 0 <= label < 1 << 31 else None
+    return label if type(label) is int and 0 <= label < LABELS_STOP else None
 
 
 def _class_names(store: ObjectStore) -> list[str] | None:
@@ -145,7 +143,8 @@ def _class_names(store: ObjectStore) -> list[str] | None:
         if info is None:
             continue
         body = store.read(key) if info.size_bytes <= MAX_NAMES_BYTES else b""
-        names = body.decode(errors="surrogateescape").splitlines()
+        # Editors on Windows write a mark before the first name.
+        names = body.decode("utf-8-sig", errors="surrogateescape").splitlines()
         if not names or not all(is_name(name) for name in names):
             raise DataError(
                 f"{store.uri}/{key} is no list of names", remedy="write one class a line, by label"

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fuzz_child import Watch
-from benchmarks.fuzz_mutations import mutate, with_png_checksums, with_tar_checksums
+from benchmarks.fuzz_mutations import (
+    mutate,
+    with_png_checksums,
+    with_tar_checksums,
+    with_wrong_tags,
+)
 from benchmarks.fuzz_preprocessing import (
     BOUND_BYTES,
     FuzzReport,
@@ -35,6 +40,7 @@ def test_broken_input_ends_as_it_should_whatever_is_broken() -> None:
         assert 0 < kind.peak_bytes < BOUND_BYTES
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")  # as in fuzz_child; of broken EXIF
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_a_case_is_the_same_whenever_it_is_run(kind: str, tmp_path: Path) -> None:
     def outcome(number: int, name: str) -> str:
@@ -117,6 +123,9 @@ def test_a_mutation_breaks_and_a_repair_mends_checksums() -> None:
     png = next(body for body in corpus if body.startswith(b"\x89PNG"))
     assert with_png_checksums(png) == png
     assert with_png_checksums(png[:20] + b"\1" + png[21:]) != png[:20] + b"\1" + png[21:]
+    assert with_wrong_tags(random.Random(0), corpus[0]) == corpus[0]
+    exif = next(body for body in corpus if b"Exif\0\0" in body)
+    assert len({with_wrong_tags(random.Random(number), exif) for number in range(50)}) > 40
 
 
 def test_the_report_survives_its_own_json() -> None:

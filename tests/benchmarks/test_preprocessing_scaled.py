@@ -18,7 +18,7 @@ def test_the_square_of_a_scaled_image_is_that_of_the_whole_one(
     square = to_square(decode_image(body), 32).astype(int)
     scaled = decode_scaled(body, factor)
     assert scaled.shape[:2] == (-(-height // factor), -(-width // factor))
-    found = to_square(scaled, 32, (height / factor, width / factor)).astype(int)
+    found = to_square(scaled, 32, (0, 0, height / factor, width / factor)).astype(int)
     shifted = np.abs(np.roll(square, 1, axis=1) - square)[:, 1:].mean()
     assert np.abs(found - square).mean() < min(1.0, shifted / 4)
 

@@ -197,6 +197,14 @@ def test_an_error_is_one_message_and_a_remedy(
     }
 
 
+def test_an_error_keeps_its_lines_and_gives_no_command_to_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_error(DataError("one\n\x1b]0;two\x07", remedy="rename \udcff"), as_json=False)
+    told = "error: one\n\\x1b]0;two\\x07\n  what to do: rename \\udcff\n"
+    assert capsys.readouterr().err == told
+
+
 def test_recipes_are_listed_with_the_first_sentence_of_their_headers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

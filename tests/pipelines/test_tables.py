@@ -189,3 +189,14 @@ def test_a_build_names_some_of_what_it_could_not_use() -> None:
     assert lines[-1] == "  and 3 more"
     assert len(lines) == 22
     assert refused_text(rejects).splitlines()[1:] == lines[1:]
+
+
+def test_no_name_of_a_file_reaches_the_terminal_as_a_command() -> None:
+    name = "a\x1b[2J\r\nb\x9b\udcff é.jpg"
+    told = r"a\x1b[2J\r\nb\x9b\udcff é.jpg"
+    reject = {"split": "val", "sample_id": 0, "archive": name, "member": name, "reason": name}
+    (line,) = refused_text([reject]).splitlines()[1:]
+    assert line == f"  val 0  {told}  {told}  {told}"
+    top = [{"name": name, "probability": 1.0}]
+    text = predictions_text(predicted(predictions=[{"path": name, "top": top}]))
+    assert text == f"{told}  {told} 100.0 %"

@@ -48,7 +48,7 @@ def test_what_is_decoded_smaller_says_what_it_covers(size: tuple[int, int]) -> N
     decoded = decode_for(body, SIDE_PX)
     assert decoded.factor == factor > 1
     assert decoded.pixels.shape == (-(-height // factor), -(-width // factor), 3)
-    assert decoded.extent == (height / factor, width / factor)
+    assert decoded.box == (0, 0, height / factor, width / factor)
     assert decode_image(body).shape == (height, width, 3)
 
 
@@ -59,7 +59,7 @@ def test_the_square_and_the_whole_stay_where_they_were(size: tuple[int, int]) ->
     exact = to_square(whole, SIDE_PX)
     moved = difference(np.roll(exact, 1, axis=1)[:, 1:], exact[:, 1:])
     assert difference(decode_square(body, SIDE_PX), exact) < min(1.0, moved / 4)
-    long = to_short_side(decoded.pixels, SIDE_PX, decoded.extent)
+    long = to_short_side(decoded.pixels, SIDE_PX, decoded.box)
     assert long.shape[:2] == scaled_size(size, SIDE_PX)
     assert difference(long, to_short_side(whole, SIDE_PX)) < min(1.0, moved / 4)
 
@@ -106,7 +106,7 @@ def test_other_formats_are_decoded_whole() -> None:
     sink = io.BytesIO()
     Image.new("RGB", (600, 500), "red").save(sink, "PNG")
     decoded = decode_for(sink.getvalue(), SIDE_PX)
-    assert (decoded.factor, decoded.extent) == (1, (500, 600))
+    assert (decoded.factor, decoded.box, decoded.pixels.shape[:2]) == (1, None, (500, 600))
 
 
 def difference(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:

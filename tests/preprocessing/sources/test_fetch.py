@@ -15,7 +15,7 @@ from infra.errors import StoreError
 from infra.store import FolderStore, MemoryStore, ObjectStore
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing
 from preprocessing.sources import fetch
-from preprocessing.sources.fetch import NUM_AHEAD, read_members
+from preprocessing.sources.fetch import NUM_AHEAD, NUM_FAR_AHEAD, read_members
 from preprocessing.sources.members import Member, Members
 
 COUNT = 100
@@ -106,11 +106,24 @@ def test_they_come_in_the_order_asked_for(store: ObjectStore, alone: bool) -> No
 
 def test_few_are_in_memory() -> None:
     store = FarStore()
-    reading = read_members(written(store), members_of(*range(COUNT)))
-    for used in range(10, COUNT, 10):
+    reading = read_members(written(store), members_of(*range(COUNT), *range(COUNT)))
+    for used in range(10, 2 * COUNT, 10):
         list(islice(reading, 10))
-        assert used <= store.num_reads <= used + NUM_AHEAD
+        assert used <= store.num_reads <= used + NUM_FAR_AHEAD
     reading.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+def test_a_far_store_is_asked_for_many_at_once() -> None:
+    together = threading.Barrier(32)
+
+    class SlowStore(FarStore):
+        def read_range(self, key: str, start: int, stop: int) -> bytes:
+            together.wait(timeout=30)
+            return super().read_range(key, start, stop)
+
+    order = range(3 * together.parties)
+    found = [body for _, body in read_members(written(SlowStore()), members_of(*order))]
+    assert found == [body_of(i) for i in order]
 
 
 def test_the_system_is_told_a_little_ahead(

@@ -27,7 +27,39 @@ def test_train_and_val_are_taken_as_they_are() -> None:
     ]
 
 
-@pytest.mark.parametrize("prefix", ["", "train/"])
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("training", "validation"),
+        ("Train", "Val"),
+        ("Training", "Testing"),
+        ("train", "valid"),
+        ("train", "test"),
+        ("TRAIN_SET", "Eval Images"),
+    ],
+)
+def test_other_words_mean_the_same_splits(train: str, val: str) -> None:
+    members = index(f"{train}/cat/1.png", f"{train}/dog/1.png", f"{val}/cat/1.png")
+    assert [(m.split, m.name, m.wnid) for m in members] == [
+        ("train", f"{train}/cat/1.png", "cat"),
+        ("train", f"{train}/dog/1.png", "dog"),
+        ("val", f"{val}/cat/1.png", "cat"),
+    ]
+
+
+def test_test_stands_in_for_val_only_where_there_is_none() -> None:
+    members = index("train/cat/1.png", "test/cat/2.png", "val/cat/3.png")
+    assert [m.name for m in members] == ["train/cat/1.png", "val/cat/3.png"]
+
+
+def test_a_class_may_have_a_word_for_a_split_in_its_name() -> None:
+    members = index(*(f"{c}/{i}.png" for c in ("test tube", "bullet train") for i in range(2)))
+    assert {m.wnid for m in members} == {"test tube", "bullet train"}
+    members = index("train/train/1.png", "train/test/1.png", "val/train/2.png")
+    assert {m.wnid for m in members} == {"train", "test"}
+
+
+@pytest.mark.parametrize("prefix", ["", "train/", "Training/"])
 def test_without_val_each_class_gives_its_share(prefix: str) -> None:
     members = index(*(f"{prefix}{c}/{i}.png" for c in ("cat", "dog") for i in range(400)))
     val = [m.wnid for m in members.of_split("val")]
@@ -55,7 +87,15 @@ def test_hidden_files_are_no_images() -> None:
     ("keys", "message"),
     [
         (["train/loose.png", "train/cat/1.png"], "train/loose.png is in no class"),
-        (["val/cat/1.png"], "no train/"),
+        (["val/cat/1.png"], "holds val/ but no train/"),
+        (["Test/1.png", "cat/1.png", "cat/2.png"], "holds Test/ but no train/"),
+        (["train/cat/1.png", "bird/1.png"], "holds 'bird' beside train/"),
+        (["train/cat/1.png", "Train/cat/1.png"], "holds Train/ and train/, which mean the same"),
+        (
+            ["train/cat/1.png", "validation/cat/1.png", "val/cat/1.png"],
+            "holds val/ and validation/, which mean the same",
+        ),
+        (["training/cat/1.png", "Test/dog/1.png"], "class 'dog' of Test/ is not in training/"),
         (["train/cat/1.png", "val/dog/1.png"], "class 'dog' of val/ is not in train/"),
         (["cat/1.png"], "no images for val"),
     ],
@@ -126,11 +166,14 @@ def test_links_to_files_and_a_link_to_the_whole_are_followed(
     assert len(indexed(pictures)) == 9
 
 
-def test_what_stands_beside_train_is_not_looked_at(pictures: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_beside_train_is_refused(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "all").mkdir()
-    (tmp_path / "all" / "other").symlink_to(tmp_path / "data")
     pictures.rename(tmp_path / "all" / "train")
     assert len(indexed(tmp_path / "all")) == 8
+    (tmp_path / "all" / "test").symlink_to(tmp_path / "data")
+    with pytest.raises(DataError, match="all/test is a link that is not followed"):
+        indexed(tmp_path / "all")
+    (tmp_path / "all" / "test").unlink()
     (tmp_path / "all" / "train").rename(pictures)
     (tmp_path / "all" / "train").symlink_to(pictures)
     with pytest.raises(DataError, match="all/train is a link that is not followed"):

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from preprocessing.dataset.pixels import decode_image
 from preprocessing.errors import ArchiveMissing
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.dataset_index import DatasetIndex
-from preprocessing.sources.fetch import read_members
 from preprocessing.sources.source import read_index
 from preprocessing.sources.unpack import MAX_IMAGES
+
+RowsOf = Callable[[DatasetIndex], list[tuple[str, str, str, bytes]]]
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -53,12 +54,9 @@ def index_of(folder: Path, workspace: FolderStore, **options: Any) -> DatasetInd
     return read_index(dataset, PrepareSettings(**options), workspace)
 
 
-def rows_of(index: DatasetIndex) -> list[tuple[str, str, str, bytes]]:
-    members = read_members(index.store, index.members)
-    return [(m.split, m.name, m.wnid, body) for m, body in members]
-
-
-def test_images_labels_and_names_come_as_they_are(tmp_path: Path, workspace: FolderStore) -> None:
+def test_images_labels_and_names_come_as_they_are(
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
+) -> None:
     data = tmp_path / "data"
     write(data / "train-00000-of-00002.parquet", [0, 1, 1])
     write(data / "train-00001-of-00002.parquet", [0])
@@ -95,7 +93,7 @@ def test_without_names_the_labels_there_are_are_the_classes(
 
 
 def test_paths_and_large_strings_and_small_labels_are_no_matter(
-    tmp_path: Path, workspace: FolderStore
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
 ) -> None:
     image = pa.struct([("bytes", pa.large_binary())])
     schema = pa.schema([("image", image), ("label", pa.uint8())])
@@ -107,7 +105,7 @@ def test_paths_and_large_strings_and_small_labels_are_no_matter(
 
 
 def test_files_in_s3_are_unpacked_alike(
-    s3_store: S3Store, tmp_path: Path, workspace: FolderStore
+    s3_store: S3Store, tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
 ) -> None:
     for name in ("train-0.parquet", "train-1.parquet", "val.parquet"):
         write(tmp_path / name, [0, 1, 1])
@@ -119,7 +117,9 @@ def test_files_in_s3_are_unpacked_alike(
     assert (there.digest, rows_of(there)) == (here.digest, rows_of(here))
 
 
-def test_our_own_shards_are_such_a_dataset(tmp_path: Path, workspace: FolderStore) -> None:
+def test_our_own_shards_are_such_a_dataset(
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
+) -> None:
     archives = DatasetSettings(archives=str(write_archives(tmp_path / "archives")))
     prepare = PrepareSettings(stored_px=32, rows_per_group=2, rows_per_shard=4, encoding="raw")
     first = read_index(archives, prepare, workspace)
@@ -151,6 +151,11 @@ def test_our_own_shards_are_such_a_dataset(tmp_path: Path, workspace: FolderStor
     [
         ({"label": [0, None]}, None, "row 1 has no label"),
         ({"label": [0, -1]}, None, "row 1 has no label"),
+        (
+            {"label": [0, 2**64 - 1]},
+            pa.schema([("image", IMAGE), ("label", pa.uint64())]),
+            "row 1 has label 18446744073709551615",
+        ),
         ({"label": [0, 2]}, None, "label 2 is none of 2 classes"),
         ({"image": [{"bytes": None, "path": "a.jpg"}] * 2}, None, "row 0 has no image in it"),
         ({"image": [None, None]}, None, "row 0 has no image in it"),

@@ -1,5 +1,7 @@
 import io
 import os
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -136,6 +138,25 @@ def test_an_archive_is_read_twice_at_most_headers_and_members(uri: str) -> None:
         assert isinstance(member, Member)
         assert dict(files[member.name.partition("_")[0]])[member.name] == image
     assert store.num_read == 45 * 40_000
+
+
+def test_a_folder_that_answers_slowly_is_asked_by_threads() -> None:
+    """As one of NFS, whose address is that of a directory."""
+    asked_by: set[int] = set()
+
+    class SlowStore(CountingStore):
+        def open_input(self, key: str) -> pa.NativeFile:
+            asked_by.add(threading.get_ident())
+            time.sleep(0.005)
+            return super().open_input(key)
+
+    files = [(f"n{i}.tar", make_tar([(f"{i}.JPEG", b"x" * i)])) for i in range(40)]
+    tables = []
+    for store in (SlowStore("/mounted"), CountingStore("/disk")):
+        store.write(TRAIN, make_tar(files))
+        tables.append(scan_archive(store, source(store, TRAIN), nested=True))
+    assert len(asked_by) > 2  # this one, for the first tar, and not just another
+    assert tables[0].equals(tables[1])
 
 
 def test_a_sparse_archive_of_real_size_is_indexed_in_seconds(tmp_path: Path) -> None:

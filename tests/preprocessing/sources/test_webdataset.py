@@ -1,6 +1,6 @@
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from infra.store.s3 import S3Store
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.dataset_index import DatasetIndex
-from preprocessing.sources.fetch import read_members
 from preprocessing.sources.source import read_index
 
+RowsOf = Callable[[DatasetIndex], list[tuple[str, str, str, bytes]]]
 Files = Sequence[tuple[str, bytes]]
 
 
@@ -32,12 +32,7 @@ def index_of(folder: Path, workspace: FolderStore, **options: Any) -> DatasetInd
     return read_index(dataset, PrepareSettings(**options), workspace)
 
 
-def rows_of(index: DatasetIndex) -> list[tuple[str, str, str, bytes]]:
-    members = read_members(index.store, index.members)
-    return [(m.split, m.name, m.wnid, body) for m, body in members]
-
-
-def test_images_are_read_in_place(tmp_path: Path, workspace: FolderStore) -> None:
+def test_images_are_read_in_place(tmp_path: Path, workspace: FolderStore, rows_of: RowsOf) -> None:
     (tmp_path / "train-0.tar").write_bytes(make_tar(samples(0, 10)))
     (tmp_path / "train-1.tar").write_bytes(make_tar(samples(2, first=2)))
     (tmp_path / "val-0.tar").write_bytes(make_tar(samples(10)))
@@ -54,7 +49,7 @@ def test_images_are_read_in_place(tmp_path: Path, workspace: FolderStore) -> Non
 
 
 def test_names_json_labels_folders_and_strangers_are_understood(
-    tmp_path: Path, workspace: FolderStore
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
 ) -> None:
     files = [
         ("a/x.v1/1.PNG", make_jpeg(0)),
@@ -78,8 +73,20 @@ def test_names_json_labels_folders_and_strangers_are_understood(
     ]
 
 
+def test_what_windows_writes_is_text_too(
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
+) -> None:
+    files = [("1.jpg", b"x"), ("1.cls", b"\xef\xbb\xbf1\r\n"), ("2.jpg", b"x"), ("2.cls", b"0")]
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.tar").write_bytes(make_tar(files))
+    (tmp_path / "classes.txt").write_bytes("cat\r\nHündin\r\n".encode("utf-8-sig"))
+    index = index_of(tmp_path, workspace)
+    assert index.classes.names == ("cat", "Hündin")
+    assert [wnid for _, _, wnid, _ in rows_of(index)] == ["1", "0"] * 2
+
+
 def test_without_a_word_for_a_split_each_class_gives_a_share(
-    tmp_path: Path, workspace: FolderStore
+    tmp_path: Path, workspace: FolderStore, rows_of: RowsOf
 ) -> None:
     (tmp_path / "00000.tar").write_bytes(make_tar(samples(0, 1) + samples(0, 1, first=2)))
     index = index_of(tmp_path, workspace, val_fraction=0.5)
