@@ -29,10 +29,12 @@ def _make_importable(name: str) -> None:
 
 
 for _helper in (
+    "in_this_process",
     "jpeg_archives",
     "mlflow_server",
     "mlflow_window",
     "receipt_runs",
+    "refusing_tracker",
     "s3_servers",
     "two_nodes",
     "one_node",  # needs the one above
@@ -74,6 +76,15 @@ def ray_local() -> Iterator[Resources]:
     """A Ray on this machine, shared by all tests of a run."""
     with ray_session() as resources:
         yield resources
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: the bits depend on it."""
+    from alexnet.threads import one_thread
+
+    with one_thread():
+        yield
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """A build whose command is killed, and then one of its workers; and what the tables say."""
 
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from in_this_process import run_here
 from jpeg_archives import write_archives
 
 from benchmarks.machine import read_hardware
@@ -21,13 +20,6 @@ SHARDS = 14
 OPTIONS = PrepareSettings(rows_per_shard=64, max_rejects=1)
 
 
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    for item in items:
-        yield work(shared, item)
-
-
 @pytest.mark.end_to_end
 @pytest.mark.slow
 def test_a_kill_of_the_command_and_one_of_a_worker_change_nothing(
@@ -38,7 +30,7 @@ def test_a_kill_of_the_command_and_one_of_a_worker_change_nothing(
     workspace = FolderStore(tmp_path / "quiet")
     index = read_index(dataset, OPTIONS, workspace)
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "run_tasks", render_here)
+        patch.setattr(execute, "run_tasks", run_here)
         prepare_dataset(index, dataset, OPTIONS, workspace)
     quiet = workspace.child(dataset_folder(dataset.name, dataset_key(index, OPTIONS)))
     assert len(finished_shards(quiet)) == SHARDS

@@ -7,11 +7,11 @@ shows what was tried again.
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from in_this_process import run_here
 from jpeg_archives import write_archives
 from s3_servers import FaultyServer
 
@@ -34,17 +34,9 @@ FAULTS = (500, 503, "reset", "truncate", "lost-answer", "slow")
 pytestmark = [pytest.mark.timeout(3600 if GIVEN else 300)]
 
 
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    """In place of Ray: one after the other, in this process, whose log is looked at."""
-    for item in items:
-        yield work(shared, item)
-
-
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "run_tasks", render_here)
+    monkeypatch.setattr(execute, "run_tasks", run_here)
 
 
 @pytest.fixture(scope="module")

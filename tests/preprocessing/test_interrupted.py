@@ -3,13 +3,14 @@
 import io
 import random
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from in_this_process import run_here
 from jpeg_archives import write_archives
 
 from infra.store import FolderStore, MemoryStore
@@ -99,14 +100,6 @@ class FusedStore(MemoryStore):
         return super().create(key, body)
 
 
-def render_here(
-    work: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], **_: Any
-) -> Generator[Any, None, None]:
-    """In place of Ray: one after the other, in this process."""
-    for item in items:
-        yield work(shared, item)
-
-
 @dataclass
 class Bench:
     """The same small build, as often as is needed."""
@@ -135,7 +128,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(execute, "run_tasks", render_here)
+    monkeypatch.setattr(execute, "run_tasks", run_here)
     archives = write_archives(tmp_path / "archives", train_per_class=7, num_val=6, bad=[5])
     dataset = DatasetSettings(name="tiny", archives=str(archives))
     return Bench(read_index(dataset, OPTIONS, FolderStore(tmp_path / "indexes")), dataset)

@@ -1,6 +1,5 @@
 """What the network sees of each image does not depend on how many workers there are: to the bit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,8 @@ from alexnet.train.optimizer import build_optimizer
 from alexnet.train.schedule import Phase, PhasesSchedule
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CROP_PX, BATCH, SEED, STEPS = 40, 8, 7, 9
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
@@ -64,14 +65,6 @@ class Seen:
     label: int
     other: int
     share: float
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def seen_by(
