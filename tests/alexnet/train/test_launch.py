@@ -163,6 +163,7 @@ def _run(
 ) -> list[str]:
     said: list[str] = []
     monkeypatch.setattr(launch, "POLL_S", 0.05)
+    monkeypatch.setattr(launch, "LEAVE_S", 0.2)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
     said: list[str] = []
