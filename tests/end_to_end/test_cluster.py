@@ -217,11 +217,7 @@ def test_a_jobs_log_tells_how_it_ended(place: OnTheCluster, finished: dict[str, 
     refused: tuple[tuple[dict[str, Any], int, str], ...] = (
         ({"settings": ("train.epoch=3",)}, 2, "did you mean train.epochs?"),
         ({"workspace": "here"}, 2, "which Ray deletes"),
-        (
-            {"settings": (f"dataset.archives={nothing}",)},
-            3,
-            "holds no ILSVRC2012_img_train.tar",
-        ),
+        ({"settings": (f"dataset.archives={nothing}",)}, 3, "holds no ILSVRC2012_img_train.tar"),
         ({"settings": ("gate.min_top1=1.0",)}, 5, "the gate refused this model"),
     )
     with ThreadPoolExecutor() as pool:
