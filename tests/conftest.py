@@ -34,6 +34,7 @@ for _helper in (
     "mlflow_server",
     "mlflow_window",
     "receipt_runs",
+    "refusing_tracker",
     "s3_servers",
     "small_build",  # needs the first
     "two_nodes",
@@ -76,6 +77,15 @@ def ray_local() -> Iterator[Resources]:
     """A Ray on this machine, shared by all tests of a run."""
     with ray_session() as resources:
         yield resources
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: the bits depend on it."""
+    from alexnet.threads import one_thread
+
+    with one_thread():
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ SMALL = (
 )
 """The demo, small enough that a run is mostly start-up: 500 images, 16 steps an epoch."""
 TIMEOUT_S = 240
+
+IN_A_TERMINAL = """
+import os, signal, sys
+os.setpgid(0, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""What a shell does before a command: Ctrl-C goes to its group, and is not ignored there."""
+
+CHECKPOINT = re.compile(r"checkpoints/step-(?P<step>\d+)-a(?P<attempt>\d+)/receipt\.json$")
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,17 @@ class Cli:
         process.communicate()
         psutil.wait_procs(children, timeout=TIMEOUT_S)
 
+    def interrupt_when(
+        self, reached: Callable[[], bool], *words: str, settings: Sequence[str] = ()
+    ) -> Result:
+        """Start a command as a terminal does, and press Ctrl-C as soon as something is reached."""
+        shell = replace(self, prefix=(sys.executable, "-c", IN_A_TERMINAL))
+        process = shell.start(*words, settings=settings)
+        wait_until(reached, process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        return Result(process.returncode, out, err)
+
     def parse(self, out: str) -> dict[str, Any]:
         """Return the document that a command printed."""
         return Result(0, out, "").document
@@ -133,6 +155,20 @@ class Cli:
 
     def has(self, pattern: str) -> bool:
         return next(self.workspace.glob(pattern), None) is not None
+
+    def has_checkpoint(self, *, step: int, attempt: int = 1) -> bool:
+        """Tell whether a run has a whole one, as `is_checkpoint` counts."""
+        found = self.workspace.glob("runs/*/checkpoints/*/receipt.json")
+        return any(is_checkpoint(path.as_posix(), step=step, attempt=attempt) for path in found)
+
+
+def is_checkpoint(key: str, *, step: int, attempt: int = 1) -> bool:
+    """Tell whether a key is the receipt of one of this step or a later, by this attempt or a later.
+
+    Who looks now and then may miss any single step: only the last two checkpoints are kept.
+    """
+    match = CHECKPOINT.search(key)
+    return match is not None and int(match["step"]) >= step and int(match["attempt"]) >= attempt
 
 
 def _environment() -> dict[str, str]:
@@ -156,10 +192,9 @@ def copy_objects(source: ObjectStore, target: ObjectStore) -> None:
         list(threads.map(lambda key: target.write(key, source.read(key)), keys))
 
 
-def check_points(tracking_uri: str, document: dict[str, Any], like: "Reference") -> None:
+def check_points(tracking_uri: str, run_id: str, like: "Reference") -> None:
     """The run is finished and has every point of the undisturbed one, once."""
     client = MlflowClient(tracking_uri)
-    run_id = document["mlflow_run_id"]
     assert client.get_run(run_id).info.status == "FINISHED"
     expected = MlflowClient(f"sqlite:///{like.cli.workspace}/mlflow.db")
     for key in ("train/loss", "val/top1"):

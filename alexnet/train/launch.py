@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from alexnet.train.job import TrainJob
 from alexnet.train.placement import Placement
@@ -34,6 +36,8 @@ from infra.ray_runtime import project_error_in
 from infra.temporary import temporary_folder
 
 POLL_S: Final = 0.5
+LEAVE_S: Final = 20.0
+"""How long a driver that leaves waits for Ray Train's end: it may be about to start."""
 
 START_RETRIES: Final = 5
 """Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
@@ -94,6 +98,7 @@ def run_training(
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
+            ended.leave(sink)
             raise
     failure: ProjectError | None = ask(sink.failure)
     if failure is not None:
@@ -146,6 +151,31 @@ class _Fit(threading.Thread):
         self.join(timeout_s)
         return not self.is_alive()
 
+    def leave(self, sink: "ray.ActorHandle[Any]") -> None:
+        """End Ray Train's controller, and its workers with it; return when `fit` has returned.
+
+        Who shuts Ray down while a thread is inside it ends there and then, with status 1 and
+        without a word to the user.
+        """
+        deadline = time.monotonic() + LEAVE_S
+        while self.is_alive() and time.monotonic() < deadline:
+            # None until it has started, or still that of a group before.
+            controller = ask(sink.controller)
+            if controller is not None:
+                controller.abort.remote()  # not killed: what it holds for its workers would stay
+            self.join(POLL_S)
+
+
+class _Introduction(ControllerCallback):  # type: ignore[misc]  # Ray ships no types
+    """Tells the metrics actor who Ray Train's controller is: `fit` keeps the handle to itself."""
+
+    def __init__(self, sink: "ray.ActorHandle[Any]") -> None:
+        self._sink = sink
+
+    def after_controller_start(self, train_run_context: object) -> None:
+        """Tell it; nobody waits for an answer."""
+        self._sink.controlled_by.remote(ray.get_runtime_context().current_actor)
+
 
 def _trainer(
     job: TrainJob,
@@ -177,6 +207,7 @@ def _trainer(
             failure_config=FailureConfig(
                 max_failures=max_failures, controller_failure_limit=start_retries
             ),
+            callbacks=[_Introduction(sink)],
         ),
     )
 

@@ -68,6 +68,7 @@ class MetricsActor:
     ) -> None:
         self._store_uri, self._place, self._run_id = store_uri, place, run_id
         self._experiment, self._flush_every_s = experiment, flush_every_s
+        self._controller: Any = None
 
     # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
     @cached_property
@@ -108,6 +109,14 @@ class MetricsActor:
     def failure(self) -> ProjectError | None:
         """Return the error that a worker left."""
         return self._sink.failure()
+
+    def controlled_by(self, controller: Any) -> None:  # noqa: ANN401 - a Ray handle
+        """Take the handle of the actor that starts the workers."""
+        self._controller = controller
+
+    def controller(self) -> Any:  # noqa: ANN401
+        """Return that handle; None before it was told."""
+        return self._controller
 
     def note_crash(self, attempt: int, text: str) -> None:
         """Leave the traceback that ended a worker's attempt."""

@@ -17,19 +17,23 @@ from end_to_end_tools import (
     wait_until,
     weights_of,
 )
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def check_tracking(cli: Cli, document: dict[str, Any], like: Reference) -> None:
-    """One MLflow run, finished, with every point of the undisturbed one, once."""
-    uri = f"sqlite:///{cli.workspace}/mlflow.db"
-    client = MlflowClient(uri)
+def mlflow_run(cli: Cli) -> Run:
+    """The only run of a workspace's own MLflow."""
+    client = MlflowClient(f"sqlite:///{cli.workspace}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.run_id == document["mlflow_run_id"]
-    check_points(uri, document, like)
+    return run
+
+
+def check_tracking(cli: Cli, like: Reference) -> None:
+    """One MLflow run, finished, with every point of the undisturbed one, once."""
+    check_points(f"sqlite:///{cli.workspace}/mlflow.db", mlflow_run(cli).info.run_id, like)
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:
@@ -53,16 +57,16 @@ def test_kills_in_every_stage_change_nothing(
         for path in cli.workspace.glob("datasets/*/_build/train-*.json")
     }
 
-    cli.kill_when(
-        lambda: cli.has("runs/*/checkpoints/step-00000021*/receipt.json"),
-        "run",
-        "demo",
-        settings=logged,
+    interrupted = cli.interrupt_when(
+        lambda: cli.has_checkpoint(step=21), "run", "demo", settings=logged
     )
+    assert interrupted.code == 130, interrupted.err
+    assert interrupted.document["error"]["exit_code"] == 130
+    assert mlflow_run(cli).info.status == "KILLED"
     assert all(path.stat().st_mtime_ns == written for path, written in rendered.items())
 
     process = cli.start("run", "demo", settings=logged)
-    wait_until(lambda: cli.has("runs/*/checkpoints/step-00000035*/receipt.json"), process)
+    wait_until(lambda: cli.has_checkpoint(step=35, attempt=2), process)
     kill_a_train_worker(process)
     wait_until(lambda: cli.has("runs/*/finished.json"), process)
     process.kill()
@@ -87,7 +91,8 @@ def test_kills_in_every_stage_change_nothing(
     assert weights_of(cli) == reference.weights()
     assert document["center"] == reference.document["center"]
     assert document["ten_crop"] == reference.document["ten_crop"]
-    check_tracking(cli, document, reference)
+    assert mlflow_run(cli).info.run_id == document["mlflow_run_id"]
+    check_tracking(cli, reference)
     check_epochs(log, document["run_key"])
 
     again = cli.run_well("run", "demo", settings=logged)
@@ -118,29 +123,23 @@ def attempts_of(cli: Cli) -> list[dict[str, Any]]:
     ]
 
 
-def test_two_workers_before_the_kill_and_one_after(reference: Reference, tmp_path: Path) -> None:
+def test_other_numbers_of_workers_train_on_the_same_batches(
+    reference: Reference, tmp_path: Path
+) -> None:
+    """Three until the driver is killed, two afterwards; the undisturbed run has one."""
     cli, log = reference.cli.copy(tmp_path / "workspace"), tmp_path / "log"
     logged = [f"train.sample_log={log}"]
     cli.kill_when(
-        lambda: cli.has("runs/*/checkpoints/step-00000021*/receipt.json"),
-        "run",
+        lambda: cli.has_checkpoint(step=21),
+        "train",
         "demo",
-        settings=[*logged, "scaling.workers=2"],
+        settings=[*logged, "scaling.workers=3"],
     )
-    document = cli.run_well("run", "demo", settings=[*logged, "scaling.workers=1"])
-    run_key = document["run_key"]
-    assert run_key == reference.document["run_key"]
-    check_tracking(cli, document, reference)
+    cli.run_well("evaluate", "demo", settings=[*logged, "scaling.workers=2"])
+    run_key = reference.document["run_key"]
+    assert [path.name for path in log.iterdir()] == [run_key]
+    check_tracking(cli, reference)
     check_epochs(log, run_key)
-    expected = ids_by_step(effective_rows(reference.log, run_key))
-    assert ids_by_step(effective_rows(log, run_key)) == expected
-
-
-def test_three_workers_train_on_the_same_batches(reference: Reference, tmp_path: Path) -> None:
-    cli, log = reference.cli.copy(tmp_path / "workspace"), tmp_path / "log"
-    settings = [f"train.sample_log={log}", "scaling.workers=3"]
-    document = cli.run_well("train", "demo", settings=settings)
-    expected = ids_by_step(effective_rows(reference.log, document["run_key"]))
-    rows = effective_rows(log, document["run_key"])
-    assert ids_by_step(rows) == expected
-    assert set(rows["world_size"].to_pylist()) == {3}
+    rows = effective_rows(log, run_key)
+    assert set(rows["world_size"].to_pylist()) == {2, 3}
+    assert ids_by_step(rows) == ids_by_step(effective_rows(reference.log, run_key))

@@ -46,17 +46,26 @@ def test_a_block_of_output_raises_nothing() -> None:
     ray_data.raise_error_in(ray_data.error_block(DataError("x", remedy="y")).drop_columns("error"))
 
 
-def test_the_executors_loop_is_held_to_a_pace() -> None:
+def test_the_executors_loop_is_held_to_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it turns without end while training is slower than reading, and takes a core from it."""
+    now_s = 1000.0
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        pauses.append(seconds)
+
+    monkeypatch.setattr(ray_data, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
     pause = ray_data._Pause()
-    started_at = time.monotonic()
-    for _ in range(6):
+    for work_s in (0.0, 0.0, 0.005, 0.0):
+        now_s += work_s
         pause.on_execution_step(None)
-    assert time.monotonic() - started_at >= 5 * ray_data.LOOK_EVERY_S
-    time.sleep(2 * ray_data.LOOK_EVERY_S)
-    asked_at = time.monotonic()
+    look_s = ray_data.LOOK_EVERY_S
+    assert pauses == pytest.approx([0.0, look_s, look_s - 0.005, look_s])
+    now_s += 2 * look_s
     pause.on_execution_step(None)  # a turn that lasted long is not made longer
-    assert time.monotonic() - asked_at < ray_data.LOOK_EVERY_S
+    assert pauses[-1] == 0.0
     assert ray_data._Pause in ray_data.configure_ray_data(1.0).custom_execution_callback_classes
 
 

@@ -9,13 +9,11 @@ changes and its key does not, old results are taken for new ones: raise the step
 """
 
 import io
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.evaluate.evaluate import BlockEvaluator
@@ -204,14 +202,6 @@ def test_a_registrations_folder(context: Context, workspace: FolderStore) -> Non
     assert register_step(context, judged(29)).folder().uri != folder
     other = register_step(context, judged(None), "register.model_name=other")
     assert other.folder().uri != folder
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

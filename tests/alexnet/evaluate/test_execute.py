@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-import torch
 
 from alexnet.evaluate import execute
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
@@ -122,11 +121,10 @@ def test_what_is_committed_by_then_is_not_written_again(
     assert {info.key: info.version for info in evaluated.list()} == before
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_training: Any) -> None:
     manifest = tiny_training.manifest
     reader = BlockReader(tiny_training.store, manifest)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         evaluator = BlockEvaluator(
             reader,
@@ -137,7 +135,6 @@ def test_workers_agree_with_one_plain_process(evaluated: FolderStore, tiny_train
         )
         result = join_results([evaluator.evaluate(block) for block in plan_blocks(manifest.val)])
     finally:
-        torch.set_num_threads(before)
         reader.close()
     rows = read_predictions(evaluated, open_evaluation(evaluated))
     np.testing.assert_array_equal(rows["center_pred"].to_numpy(), result.views["center"].predicted)

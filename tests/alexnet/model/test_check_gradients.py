@@ -158,16 +158,12 @@ def test_a_weight_without_influence_is_no_error() -> None:
     assert all(check.is_sound for check in checks.values())
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_is_sound_when_it_is_narrow(name: str) -> None:
     torch.manual_seed(0)
     network = create_model(name, 5, width=0.125, image_size=24 if name.startswith("cifar") else 96)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        checks = checks_of(network, network.image_size)
-    finally:
-        torch.set_num_threads(before)
+    checks = checks_of(network, network.image_size)
     assert {check.name for check in checks.values() if not check.is_sound} == set()
     assert all(check.derivative > 1e-8 for name, check in checks.items() if "weight" in name)
 

@@ -1,6 +1,6 @@
 import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -158,14 +158,6 @@ def test_the_same_map_norm_agrees_with_an_average_pool(layout: torch.memory_form
     (our_gradient,) = torch.autograd.grad(ours.sum(), maps)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-5, atol=1e-6)
     assert ours.is_contiguous(memory_format=layout)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

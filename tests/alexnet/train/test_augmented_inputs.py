@@ -1,6 +1,5 @@
 """What the network sees of each image does not depend on how many workers there are: to the bit."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,8 @@ from alexnet.train.schedule_settings import Phase, PhasesSchedule
 from alexnet.train.step import StepInputs
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CROP_PX, BATCH, SEED, STEPS = 40, 8, 7, 9
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
@@ -65,14 +66,6 @@ class Seen:
     label: int
     other: int
     share: float
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def seen_by(

@@ -46,6 +46,9 @@ from infra.store import FolderStore
 from preprocessing.dataset.manifest import open_dataset
 from preprocessing.dataset.statistics import read_statistics
 
+# More cost time with a network this small, above all on a busy machine.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # The dataset has 20 images of 48 px: an epoch is batches of 8, 8 and 4.
 CROP_PX, NUM_CLASSES, BATCH = 40, 7, 8
 ALONE = World()
@@ -177,15 +180,6 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """More cost time with a network this small, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

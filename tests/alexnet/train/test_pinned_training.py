@@ -8,7 +8,6 @@ run of a few steps does not yet blow them up (seen: 2e-7). What the rule is made
 momentum of 0.89 instead of 0.9 is 7e-3, a tenth less decay 2e-2, no colour noise 5e-2.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +26,8 @@ from alexnet.train.schedule_settings import LayerRates, Phase, PhasesSchedule
 from alexnet.train.step import StepOptions
 from alexnet.train.world import World
 from preprocessing.dataset.statistics import read_statistics
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CROP_PX, NUM_CLASSES, BATCH, SEED = 40, 7, 8, 11
 
@@ -110,14 +111,6 @@ NETWORKS = {
         ),
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) -> list[float]:

@@ -1,6 +1,5 @@
 """Every setting of a training reaches it; by what it changes, not by what is called."""
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -235,14 +234,6 @@ def test_weights_lie_channels_last(tiny_training: Any) -> None:
     weight = learner_of(tiny_training, job_of(tiny_training)).model.get_parameter("conv2.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 EVERYTHING = TrainSettings(

@@ -146,13 +146,17 @@ def test_where_nothing_is_at_hand_its_filters_are_drawn_and_images_asked_for(
         figures("r", workspace=workspace, layer="conv9")
 
 
-def test_neighbours_are_looked_for_among_what_is_named(workspace: Path, pictures: Path) -> None:
+def test_neighbours_are_looked_for_among_what_is_named(
+    workspace: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for others in ("_of_network", "_of_images", "_confusion"):
+        monkeypatch.setattr(f"pipelines.inference.drawing.{others}", lambda *_: {})
     out = workspace.parent / "out"
     by_split = figures("r", workspace=workspace)
     first = (out / "neighbours.png").read_bytes()
     by_folder = figures("r", workspace=workspace, among=str(pictures))
     second = (out / "neighbours.png").read_bytes()
-    assert by_split["pictures"] == by_folder["pictures"]
+    assert by_split["pictures"] == by_folder["pictures"] == ["neighbours.png"]
     assert by_folder["rejected"] == [{"path": f"{pictures}/note.txt", "reason": "not an image"}]
     figures("r", workspace=workspace, among=str(workspace / "datasets" / "d"))
     third = (out / "neighbours.png").read_bytes()

@@ -1,18 +1,18 @@
 """On a real MLflow: its database file, the test's own."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from mlflow_window import MlflowWindow
+from refusing_tracker import Refusing
 
 from infra.errors import TrackingError
 from infra.store import FolderStore
 from infra.tracking.base import RunStatus, Tracker
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
-from infra.tracking.memory import MemoryTracker
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.points import MetricPoint
@@ -171,17 +171,6 @@ def test_results_are_kept_while_the_server_is_away_and_follow_when_it_is_back(
     assert window.points(run_id, "val/top1") == []
     assert finish(tracker, run) == run_id
     assert [(step, value) for step, value, _ in window.points(run_id, "val/top1")] == [(30, 0.75)]
-
-
-class Refusing(MemoryTracker):
-    """Takes everything but points."""
-
-    refuses = True
-
-    def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
-        if self.refuses:
-            raise TrackingError("the disk is full", remedy="make room")
-        super().log_points(run_id, points)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -3,13 +3,14 @@
 import io
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from refusing_tracker import Refusing
 
 from alexnet.train import gpu_nodes
 from infra.errors import ServiceError, StoreError, TrackingError
@@ -28,17 +29,6 @@ from pipelines.steps import tracked, train
 from pipelines.steps.train import TrainStep
 
 POINTS = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(1, 4)]
-
-
-class Refusing(MemoryTracker):
-    """Takes everything but points."""
-
-    refuses = False
-
-    def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
-        if self.refuses:
-            raise TrackingError("the disk is full", remedy="make room")
-        super().log_points(run_id, points)
 
 
 def train_step(workspace: FolderStore, tracker: Any = None, uri: str | None = None) -> TrainStep:
@@ -79,7 +69,6 @@ def test_points_that_did_not_arrive_follow_with_the_next_command(
 ) -> None:
     monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
     tracker = Refusing()
-    tracker.refuses = True
     step = train_step(workspace, tracker)
     Journal(step.folder()).append(POINTS)
     run_id = step.run_id()
