@@ -137,6 +137,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "figures": ((Path("nothing/checkpoint"), [Path("a.png")]), {"output": Path("drawn")}),
     "inspect": ((Path("r/c/checkpoint"),), {}),
     "list_runs": ((), {}),
+    "reap_runs": ((), {}),
     "load_recipe": ((Path("mine.yaml"),), {}),
     "predict": ((Path("r/c/checkpoint"), Path("a.png")), {"output": Path("p.csv")}),
     "repair": ((Path("mine.yaml"),), {"from_folder": Path("photos")}),

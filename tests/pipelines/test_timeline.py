@@ -158,7 +158,8 @@ def test_a_note_that_cannot_be_written_is_no_failure(
 @pytest.fixture
 def context(workspace: FolderStore) -> Context:
     place = place_for(workspace, None)
-    return Context(load_recipe("demo"), workspace, place, io.StringIO())
+    timeline = Timeline(command_text(ARGV))
+    return Context(load_recipe("demo"), workspace, place, io.StringIO(), timeline=timeline)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,6 @@ def test_a_killed_command_leaves_the_note_of_its_beginning(
     context: Context, run: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "run_folder", lambda *_: run)
-    monkeypatch.setattr(sys, "argv", ARGV)
     with _noted(context, []) as note_begin:
         with context.timeline.entry("prepare") as entry:
             entry.state = "holds"
@@ -261,7 +261,7 @@ def test_a_killed_step_lasted_until_the_last_sign_before_the_next_command(
 def test_of_a_call_from_python_the_programs_own_words_are_not_kept(
     run: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(steps: Sequence[Context]) -> list[Outcome]:
+    def work(steps: Sequence[Context], begin: object) -> list[Outcome]:
         with steps[0].timeline.entry("train") as entry:
             entry.state = "ran"
         return []

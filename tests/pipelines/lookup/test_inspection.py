@@ -150,7 +150,7 @@ def test_an_unfinished_run_shows_where_it_would_go_on(
     assert (found["kind"], found["status"], found["attempts"]) == ("run", "UNFINISHED", 1)
     assert found["checkpoint"] == f"{store.uri}/checkpoints/step-00000000-a0001"
     assert found["checkpoints"] == [found["checkpoint"]]
-    assert found["starts"] == [{"number": 1, "start_step": 0, "world_size": 2}]
+    assert found["starts"] == [{"number": 1, "start_step": 0, "world_size": 2, "use_gpu": False}]
     assert found["mlflow_run_id"] == run_id
 
 

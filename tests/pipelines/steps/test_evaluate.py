@@ -19,7 +19,7 @@ from pipelines.steps.tracked import ShownRun
 def evaluate_step(workspace: FolderStore, run: str) -> EvaluateStep:
     """The step on a training whose weights are those of every other."""
     context = Context(load_recipe("demo"), workspace, place_for(workspace, None), io.StringIO())
-    manifest = SimpleNamespace(fingerprint="f" * 64, height_px=64)
+    manifest = SimpleNamespace(fingerprint="f" * 64, stored_px=64)
     prepare: Any = SimpleNamespace(product=SimpleNamespace(manifest=manifest))
     receipt = SimpleNamespace(model_sha256="e" * 64)
     training = SimpleNamespace(store=workspace.child(f"runs/{run}"), receipt=receipt)

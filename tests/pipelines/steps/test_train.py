@@ -273,7 +273,9 @@ def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
     tracker = LosesTheEnd()
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", lambda _: True)
-    last = SimpleNamespace(step=3, name="step-3", judged=SimpleNamespace(sha256="0" * 64))
+    last = SimpleNamespace(
+        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+    )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
     (run_id,) = tracker.runs
