@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from infra.lease import LeaseTimings, read_owner
+from infra.claims import read_owner
+from infra.lease import LeaseTimings
 from infra.store import ObjectStore
 
 

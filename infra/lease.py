@@ -1,14 +1,11 @@
 """Exclusive work on one folder of a store: one process works, the others wait.
 
-    lease/0007.json   a claim: number, owner, process; written once, the highest number counts
-    lease/0007.beat   the owner's heartbeat: rewritten every few seconds, at last as released
-
+Who has the highest claim in `lease/` works, as long as its heart beats (`infra/claims.py`).
 A store cannot stop a process that was taken over from writing late, so what is written under a
 lease must be the same whoever writes it; the lease saves doing the work twice.
 """
 
 import logging
-import re
 import secrets
 import signal
 import threading
@@ -18,35 +15,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from infra.canonical import canonical_json
-from infra.commit import Frozen, parse_receipt, read_receipt
+from infra.claims import (
+    Beat,
+    Claim,
+    beat_key,
+    claim_key,
+    create_claim,
+    delete_old_claims,
+    newest_number,
+    read_owner,
+)
 from infra.errors import LeaseLost, StoreError
-from infra.process_identity import ProcessIdentity, is_known_dead, this_process
+from infra.process_identity import this_process
 from infra.store import ObjectStore, is_remote
 
 log = logging.getLogger(__name__)
 
-FOLDER: Final = "lease/"
 DELETE_S: Final = 5.0
 """How long one try to delete goes on: over long before an owner's silence is, answer included."""
-_KEPT_CLAIMS: Final = 4
-_KEY: Final = re.compile(rf"{FOLDER}(?P<number>[0-9]{{4,}})\.(?P<kind>json|beat)")
-
-
-class Claim(Frozen):
-    """One process's wish to work; granted when its number is the highest."""
-
-    number: int
-    owner: str
-    """A random token: tells our own claim from one that looks the same."""
-    process: ProcessIdentity
-
-
-class Beat(Frozen):
-    """What the owner last said."""
-
-    count: int
-    released: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +65,7 @@ class Lease:
         Raises:
             LeaseLost: another process has taken it over.
         """
-        self.lost = self.lost or _newest_number(self._store) > self.number
+        self.lost = self.lost or newest_number(self._store) > self.number
         if self.lost:
             raise _lost(self._store)
 
@@ -150,42 +136,6 @@ def _lost(store: ObjectStore) -> LeaseLost:
     )
 
 
-def was_let_go(store: ObjectStore) -> bool:
-    """Tell whether a folder has no claim, or one whose owner released it.
-
-    Otherwise its owner works, or was killed at work.
-
-    Raises:
-        ObjectCorrupt: the owner's heartbeat cannot be read.
-    """
-    newest = _newest_number(store)
-    return newest == 0 or _is_released(store, newest, read_receipt(store, _beat_key(newest)))
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who claimed a folder last, and the last sign of life."""
-
-    number: int
-    beat: bytes | None
-    has_ended: bool
-    """Whether the lease was released, or its owner is known dead."""
-
-
-def read_owner(store: ObjectStore) -> Owner | None:
-    """Read the newest claim of a folder; None where there is none.
-
-    Raises:
-        ObjectCorrupt: it or its heartbeat cannot be read.
-    """
-    number = _newest_number(store)
-    if (body := read_receipt(store, _claim_key(number))) is None:
-        return None
-    claim = parse_receipt(Claim, body, f"{store.uri}/{_claim_key(number)}")
-    beat = read_receipt(store, _beat_key(number))
-    return Owner(number, beat, _is_released(store, number, beat) or is_known_dead(claim.process))
-
-
 def _acquire(
     store: ObjectStore,
     timings: LeaseTimings,
@@ -193,16 +143,16 @@ def _acquire(
     clock: Callable[[], float],
 ) -> Claim:
     while True:
-        newest = _newest_number(store)
+        newest = newest_number(store)
         _wait_until_over(store, newest, timings, wait_report, clock)
         claim = Claim(number=newest + 1, owner=secrets.token_hex(8), process=this_process())
-        if not _create(store, claim):
+        if not create_claim(store, claim):
             continue
-        if _newest_number(store) == claim.number:
-            _delete_old(store, claim.number)
+        if newest_number(store) == claim.number:
+            delete_old_claims(store, claim.number)
             return claim
         # We looked long ago; the number was free again because old claims are deleted.
-        store.delete(_claim_key(claim.number))
+        store.delete(claim_key(claim.number))
 
 
 def _wait_until_over(
@@ -215,61 +165,19 @@ def _wait_until_over(
     """Return when the claim of this number ended, or is no longer the newest."""
     heard, silence_s, looked_at = None, 0.0, clock()
     reported = wait_report is None
-    while (body := read_receipt(store, _claim_key(number))) is not None:
-        claim = parse_receipt(Claim, body, f"{store.uri}/{_claim_key(number)}")
-        beat = read_receipt(store, _beat_key(number))
+    while (owner := read_owner(store, number)) is not None:
         now = clock()
         # A look that took long met a store that was away, for the owner's beats as well.
-        silence_s = silence_s + min(now - looked_at, timings.beat_s) if beat == heard else 0.0
-        heard, looked_at = beat, now
-        if (
-            silence_s >= timings.stale_s
-            or _is_released(store, number, beat)
-            or is_known_dead(claim.process)
-        ):
+        silence_s = silence_s + min(now - looked_at, timings.beat_s) if owner.beat == heard else 0.0
+        heard, looked_at = owner.beat, now
+        if silence_s >= timings.stale_s or owner.has_ended:
             return
         if wait_report is not None and not reported:
             reported = True
-            wait_report(claim)
+            wait_report(owner.claim)
         time.sleep(timings.poll_s)
-        if _newest_number(store) != number:
+        if newest_number(store) != number:
             return
-
-
-def _create(store: ObjectStore, claim: Claim) -> bool:
-    body = canonical_json(claim.model_dump())
-    key = _claim_key(claim.number)
-    # A create that was sent twice finds its own first try: the token says so.
-    return store.create(key, body) or read_receipt(store, key) == body
-
-
-def _delete_old(store: ObjectStore, number: int) -> None:
-    for match in _listed(store):
-        if int(match["number"]) <= number - _KEPT_CLAIMS:
-            store.delete(match.string)
-
-
-def _newest_number(store: ObjectStore) -> int:
-    claims = [int(match["number"]) for match in _listed(store) if match["kind"] == "json"]
-    return max(claims, default=0)
-
-
-def _listed(store: ObjectStore) -> list[re.Match[str]]:
-    """List claims and beats; not what a file manager or NFS leaves beside them."""
-    return [match for info in store.list(FOLDER) if (match := _KEY.fullmatch(info.key))]
-
-
-def _is_released(store: ObjectStore, number: int, beat: bytes | None) -> bool:
-    where = f"{store.uri}/{_beat_key(number)}"
-    return beat is not None and parse_receipt(Beat, beat, where).released
-
-
-def _claim_key(number: int) -> str:
-    return f"{FOLDER}{number:04}.json"
-
-
-def _beat_key(number: int) -> str:
-    return f"{FOLDER}{number:04}.beat"
 
 
 class _Heart:
@@ -306,7 +214,7 @@ class _Heart:
 
     def _look(self) -> None:
         with suppress(StoreError):  # said by `_write`: it meets the same outage
-            self._lease.lost = _newest_number(self._store) > self._lease.number
+            self._lease.lost = newest_number(self._store) > self._lease.number
         if self._lease.lost and not self._stopped.is_set():
             log.warning("lease_lost store=%s number=%d", self._store.uri, self._lease.number)
             self._interrupt()
@@ -315,7 +223,7 @@ class _Heart:
         self._count += 1
         beat = Beat(count=self._count, released=released)
         try:
-            self._store.write(_beat_key(self._lease.number), canonical_json(beat.model_dump()))
+            self._store.write(beat_key(self._lease.number), beat.to_bytes())
         except StoreError as error:
             if self._is_heard:
                 log.warning("lease_beats_fail store=%s problem=%s", self._store.uri, error)

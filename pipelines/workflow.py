@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from infra.lease import Claim, Lease, hold_lease
+from infra.claims import Claim
+from infra.lease import Lease, hold_lease
 from infra.store import ObjectStore
 from pipelines.context import Context
 

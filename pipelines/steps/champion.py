@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from alexnet.evaluate.evaluation import read_evaluation, validation_digest
+from infra.claims import Claim
 from infra.errors import DataError, RecipeError, StoreError
-from infra.lease import Claim, hold_lease
+from infra.lease import hold_lease
 from infra.store import FolderStore, ObjectStore, open_store
 from infra.temporary import temporary_folder
 from pipelines.context import Context

@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from infra.claims import FOLDER as LEASES
 from infra.commit import read_receipt
 from infra.errors import LeaseLost
-from infra.lease import FOLDER as LEASES
 from infra.lease import Lease
 from infra.map_ahead import READERS, map_ahead
 from infra.ray_tasks import run_tasks

@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from infra.claims import FOLDER as LEASES
+from infra.claims import Claim, was_let_go
 from infra.errors import DataError, ProjectError
-from infra.lease import FOLDER as LEASES
-from infra.lease import Claim, LeaseTimings, hold_lease, was_let_go
+from infra.lease import LeaseTimings, hold_lease
 from infra.store import FolderStore, ObjectStore
 from infra.store.unfinished import Unfinished, list_unfinished, remove_unfinished
 from preprocessing.building.resume import ENVIRONMENT

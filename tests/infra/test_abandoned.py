@@ -5,7 +5,8 @@ import pytest
 
 from infra.abandoned import is_abandoned
 from infra.canonical import canonical_json
-from infra.lease import Beat, Claim, LeaseTimings, hold_lease
+from infra.claims import Beat, Claim
+from infra.lease import LeaseTimings, hold_lease
 from infra.process_identity import ProcessIdentity, this_process
 from infra.store import MemoryStore
 

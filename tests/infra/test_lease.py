@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from infra.canonical import canonical_json
+from infra.claims import Beat, Claim
 from infra.errors import LeaseLost, ObjectCorrupt, StoreError
-from infra.lease import Beat, Claim, Lease, LeaseTimings, hold_lease
+from infra.lease import Lease, LeaseTimings, hold_lease
 from infra.process_identity import ProcessIdentity, this_process
 from infra.store import FolderStore, MemoryStore, ObjectStore
 

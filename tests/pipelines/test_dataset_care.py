@@ -11,8 +11,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from infra.canonical import canonical_json
+from infra.claims import Claim
 from infra.errors import ObjectCorrupt, ProjectError, RecipeError
-from infra.lease import Claim
 from infra.process_identity import this_process
 from infra.store import FolderStore
 from pipelines.cli import app

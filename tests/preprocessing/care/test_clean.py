@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from infra.canonical import canonical_json
+from infra.claims import Claim
 from infra.errors import StoreError
-from infra.lease import Claim, LeaseTimings, hold_lease
+from infra.lease import LeaseTimings, hold_lease
 from infra.process_identity import this_process
 from infra.store import FolderStore, ObjectStore
 from infra.store.s3 import S3Store
