@@ -77,9 +77,13 @@ def newest_number(store: ObjectStore) -> int:
 
 def create_claim(store: ObjectStore, claim: Claim) -> bool:
     """Write a claim where its number is free; False where it is another's."""
-    body, key = claim.to_bytes(), claim_key(claim.number)
     # A create that was sent twice finds its own first try: the token says so.
-    return store.create(key, body) or read_receipt(store, key) == body
+    return store.create(claim_key(claim.number), claim.to_bytes()) or is_there(store, claim)
+
+
+def is_there(store: ObjectStore, claim: Claim) -> bool:
+    """Tell whether this very claim lies where its number says, and no other's."""
+    return read_receipt(store, claim_key(claim.number)) == claim.to_bytes()
 
 
 def delete_old_claims(store: ObjectStore, number: int) -> None:

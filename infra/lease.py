@@ -22,6 +22,7 @@ from infra.claims import (
     claim_key,
     create_claim,
     delete_old_claims,
+    is_there,
     newest_number,
     read_owner,
 )
@@ -52,12 +53,20 @@ class LeaseTimings:
 class Lease:
     """The right to work, while it lasts."""
 
-    def __init__(self, store: ObjectStore, number: int) -> None:
+    def __init__(self, store: ObjectStore, number: int, claim: Claim | None = None) -> None:
         """Take the claim of a number as ours; with 0, which nobody has, any claim is another's."""
         self.number = number
         self.lost = False
         """Whether another process has taken the work over."""
         self._store = store
+        self._claim = claim
+
+    def is_anothers(self, store: ObjectStore) -> bool:
+        """Tell whether another's claim counts by now; given the folder, with any deadline."""
+        if newest_number(store) > self.number:
+            return True
+        # Where all claims were cleaned away, numbers begin anew: ours may be another's.
+        return self._claim is not None and not is_there(store, self._claim)
 
     def check(self) -> None:
         """Look, now, whether the work is still ours: who stood still does not know it otherwise.
@@ -65,7 +74,7 @@ class Lease:
         Raises:
             LeaseLost: another process has taken it over.
         """
-        self.lost = self.lost or newest_number(self._store) > self.number
+        self.lost = self.lost or self.is_anothers(self._store)
         if self.lost:
             raise _lost(self._store)
 
@@ -114,7 +123,7 @@ def hold_lease(
     """
     timings = timings or LeaseTimings.of(store)
     claim = _acquire(store, timings, wait_report, clock)
-    lease = Lease(store, claim.number)
+    lease = Lease(store, claim.number, claim)
     heart = _Heart(store, lease, timings)
     try:
         try:
@@ -214,7 +223,7 @@ class _Heart:
 
     def _look(self) -> None:
         with suppress(StoreError):  # said by `_write`: it meets the same outage
-            self._lease.lost = newest_number(self._store) > self._lease.number
+            self._lease.lost = self._lease.is_anothers(self._store)
         if self._lease.lost and not self._stopped.is_set():
             log.warning("lease_lost store=%s number=%d", self._store.uri, self._lease.number)
             self._interrupt()

@@ -13,7 +13,8 @@ from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import place_for, sqlite_path
 from infra.tracking.run_note import end_run, read_notes
-from pipelines.lookup.runs import name_of, runs_in
+from pipelines.lookup.runs import name_of, recipe_of, runs_in
+from pipelines.recipe import TrackingSettings
 from pipelines.steps.tracked import REACHABLE_S
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,13 @@ def reap_runs(workspace: str, *, tracking_uri: str | None) -> list[dict[str, Any
     # Looking must not make a database.
     if (database := sqlite_path(place.uri)) is not None and not may_exist(database):
         return []
-    tracker = MlflowTracker(place)
+    shown = [(run, _shown_as(run, place.registry_id)) for run in runs_in(store)]
+    shown = [(run, run_id) for run, run_id in shown if run_id is not None]
+    if not shown:
+        return []
+    # Any experiment tells whether the server is there; one that has such a run should be there too.
+    tracker = MlflowTracker(place, experiment=_experiment_of(shown[0][0]))
     tracker.check_reachable(REACHABLE_S)
-    shown = [(run, _shown_as(run, tracker.server)) for run in runs_in(store)]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         reaped = threads.map(lambda one: _reap(tracker, *one), shown)
         return [
@@ -69,12 +74,25 @@ def _shown_as(run: ObjectStore, server: str) -> str | None:
     return noted[-1] if noted else None
 
 
-def _reap(tracker: MlflowTracker, run: ObjectStore, run_id: str | None) -> bool:
-    if run_id is None or tracker.status(run_id) is not RunStatus.RUNNING:
+def _experiment_of(run: ObjectStore) -> str:
+    try:
+        found = recipe_of(run).get("tracking")
+    except DataError as error:
+        log.warning("run_unreadable %s: %s", run.uri, error)
+        found = None
+    return str((found or {}).get("experiment") or TrackingSettings().experiment)
+
+
+def _reap(tracker: MlflowTracker, run: ObjectStore, run_id: str) -> bool:
+    if tracker.status(run_id) is not RunStatus.RUNNING:
         return False
     # No lease is taken, which a driver that starts now would wait for: it calls the run RUNNING
     # again seconds after its claim, by when this has long been said.
-    if not is_abandoned(run) or run.stat(FINISHED) is not None:
+    try:
+        if not is_abandoned(run) or run.stat(FINISHED) is not None:
+            return False
+    except DataError as error:  # of this one; the others are told of
+        log.warning("run_unreadable %s: %s", run.uri, error)
         return False
     end_run(tracker, run, run_id, RunStatus.KILLED, REASON)
     return True

@@ -63,7 +63,7 @@ def runs_text(runs: Sequence[dict[str, Any]], workspace: str) -> str:
 def reaped_text(runs: Sequence[dict[str, Any]], workspace: str) -> str:
     """Write one line a run that is called KILLED now."""
     rows = [(run["name"], "KILLED", run["mlflow_run_id"]) for run in runs]
-    return columns_text(rows) if rows else f"no training of {workspace} was left RUNNING in MLflow"
+    return columns_text(rows) if rows else f"no training of {workspace} was left RUNNING there"
 
 
 def comparison_text(fields: dict[str, Any]) -> str:

@@ -49,7 +49,9 @@ def dataset_key(index: DatasetIndex, prepare: PrepareSettings, version: int = VE
 
     A folder's `val_fraction` is in it by the split that the index gives every member.
     """
-    options = {name: value for name, value in prepare.deciding().items() if name != "val_fraction"}
+    # Before VERSION 5 what raw and original images leave aside was in the key, too.
+    deciding = prepare.deciding() if version >= 5 else prepare.all_but_how_it_is_built()
+    options = {name: value for name, value in deciding.items() if name != "val_fraction"}
     return digest_of(["prepare", version, options, index.digest])
 
 

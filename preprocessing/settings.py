@@ -88,10 +88,14 @@ class PrepareSettings(Frozen):
 
     def deciding(self) -> dict[str, str | int | float]:
         """Return what decides a dataset's bytes, `val_fraction` by the split it makes."""
-        left_out = {"max_rejects", "parallelism"}
+        options = self.all_but_how_it_is_built()
         if self.shape == "original" or self.encoding == "raw":
-            left_out |= {"quality", "chroma"}
-        return self.model_dump(exclude=left_out)
+            del options["quality"], options["chroma"]
+        return options
+
+    def all_but_how_it_is_built(self) -> dict[str, str | int | float]:
+        """Return all settings but `max_rejects` and `parallelism`."""
+        return self.model_dump(exclude={"max_rejects", "parallelism"})
 
     @field_validator("chroma", mode="before")
     @classmethod

@@ -23,7 +23,7 @@ def predict(
     """Let a model answer for images: a row an image, also for those that are none.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         images: files, folders, Parquet files or datasets.
         view: center; ten_crop, ten times slower and somewhat better; or nine_crop.
         output: also write a .parquet or .csv file.
@@ -65,7 +65,7 @@ def features(
     """Write what a layer makes of images to a Parquet file: a row an image that is one.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         images: files, folders, Parquet files or datasets.
         output: a .parquet file: columns path, uri, row, label, features.
         layer: its name (docs/networks.md); none is the last hidden one, before dropout.
@@ -110,7 +110,7 @@ def similar(
     """Find each image's nearest ones by Euclidean distance of their features, exactly.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         images: files, folders, Parquet files or datasets.
         among: a dataset (its training split), images, or what `features` wrote.
         count: neighbours an image.
@@ -157,7 +157,7 @@ def figures(
     """Draw what a network learned, sees and answers: PNGs in a folder.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         images: files, folders, Parquet files or datasets; none are some of the validation images.
         output: the folder.
         layer: whose maps are drawn (docs/networks.md); none is the first.

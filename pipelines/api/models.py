@@ -17,7 +17,7 @@ def validate(
     """Count what a model gets right of a dataset's validation images, as `alexnet validate --json`.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         dataset: its folder or URI; of the classes that the model was trained on.
         view: center; ten_crop or nine_crop beside it.
         workspace: where the model is looked for and the evaluation kept; by default as on the
@@ -51,7 +51,7 @@ def export(
     """Write a model as safetensors and JSON, and check it, as `alexnet export --json`.
 
     Args:
-        model: `models:/NAME@ALIAS`, a checkpoint's folder, or a run's name.
+        model: `models:/NAME@ALIAS`, a checkpoint's or an export's folder, or a run.
         output: the folder; the other functions here take it for a model.
         workspace: where the model is looked for; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.

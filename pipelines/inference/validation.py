@@ -134,6 +134,7 @@ class _Work:
         with ray_session() as cluster, closing(StatusLine("validate", self.stream)) as progress:
             if cluster.shared:
                 trained = seen_by_all_nodes(self.uri, trained, self.workspace)
+                check_nodes_see(trained.weights.store, trained.weights.item.path)
                 check_nodes_see(self.on.store, MANIFEST)
             return evaluate(
                 trained=trained,

@@ -90,8 +90,9 @@ def _split_folders(store: ObjectStore, top: Iterable[str]) -> Mapping[SplitName,
     if others:
         raise DataError(f"{store.uri} holds {others[0]!r} beside {train}/", remedy=_WORDS)
     val = found["val"] or found["test"]
-    if found["val"] and found["test"]:
-        log.info("folder_left_out uri=%s name=%s", store.uri, found["test"][0])
+    if found["test"]:
+        event = "folder_left_out" if found["val"] else "folder_stands_in_for_val"
+        log.warning("%s uri=%s name=%s", event, store.uri, found["test"][0])
     return {"train": f"{train}/", "val": f"{val[0]}/"} if val else {"train": f"{train}/"}
 
 
@@ -108,9 +109,18 @@ def _class_folders(
             )
         wnid, slash, _ = key.removeprefix(prefix).partition("/")
         if not slash:
-            raise DataError(f"{store.uri}/{key} is in no class's folder", remedy=_LAYOUT)
+            raise DataError(f"{store.uri}/{key} is in no class's folder", remedy=_lay_out(prefix))
         members.append(Member(split, key, key, 0, info.size_bytes, wnid))
     return members
+
+
+def _lay_out(prefix: str) -> str:
+    if meaning_of(prefix.rstrip("/")) != "test":
+        return _LAYOUT
+    return (
+        f"{prefix} stands in for val/, of which there is none: move it away to have a share of"
+        f" train/ held back, or {_LAYOUT}"
+    )
 
 
 def _check_classes(

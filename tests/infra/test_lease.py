@@ -274,6 +274,20 @@ def test_a_look_tells_at_once_that_a_lease_is_lost() -> None:
     assert lease.lost
 
 
+def test_a_claim_that_was_cleaned_away_is_not_taken_for_one_of_the_same_number() -> None:
+    """Numbers begin anew when `prepare --clean` has forgotten them all."""
+
+    def work() -> None:
+        with hold_lease(store) as lease:
+            store.delete(f"lease/{lease.number:04}.json")
+            claim_as(store, lease.number, elsewhere())
+            lease.check()
+
+    store = MemoryStore()
+    with pytest.raises(LeaseLost):
+        work()
+
+
 def test_a_deletion_is_not_tried_again_once_the_lease_is_lost() -> None:
     class Away(MemoryStore):
         """Fails at a deletion, which takes longer than the owner may be silent."""

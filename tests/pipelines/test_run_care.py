@@ -53,6 +53,8 @@ def test_only_what_was_left_running_and_has_nobody_is_called_killed(
     damaged = workspace.child("runs/damaged")
     damaged.create("run.json", b"{}")
     damaged.create("tracking/0001.json", b"cut")
+    cut, cut_id = begin(workspace, tracker, "cut-lease")
+    cut.create("lease/0001.json", b"cut")
 
     with hold_lease(at_work, timings=QUICK):
         found = reap_runs(workspace.uri, tracking_uri=None)
@@ -61,6 +63,7 @@ def test_only_what_was_left_running_and_has_nobody_is_called_killed(
     assert MlflowWindow(mlflow_place).tags(killed_id)[REASON_TAG] == REASON
     assert tracker.status(at_work_id) is tracker.status(finished_id) is RunStatus.RUNNING
     assert tracker.status(failed_id) is RunStatus.FAILED
+    assert tracker.status(cut_id) is RunStatus.RUNNING  # nobody can tell
 
     # The same command goes on with it.
     assert begin(workspace, tracker, "killed")[1] == killed_id
@@ -83,4 +86,4 @@ def test_the_command_takes_its_options_before_the_word_too(
     done = CliRunner().invoke(app, ["runs", "--workspace", workspace.uri, "reap", "--json"])
     assert [run["mlflow_run_id"] for run in json.loads(done.stdout)["reaped"]] == [run_id]
     again = CliRunner().invoke(app, ["runs", "reap", "--workspace", workspace.uri])
-    assert again.stdout == f"no training of {workspace.uri} was left RUNNING in MLflow\n"
+    assert again.stdout == f"no training of {workspace.uri} was left RUNNING there\n"

@@ -84,11 +84,12 @@ def test_only_what_decides_bytes_is_in_the_key(tmp_path: Path, workspace: Folder
     assert dataset_key(index, PrepareSettings(), version=VERSION + 1) != key
 
 
+@pytest.mark.parametrize("options", [{}, {"encoding": "raw"}, {"shape": "original"}])
 def test_an_earlier_versions_dataset_is_found_by_its_key(
-    tmp_path: Path, workspace: FolderStore
+    tmp_path: Path, workspace: FolderStore, options: dict[str, Any]
 ) -> None:
     dataset = DatasetSettings(name="tiny", archives=str(write_archives(tmp_path)))
-    settings = PrepareSettings()
+    settings = PrepareSettings(**options)
     index = read_index(dataset, settings, workspace)
     own, before = (
         dataset_folder("tiny", dataset_key(index, settings, version))
@@ -99,7 +100,11 @@ def test_an_earlier_versions_dataset_is_found_by_its_key(
     assert earlier_dataset(index, dataset, settings, workspace) is None
     workspace.child(before).write("manifest.json", b"{}")
     assert earlier_dataset(index, dataset, settings, workspace) == before
-    other = PrepareSettings(stored_px=128)
+    other = PrepareSettings(**options, stored_px=128)
+    # In keys of VERSION 4 stood what raw and original images leave aside.
+    assert dataset_key(index, settings, 4) != dataset_key(
+        index, PrepareSettings(**options, quality=50), 4
+    )
     assert earlier_dataset(index, dataset, other, workspace) is None
 
 
