@@ -1,7 +1,13 @@
 """Copies from memory to a device that do not wait for what the device is computing."""
 
+from collections import deque
+from typing import Final
+
 import torch
 from torch import Tensor
+
+IN_FLIGHT: Final = 2
+"""Steps that the loop may be ahead of the GPU."""
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -23,6 +29,7 @@ class CopyBeside:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._used = deque[torch.cuda.Event](maxlen=IN_FLIGHT)
         self._stream = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it so
@@ -32,6 +39,10 @@ class CopyBeside:
         if self._stream is None:
             return to_device(tensor, self._device)
         computing = torch.cuda.current_stream(self._device)
+        if len(self._used) == IN_FLIGHT:
+            # Nothing else bounds how far the loop runs ahead, and each copy holds memory of both.
+            self._used[0].synchronize()
+        self._used.append(computing.record_event())  # of the step before this copy's
         with torch.cuda.stream(self._stream):
             copy = to_device(tensor, self._device)
         computing.wait_stream(self._stream)

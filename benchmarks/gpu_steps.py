@@ -144,6 +144,7 @@ def _step(case: Case, size: Size, device: torch.device, *, dropout: float) -> St
         network = _ours(case.network, size, dropout)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     if case.is_compiled:
+        torch._dynamo.reset()  # else the last of many cases would quietly not be compiled
         compile_network(network, size.image_px, case.precision)
     optimizer = build_optimizer(network, RULE)
     set_rates(optimizer, Rates(weight_rate=RATE, bias_rate=RATE))

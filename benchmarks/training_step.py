@@ -23,6 +23,7 @@ from alexnet.counter_rng_torch import keys_to_tensor
 from alexnet.model.alexnet_2012 import AlexNet2012
 from alexnet.settings import OptimizerSettings
 from alexnet.train.optimizer import build_optimizer, set_rates
+from alexnet.train.precision import multiplying_in
 from alexnet.train.schedule import Rates
 from alexnet.train.step import StepInputs, train_step
 from benchmarks.passes import Pass, Results, Stamp, Subject, compare, make_pass
@@ -145,8 +146,9 @@ def _plain_step(settings: Settings, device: torch.device) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(network(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        with multiplying_in("fp32"):  # as ours
+            loss = functional.cross_entropy(network(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
 
     return step

@@ -96,8 +96,8 @@ class _Silence(ExecutionCallback):  # type: ignore[misc]  # Ray ships no types
         if now - self._heard_at > SILENCE_S:
             raise NoRoomForWorkers(
                 f"no task that reads or computes has given anything for {SILENCE_S:.0f} s",
-                remedy="see `ray status`: the CPUs or GPUs that they need may be gone from the"
-                " cluster, or others may have them; then run again",
+                remedy="the CPUs or GPUs that they need may be gone, or others may have them"
+                " (on a cluster see `ray status`); then run again",
             )
 
 

@@ -151,7 +151,7 @@ class _Tasks(Generic[Shared, Item, Result]):
         oldest = next(iter(self._submitted.values()))
         log.warning(
             "no_task_ended what=%r for_s=%.0f: %d run or wait for a CPU, %s for %.0f s;"
-            " of %d CPUs %d are free (see `ray status`)",
+            " of %d CPUs %d are free (on a cluster see `ray status`)",
             self._what,
             now - self._ended_s,
             len(self._submitted),

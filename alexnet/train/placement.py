@@ -68,7 +68,8 @@ def check_gpus(
     raise ServiceError(
         f"{why}, and there is no GPU here",
         remedy="bring the nodes with GPUs back (a driver or a container without them hides them,"
-        " too), then run again; or set scaling.gpu to optional to go on with CPUs",
+        " too), then run again; or set scaling.gpu to optional, which is in no key, to go on with"
+        " CPUs",
     )
 
 

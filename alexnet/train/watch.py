@@ -91,7 +91,8 @@ class Watch:
             last = "" if step is None else f" after step {step:,}"
             self._say(
                 f"no step was reported for {still_s / 60:.0f} minutes{last}: if neither GPUs nor"
-                " CPUs are at work, its reading tasks may find no CPU (see `ray status`)"
+                " CPUs are at work, its reading tasks may find no CPU (on a cluster see"
+                " `ray status`)"
             )
 
     def _tell_trouble(self, problem: str | None) -> None:

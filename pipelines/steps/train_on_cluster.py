@@ -71,7 +71,7 @@ class ClusterTraining:
                 return self._train_on(placement)
             except (NoRoomForWorkers, WorkersNotJoined, WorkersDied) as error:
                 has_progressed = self._saved_step() > step
-                failures = 0 if has_progressed else failures + 1
+                failures = (0 if has_progressed else failures) + 1
                 if failures > self._context.recipe.scaling.max_failures:
                     raise
                 placement = self._placement_after(error, placement, has_progressed)
@@ -118,15 +118,16 @@ class ClusterTraining:
 
     def _train_on(self, placement: Placement) -> bool:
         scaling = self._context.recipe.scaling
+        # Of the newest checkpoint; where that is damaged, a worker warns and takes one before.
+        self._context.say(
+            f"train: {self._total_steps:,} steps, from step {self._saved_step()}, on"
+            f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
+        )
         sink = start_metrics_actor(
             self._run.uri,
             self._context.tracking,
             self._run_id,
             experiment=self._context.recipe.tracking.experiment,
-        )
-        self._context.say(
-            f"train: {self._total_steps:,} steps, from step {self._saved_step()}, on"
-            f" {placement.workers} worker(s){', one GPU each' if placement.use_gpu else ''}"
         )
         fewer_will_do = isinstance(scaling.workers, WorkerRange)
         try:

@@ -46,6 +46,7 @@ class Cluster:
         """How long MLflow was waited for at each end: in silence, in all."""
         self.sent = True
         self.free_gpus = 64
+        self.max_failures = 3
         self.said: list[str] = []
         monkeypatch.setattr(train_on_cluster, "cluster_resources", lambda: self.looks.pop(0))
         monkeypatch.setattr(train_on_cluster, "start_metrics_actor", lambda *_, **__: None)
@@ -68,7 +69,7 @@ class Cluster:
         return self.sent
 
     def train(self, workers: int | WorkerRange, tmp_path: Any, gpu: str = "auto") -> bool:
-        scaling = SimpleNamespace(workers=workers, max_failures=3, gpu=gpu)
+        scaling = SimpleNamespace(workers=workers, max_failures=self.max_failures, gpu=gpu)
         context: Any = SimpleNamespace(
             cluster=nodes((8, 8)),  # what it had when Ray was joined; hours ago, perhaps
             recipe=SimpleNamespace(scaling=scaling, tracking=SimpleNamespace(experiment="x")),
@@ -98,6 +99,17 @@ def test_a_cluster_that_lost_a_node_is_shared_out_anew(
     cluster = Cluster(monkeypatch, nodes((8, 1), (8, 1)), nodes((8, 1)))
     cluster.train(WorkerRange(min=1, max=2), tmp_path)
     assert [placement.workers for placement in cluster.starts] == [2, 1]
+
+
+def test_where_no_failure_is_allowed_the_first_ends_the_training_however_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cluster = Cluster(monkeypatch, nodes((8, 1)), nodes((8, 1)))
+    cluster.max_failures = 0
+    cluster.endings, cluster.saves = [WorkersDied("a worker died", remedy="run again")], [5]
+    with pytest.raises(WorkersDied):
+        cluster.train(1, tmp_path)
+    assert len(cluster.starts) == 1
 
 
 def test_mlflow_is_waited_for_while_points_arrive_and_hardly_after_a_failure(
