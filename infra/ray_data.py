@@ -123,6 +123,8 @@ def configure_ray_data(
     )
     context.execution_options.verbose_progress = False
     context.enable_progress_bars = False
+    # By default one process that is lost while it starts ends all.
+    context.max_consecutive_actor_init_deaths = RETRIES
     context.print_on_execution_start = False
     return context
 

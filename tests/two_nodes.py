@@ -178,18 +178,23 @@ def wait_for_node(
         time.sleep(0.2)
 
 
-def _num_alive(nodes: "Dashboard") -> int:
-    request = urllib.request.Request(f"{nodes.dashboard}/api/v0/nodes")
+def ask_dashboard(nodes: "Dashboard", path: str, *, method: str = "GET") -> str:
+    """Ask for a page, without a command's start, which takes seconds."""
+    request = urllib.request.Request(f"{nodes.dashboard}{path}", method=method)
     token = nodes.environment.get("RAY_AUTH_TOKEN")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def _num_alive(nodes: "Dashboard") -> int:
     try:
-        with direct.open(request, timeout=10) as answer:
-            text: str = answer.read().decode()
+        return ask_dashboard(nodes, "/api/v0/nodes").count('"state": "ALIVE"')
     except OSError:  # no dashboard yet
         return 0
-    return text.count('"state": "ALIVE"')
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -6,7 +6,7 @@ Where network namespaces cannot be had, jobs are submitted to one node, and the 
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from end_to_end_tools import (
 )
 from mlflow.tracking import MlflowClient
 from one_node import OneNode, one_node
-from two_nodes import NoNamespacesError, TwoNodes, two_nodes
+from two_nodes import NoNamespacesError, TwoNodes, ask_dashboard, two_nodes
 
 from infra.store import FolderStore
 from infra.store.s3 import S3Store
@@ -234,11 +234,13 @@ def test_a_stopped_job_that_is_submitted_again_goes_on(
 ) -> None:
     log = place.store.child("log-of-job")
     settings = ("run.tag=job", f"train.sample_log={log.uri}")
-    name = f"job-{time.time_ns()}"
+    name, before = f"job-{time.time_ns()}", keys_of_runs(place.store)
     options = ("--no-wait", "--submission-id", name)
     assert place.submit("train", "demo", settings=settings, options=options).code == 0
-    wait_for_checkpoint(place.store, step=21)
-    stop = [RAY, "job", "stop", "--address", place.nodes.dashboard, name]
+    wait_for_checkpoint(place.store, step=21, but=before)
+    # At once: the training lasts some four seconds more, and the command takes two to start.
+    ask_dashboard(place.nodes, f"/api/jobs/{name}/stop", method="POST")
+    stop = [RAY, "job", "stop", "--address", place.nodes.dashboard, name]  # returns when it has
     subprocess.run(stop, env=place.nodes.environment, check=True, capture_output=True)
     assert status_of_newest_run(place.tracking_uri) == "KILLED"
 
@@ -284,9 +286,14 @@ def test_a_directory_that_another_node_does_not_see_is_refused(
     assert not cli.has("datasets/*/train/*")
 
 
-def wait_for_checkpoint(store: S3Store, *, step: int) -> None:
+def keys_of_runs(store: S3Store) -> set[str]:
+    return {info.key for info in store.list("runs/")}
+
+
+def wait_for_checkpoint(store: S3Store, *, step: int, but: Collection[str] = ()) -> None:
+    """Wait for one that is none of those that were there before."""
     deadline = time.monotonic() + JOB_S
-    while not any(is_checkpoint(info.key, step=step) for info in store.list("runs/")):
+    while not any(is_checkpoint(key, step=step) for key in keys_of_runs(store).difference(but)):
         assert time.monotonic() < deadline, "no such checkpoint"
         time.sleep(0.2)
 
