@@ -8,6 +8,7 @@ The index is made up: 1,281,167 + 50,000 members, with as many images a class as
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from benchmarks.preprocessing.measured import peak_memory_bytes
 from infra.store import MemoryStore
 from preprocessing.building.plan import plan_split
 from preprocessing.dataset.labels import make_classes
@@ -94,6 +96,10 @@ def measure(share: float = 1.0) -> dict[str, Any]:
 
 
 def _peak_mib() -> float:
+    own = peak_memory_bytes(os.getpid())
+    if own is not None:
+        return own / (1 << 20)
+    # Elsewhere than on Linux; there it would count what the process was before exec, too.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
