@@ -61,7 +61,7 @@ class ClusterTraining:
             ServiceError: there is no GPU where one is wanted.
             ProjectError: whatever deliberate error a worker met.
         """
-        _ = self._context.cluster  # joined; what it had then may be hours old
+        self._context.start_cluster()  # joined hours ago, maybe: what it has now is asked for
         placement = self._place(cluster_resources())
         self._check_gpus(placement)
         failures = 0
