@@ -36,7 +36,7 @@ from infra.ray_runtime import project_error_in
 from infra.temporary import temporary_folder
 
 POLL_S: Final = 0.5
-LEAVE_S: Final = 20.0
+LEAVE_S: Final = 60.0
 """How long a driver that leaves waits for Ray Train's end: it may be about to start."""
 
 START_RETRIES: Final = 5
@@ -139,6 +139,8 @@ class _Fit(threading.Thread):
     def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(name="ray-train-fit", daemon=True)
         self._trainer = trainer
+        # Not `join`: a Ctrl-C in it has Python 3.11 believe that the thread has ended.
+        self._has_returned = threading.Event()
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -146,10 +148,12 @@ class _Fit(threading.Thread):
             self._trainer.fit()
         except Exception as error:  # raised again in the main thread
             self.error = error
+        finally:
+            self._has_returned.set()
 
     def wait(self, timeout_s: float) -> bool:
-        self.join(timeout_s)
-        return not self.is_alive()
+        """Tell whether `fit` has returned; wait for it no longer than this."""
+        return self._has_returned.wait(timeout_s)
 
     def leave(self, sink: "ray.ActorHandle[Any]") -> None:
         """End Ray Train's controller, and its workers with it; return when `fit` has returned.
@@ -158,12 +162,12 @@ class _Fit(threading.Thread):
         without a word to the user.
         """
         deadline = time.monotonic() + LEAVE_S
-        while self.is_alive() and time.monotonic() < deadline:
+        while not self._has_returned.is_set() and time.monotonic() < deadline:
             # None until it has started, or still that of a group before.
             controller = ask(sink.controller)
             if controller is not None:
                 controller.abort.remote()  # not killed: what it holds for its workers would stay
-            self.join(POLL_S)
+            self.wait(POLL_S)
 
 
 class _Introduction(ControllerCallback):  # type: ignore[misc]  # Ray ships no types

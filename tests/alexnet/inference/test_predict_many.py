@@ -83,6 +83,9 @@ class WhoAnswers:
 
 class InferenceRunner:
     def run(self, parts):
+        open(os.environ["HERE"] + f"/{os.getpid()}", "w").close()
+        while len(os.listdir(os.environ["HERE"])) < 2:  # the other may still start
+            time.sleep(0.05)
         time.sleep(0.3)  # all end at once, and the next may go anywhere
         yield pa.table({"process": [os.getpid()], "gpu": [os.environ["CUDA_VISIBLE_DEVICES"]]})
 
@@ -90,7 +93,6 @@ class Deadly(WhoAnswers):
     def runner(self, trained, *, num_threads):
         os._exit(11)
 
-os.environ["RAY_AUTH_MODE"] = "disabled"
 ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
 trained, uri = pickle.load(sys.stdin.buffer)
 parts = find_parts([uri] * 20)
@@ -105,10 +107,13 @@ except ServiceError as error:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_process_keeps_its_gpu(tiny_training: Any) -> None:
+def test_a_process_keeps_its_gpu(tiny_training: Any, tmp_path: Path) -> None:
     """CUDA looks once which one is visible: of two processes on one GPU, another would idle."""
+    # Not the mode of a Ray that runs in this process: its own half would ask for a token that the
+    # other half lacks, and each process would be given up before it runs.
     ended = subprocess.run(
         [sys.executable, "-c", _ON_PRETENDED_GPUS],
+        env=os.environ | {"RAY_AUTH_MODE": "disabled", "HERE": str(tmp_path)},
         input=pickle.dumps((tiny_training.trained, tiny_training.store.uri)),
         capture_output=True,
         check=False,

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,13 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from alexnet.train import launch, watch
-from alexnet.train.launch import START_RETRIES, _explained, finish_metrics, run_training
+from alexnet.train.launch import (
+    START_RETRIES,
+    _explained,
+    _Fit,
+    finish_metrics,
+    run_training,
+)
 from infra.errors import (
     NoRoomForWorkers,
     ObjectCorrupt,
@@ -311,6 +318,29 @@ def test_workers_that_lack_room_are_waited_for_until_they_are_gone(
     with pytest.raises(NoRoomForWorkers, match="others are gone"):
         _run(monkeypatch, sink, ends)
     assert are_gone.is_set()
+
+
+def test_a_ctrl_c_does_not_pass_for_the_end_of_the_training() -> None:
+    """Whoever shuts Ray down with a thread inside it ends at once, or crashes."""
+    over = threading.Event()
+    trainer: Any = SimpleNamespace(fit=lambda: _wait(over))
+    fit = _Fit(trainer)
+    fit.start()
+    # What starts in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    assert main is not None
+    press = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    press.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit.wait(60)
+        assert not fit.wait(0.0)
+    finally:
+        press.join()
+        signal.signal(signal.SIGINT, before)
+        over.set()
+    assert fit.wait(60)
 
 
 def _wait(over: threading.Event) -> None:
