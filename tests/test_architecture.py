@@ -52,11 +52,11 @@ COMMANDS = {
     "run": _EVERYWHERE | {"RECIPE", "--from-folder", "--dry-run"},
     "prepare": _EVERYWHERE
     | {"[RECIPE]", "--from-folder", "--verify", "--repair", "--deep", "--estimate", "--clean"},
-    "train": _EVERYWHERE | {"RECIPE"},
-    "evaluate": _EVERYWHERE | {"RECIPE"},
-    "gate": _EVERYWHERE | {"RECIPE"},
-    "register": _EVERYWHERE | {"RECIPE"},
-    "report": _EVERYWHERE | {"RECIPE"},
+    "train": _EVERYWHERE | {"RECIPE", "--from-folder"},
+    "evaluate": _EVERYWHERE | {"RECIPE", "--from-folder"},
+    "gate": _EVERYWHERE | {"RECIPE", "--from-folder"},
+    "register": _EVERYWHERE | {"RECIPE", "--from-folder"},
+    "report": _EVERYWHERE | {"RECIPE", "--from-folder"},
     "inspect": {"URI", "--workspace", "--tracking-uri", "--json"},
     "predict": {
         "MODEL",

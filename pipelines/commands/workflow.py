@@ -124,7 +124,9 @@ def _add_step(app: typer.Typer, step: str, description: str) -> None:
         workspace: WorkspaceOption = None,
         tracking_uri: TrackingOption = None,
         as_json: JsonOption = False,
+        from_folder: FolderOption = None,
     ) -> None:
+        overrides = [*folder_overrides(from_folder), *overrides]
         run_up_to(step, recipe, overrides, workspace, tracking_uri, as_json=as_json)
 
     app.command(step, help=description)(command)

@@ -12,11 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.errors import Interrupted
-from pipelines import api
+from pipelines import api, command
 from pipelines.cli import app
 from pipelines.defaults import package_version
 from pipelines.inference import prediction
+from pipelines.recipe import Recipe
 from pipelines.recipe_yaml import recipe_text
+from preprocessing.settings import DatasetSettings
+
+STEPS = ("prepare", "train", "evaluate", "gate", "register", "report")
 
 
 def test_runs_takes_its_options_before_and_after_compare(
@@ -36,6 +40,24 @@ def test_runs_takes_its_options_before_and_after_compare(
     assert asked == [(["a", "b"], str(tmp_path))] * 2
     listed = CliRunner().invoke(app, ["runs", *place])
     assert json.loads(listed.stdout) == {"runs": []}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_of_a_recipe_takes_a_folder_in_the_place_of_its_images(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, DatasetSettings]] = []
+
+    def run_command(recipe: Recipe, until: str, **_: object) -> None:
+        asked.append((until, recipe.dataset))
+
+    monkeypatch.setattr(command, "run_command", run_command)
+    words = [step, "imagenette-cpu", "--from-folder", "My Images"]
+    result = CliRunner().invoke(app, [*words, "--set", "dataset.name=mine"])
+    assert result.exit_code == 0, result.output
+    ((until, dataset),) = asked
+    assert until == step
+    assert (dataset.folder, dataset.archives, dataset.name) == ("My Images", None, "mine")
 
 
 def test_an_interrupted_prediction_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
