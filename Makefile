@@ -16,7 +16,7 @@ help:  ## list these words
 
 setup: .venv/.made  ## .venv with everything, pinned by constraints.txt
 
-demo: setup  ## the whole pipeline on drawn images, a few minutes: alexnet demo
+demo: setup  ## the whole pipeline on drawn images, two minutes: alexnet demo
 	@$(BIN)/alexnet demo
 
 test: check  ## every check and every test
