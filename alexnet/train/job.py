@@ -10,6 +10,8 @@ from preprocessing.dataset.manifest import Manifest
 
 VERSION = 3
 """Raised by hand when the mathematics of a training changes, so that no old result is kept."""
+RUN = "run.json"
+"""First object of a run's folder: the recipe that it was begun with, resolved."""
 
 
 class TrainJob(Frozen):

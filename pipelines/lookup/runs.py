@@ -11,6 +11,7 @@ from alexnet.evaluate.evaluation import Evaluation, read_evaluation
 from alexnet.evaluate.rows import VIEW_NAMES, view_suffix
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import list_checkpoints, open_checkpoint
+from alexnet.train.job import RUN
 from alexnet.train.training_receipt import FINISHED
 from infra.commit import unreadable
 from infra.errors import DataError, RecipeError
@@ -20,8 +21,6 @@ from infra.tracking.journal import first_point
 from infra.tracking.run_note import read_notes
 
 log = logging.getLogger(__name__)
-
-RUN: Final = "run.json"
 
 
 def list_runs(workspace: str) -> list[dict[str, Any]]:

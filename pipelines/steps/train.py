@@ -10,7 +10,7 @@ from alexnet.train.checkpoint import (
     find_sound_checkpoint,
     list_checkpoints,
 )
-from alexnet.train.job import TrainJob, run_key
+from alexnet.train.job import RUN, TrainJob, run_key
 from alexnet.train.placement import check_gpus, place_workers
 from alexnet.train.training_receipt import TrainingReceipt, commit_training, read_training
 from infra.errors import DataError, ProjectError, ServiceError
@@ -183,7 +183,7 @@ class TrainStep(Step[Training]):
 
     def _open_run(self) -> str:
         run = self.folder()
-        run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
+        run.create(RUN, self.context.recipe.model_dump_json(indent=1).encode())
         return open_run(
             self.tracker,
             run,

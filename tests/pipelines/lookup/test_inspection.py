@@ -121,6 +121,12 @@ def test_a_run_that_has_just_begun(store: FolderStore) -> None:
     assert found["recipe"]["register"] == {"model_name": "alexnet"}
 
 
+def test_a_run_whose_recipe_was_cut_is_named(store: FolderStore) -> None:
+    store.create("run.json", b'{"name": ')
+    with pytest.raises(ObjectCorrupt, match=r"thing/run\.json cannot be read"):
+        look(store)
+
+
 def test_a_run_by_its_name_and_a_folder_of_that_name_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
