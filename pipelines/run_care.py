@@ -12,7 +12,7 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import place_for, sqlite_path
-from infra.tracking.run_note import end_run, read_notes
+from infra.tracking.run_note import end_run, run_ids_on
 from pipelines.lookup.runs import name_of, recipe_of, runs_in
 from pipelines.recipe import TrackingSettings
 from pipelines.steps.tracked import REACHABLE_S
@@ -67,7 +67,7 @@ def _shown_as(run: ObjectStore, server: str) -> str | None:
     if run.stat(FINISHED) is not None:
         return None  # the next command of its recipe ends it, when it has all points
     try:
-        noted = [note.run_id for note in read_notes(run) if note.server == server]
+        noted = run_ids_on(run, server)
     except DataError as error:
         log.warning("run_unreadable %s: %s", run.uri, error)
         return None

@@ -55,15 +55,15 @@ def open_run(
     Raises:
         TrackingError: the server is away and there is no note of it.
     """
-    noted = [note.run_id for note in reversed(read_notes(store)) if note.server == tracker.server]
+    noted = run_ids_on(store, tracker.server)
     try:
         tracker.check_reachable(timeout_s)
     except TrackingError as error:
         if not noted:
             raise
-        log.warning("tracking_away run_id=%s problem=%s", noted[0], error)
-        return noted[0]
-    run_id = _first_valid(tracker, noted)
+        log.warning("tracking_away run_id=%s problem=%s", noted[-1], error)
+        return noted[-1]
+    run_id = _newest_valid(tracker, noted)
     if run_id is None:
         # Looked for by tag first: a kill between making and noting must not leave two.
         origin = _origin_of(store)
@@ -107,6 +107,11 @@ def read_notes(store: ObjectStore) -> list[RunNote]:
     ]
 
 
+def run_ids_on(store: ObjectStore, server: str) -> list[str]:
+    """Return the ids of a training's runs on one server, oldest first; the server is not asked."""
+    return [note.run_id for note in read_notes(store) if note.server == server]
+
+
 def _make_run(
     tracker: Tracker, run_key: str, run_name: str, origin: str, tags: Mapping[str, str]
 ) -> str:
@@ -129,8 +134,9 @@ def _origin_of(store: ObjectStore) -> str:
     return store.read(ORIGIN).decode()
 
 
-def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
-    return next((run_id for run_id in run_ids if tracker.status(run_id) is not None), None)
+def _newest_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
+    newest_first = reversed(run_ids)
+    return next((run_id for run_id in newest_first if tracker.status(run_id) is not None), None)
 
 
 def _write_note(store: ObjectStore, note: RunNote) -> None:

@@ -10,7 +10,7 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.journal import Journal
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
-from infra.tracking.run_note import read_notes
+from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.links import comparison_link, look_command
 from pipelines.lookup.runs import describe_run, find_run, recipe_of, workspace_of
 from pipelines.parameters import flat_parameters
@@ -131,7 +131,7 @@ def _common_server(
 def _run_id_on(place: TrackingPlace, run: ObjectStore) -> str | None:
     if place.registry_id == OWN_SERVER and place != _own_place(run):
         return None  # another workspace's
-    noted = [note.run_id for note in read_notes(run) if note.server == place.registry_id]
+    noted = run_ids_on(run, place.registry_id)
     return noted[-1] if noted else None
 
 

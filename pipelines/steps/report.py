@@ -19,7 +19,7 @@ from infra.commit import (
 )
 from infra.errors import TrackingError
 from infra.store import ObjectStore
-from infra.tracking.run_note import read_notes
+from infra.tracking.run_note import run_ids_on
 from pipelines import timeline
 from pipelines.context import Context
 from pipelines.links import look_command, run_link
@@ -125,8 +125,7 @@ class ReportStep(Step[Reported]):
     @property
     def _run_id(self) -> str | None:
         """The id of the training's run on this server, as far as the workspace knows."""
-        server = self._train.tracker.server
-        noted = [n.run_id for n in read_notes(self._train.folder()) if n.server == server]
+        noted = run_ids_on(self._train.folder(), self._train.tracker.server)
         return noted[-1] if noted else None
 
     @property

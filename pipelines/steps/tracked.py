@@ -11,7 +11,7 @@ from infra.tracking.base import RunStatus, Tracker
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal, is_delivered
 from infra.tracking.points import MetricPoint
-from infra.tracking.run_note import end_run, has_ended, note_end, open_run, read_notes
+from infra.tracking.run_note import end_run, has_ended, note_end, open_run, run_ids_on
 
 REACHABLE_S: Final = 15.0
 """How long MLflow is waited for; with the imports, told within half a minute.
@@ -52,7 +52,7 @@ def finished_run(
         TrackingError: the server is away, or refuses.
     """
     tracker.check_reachable(REACHABLE_S)
-    for run_id in reversed(_noted(tracker.server, run)):
+    for run_id in reversed(run_ids_on(run, tracker.server)):
         if tracker.status(run_id) is RunStatus.FINISHED:
             note_end(run, tracker.server, run_id)
             return ShownRun(run_id, deliver_journal(tracker, run, run_id))
@@ -67,7 +67,7 @@ def finished_run(
 
 def lacks_points(server: str, run: ObjectStore) -> bool:
     """Tell, without asking it, whether a server lacks a training's run, points of it or its end."""
-    noted = _noted(server, run)
+    noted = run_ids_on(run, server)
     if not noted:
         return True
     return not (is_delivered(run, server, noted[-1]) and has_ended(run, server, noted[-1]))
@@ -103,8 +103,3 @@ def deliver_journal(tracker: Tracker, run: ObjectStore, run_id: str) -> bool:
         return delivery.drain(SILENCE_S)
     finally:
         delivery.close()
-
-
-def _noted(server: str, run: ObjectStore) -> list[str]:
-    """Return the ids of a training's runs on this server, oldest first."""
-    return [note.run_id for note in read_notes(run) if note.server == server]

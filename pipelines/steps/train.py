@@ -20,7 +20,7 @@ from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
-from infra.tracking.run_note import end_run, open_run, read_notes
+from infra.tracking.run_note import end_run, open_run, read_notes, run_ids_on
 from pipelines.context import Context, refuse_relative_in_a_job
 from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
@@ -177,9 +177,7 @@ class TrainStep(Step[Training]):
 
     def _is_noted(self) -> bool:
         """Tell whether this training has a run on this server already."""
-        if not self._prepare.is_done:
-            return False
-        return any(note.server == self.tracker.server for note in read_notes(self.folder()))
+        return self._prepare.is_done and bool(run_ids_on(self.folder(), self.tracker.server))
 
     def _open_run(self) -> str:
         run = self.folder()
@@ -294,10 +292,10 @@ def training_fields(
     run: ObjectStore, receipt: TrainingReceipt, *, server: str | None = None
 ) -> dict[str, Any]:
     """Describe a finished training as `train --json` does; its run on `server`, if given."""
-    notes = [note for note in read_notes(run) if server in (None, note.server)]
+    run_ids = run_ids_on(run, server) if server else [note.run_id for note in read_notes(run)]
     return {
         "run_key": receipt.run_key,
-        "mlflow_run_id": notes[-1].run_id if notes else None,
+        "mlflow_run_id": run_ids[-1] if run_ids else None,
         "status": RunStatus.FINISHED.value,
         "global_step": receipt.step,
         "checkpoint": run.child(receipt.checkpoint).uri,
