@@ -19,6 +19,7 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.journal import first_point
 from infra.tracking.run_note import read_notes
+from pipelines.recipe import TrackingSettings
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,16 @@ def recipe_of(run: ObjectStore) -> dict[str, Any]:
         return dict(json.loads(run.read(RUN)))
     except (FileNotFoundError, ValueError) as error:
         raise unreadable(f"{run.uri}/{RUN}") from error
+
+
+def experiment_of(run: ObjectStore) -> str:
+    """Return the MLflow experiment that a training's recipe names; the default if it tells none."""
+    try:
+        settings = recipe_of(run).get("tracking") or {}
+    except DataError as error:
+        log.warning("run_unreadable %s: %s", run.uri, error)
+        settings = {}
+    return str(settings.get("experiment") or TrackingSettings().experiment)
 
 
 def _position(run: ObjectStore) -> dict[str, Any]:
