@@ -7,7 +7,6 @@ tracking/ended-1a2b    this server's run is FINISHED
 import logging
 import re
 import secrets
-from collections.abc import Mapping
 from typing import Final
 
 from infra.canonical import digest_of
@@ -37,8 +36,7 @@ def open_run(
     *,
     run_key: str,
     run_name: str,
-    tags: Mapping[str, str] | None = None,
-    timeout_s: float = 30.0,
+    timeout_s: float,
 ) -> str:
     """Return the id of the training's run, RUNNING: the noted one, one found by tag, or a new one.
 
@@ -49,7 +47,6 @@ def open_run(
         store: the training's folder, for the notes.
         run_key: names the training; digits, letters, dashes.
         run_name: what people see.
-        tags: for a new run.
         timeout_s: how long to wait for the server.
 
     Raises:
@@ -69,7 +66,7 @@ def open_run(
         origin = _origin_of(store)
         run_id = tracker.find_run(run_key, origin)
         if run_id is None:
-            run_id = _make_run(tracker, run_key, run_name, origin, tags or {})
+            run_id = _make_run(tracker, run_key, run_name, origin)
         _write_note(store, RunNote(server=tracker.server, run_id=run_id))
     store.delete(_ended_key(tracker.server, run_id))
     if tracker.status(run_id) is not RunStatus.RUNNING:
@@ -112,10 +109,8 @@ def run_ids_on(store: ObjectStore, server: str) -> list[str]:
     return [note.run_id for note in read_notes(store) if note.server == server]
 
 
-def _make_run(
-    tracker: Tracker, run_key: str, run_name: str, origin: str, tags: Mapping[str, str]
-) -> str:
-    made = tracker.create_run(run_key=run_key, run_name=run_name, tags={**tags, ORIGIN_TAG: origin})
+def _make_run(tracker: Tracker, run_key: str, run_name: str, origin: str) -> str:
+    made = tracker.create_run(run_key=run_key, run_name=run_name, tags={ORIGIN_TAG: origin})
     # MLflow's client asks again when an answer is lost: then there are two, and the older one is
     # what the next start would find.
     oldest = tracker.find_run(run_key, origin) or made

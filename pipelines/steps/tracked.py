@@ -57,7 +57,7 @@ def finished_run(
             note_end(run, tracker.server, run_id)
             return ShownRun(run_id, deliver_journal(tracker, run, run_id))
     # There is none, or it was left behind by a kill or an outage: then its points may lack too.
-    run_id = open_run(tracker, run, run_key=run_key, run_name=name)
+    run_id = open_run(tracker, run, run_key=run_key, run_name=name, timeout_s=REACHABLE_S)
     describe(run_id)
     is_whole = deliver_journal(tracker, run, run_id)
     if is_whole:

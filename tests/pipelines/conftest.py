@@ -197,7 +197,7 @@ def finished_run(evaluated_run: Path, tmp_path: Path) -> FinishedRun:
             registry_id="memory",
         ),
         tracker=tracker,
-        run_id=open_run(tracker, run, run_key=RUN_KEY, run_name="demo"),
+        run_id=open_run(tracker, run, run_key=RUN_KEY, run_name="demo", timeout_s=30),
     )
 
 

@@ -151,7 +151,7 @@ def test_an_unfinished_run_shows_where_it_would_go_on(
     store: FolderStore, tiny_training: Any, mlflow_place: TrackingPlace
 ) -> None:
     start_run(store, tiny_training)
-    run_id = open_run(MlflowTracker(mlflow_place), store, run_key="k", run_name="n")
+    run_id = open_run(MlflowTracker(mlflow_place), store, run_key="k", run_name="n", timeout_s=30)
     found = look(store)
     assert (found["kind"], found["status"], found["attempts"]) == ("run", "UNFINISHED", 1)
     assert found["checkpoint"] == f"{store.uri}/checkpoints/step-00000000-a0001"

@@ -177,7 +177,13 @@ def test_the_link_names_runs_and_their_experiment(workspace: Path, mlflow_templa
     default.create_run(run_key="other", run_name="other")
     default._client().delete_experiment(default._find_experiment())  # nobody's affair
     ids = [
-        open_run(tracker, FolderStore(workspace / "runs" / name), run_key=name, run_name=name)
+        open_run(
+            tracker,
+            FolderStore(workspace / "runs" / name),
+            run_key=name,
+            run_name=name,
+            timeout_s=30,
+        )
         for name in (LATE, EARLY)
     ]
     # Another server that is named has them not: the one that has them is linked.

@@ -53,7 +53,7 @@ def other_place(tmp_path: Path, mlflow_template: Path) -> TrackingPlace:
 @pytest.fixture
 def run_id(tracker: MlflowTracker, run: FolderStore) -> str:
     """A training that ended, all its points delivered."""
-    run_id = open_run(tracker, run, run_key=KEY, run_name=NAME)
+    run_id = open_run(tracker, run, run_key=KEY, run_name=NAME, timeout_s=30)
     journal = Journal(run)
     for step, value, timestamp_ms in LOSSES:
         point = MetricPoint(key="train/loss", step=step, value=value, timestamp_ms=timestamp_ms)
@@ -154,7 +154,7 @@ def test_a_run_left_in_another_state_is_filled_and_finished(
 ) -> None:
     """Killed between making it and filling it; or MLflow was away when the training ended."""
     other, window = MlflowTracker(other_place), MlflowWindow(other_place)
-    opened = open_run(other, run, run_key=KEY, run_name=NAME)
+    opened = open_run(other, run, run_key=KEY, run_name=NAME, timeout_s=30)
     other.set_status(opened, status)
     assert finish(other, run) == opened
     assert other.status(opened) is RunStatus.FINISHED
