@@ -178,7 +178,7 @@ def _made_something(run: ObjectStore, note: CommandNote) -> bool:
     return bool(states & {RAN, BEGUN}) or (FAILED in states and run.stat(RUN) is not None)
 
 
-def read_notes(run: ObjectStore, *, but: str = "") -> list[CommandNote]:
+def read_command_notes(run: ObjectStore, *, but: str = "") -> list[CommandNote]:
     """Read the notes in a run's folder, oldest first; one of another version is passed over.
 
     Args:

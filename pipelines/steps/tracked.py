@@ -19,7 +19,7 @@ REACHABLE_S: Final = 15.0
 Asked for before calls that could do without it: MLflow's own time-outs add up to eight minutes
 where a server takes connections and never answers, and sending a model needs them.
 """
-SILENCE_S: Final = 30.0
+REST_SILENCE_S: Final = 30.0
 """How long no segment of a journal may arrive before the rest is left for later."""
 REST_FOLLOWS: Final = (
     "MLflow does not have all points of the curves yet: the next step or command sends the rest"
@@ -100,6 +100,6 @@ def deliver_journal(tracker: Tracker, run: ObjectStore, run_id: str) -> bool:
     """Send what a training's journal holds and its run lacks; False if not all was sent."""
     delivery = Delivery(Journal(run), tracker, run_id)
     try:
-        return delivery.drain(SILENCE_S)
+        return delivery.drain(REST_SILENCE_S)
     finally:
         delivery.close()

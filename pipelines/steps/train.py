@@ -19,7 +19,6 @@ from infra.nodes import check_nodes_share
 from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
-from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.run_note import end_run, open_run, read_notes, run_ids_on
 from pipelines.context import Context, refuse_relative_in_a_job
 from pipelines.parameters import flat_parameters
@@ -66,7 +65,7 @@ class TrainStep(Step[Training]):
     def check_early(self) -> None:
         """In a workspace without runs a new MLflow run is needed: ask for it before all else."""
         if next(iter(self.context.workspace.list("runs/")), None) is None:
-            self.tracker.check_reachable(REACHABLE_S)
+            self.context.tracker.check_reachable(REACHABLE_S)
 
     def check(self) -> None:
         """Refuse a network that cannot be built, and a tracker that is away."""
@@ -75,7 +74,7 @@ class TrainStep(Step[Training]):
             refuse_relative_in_a_job("train.sample_log", self.context.recipe.train.sample_log)
             open_store(self.context.recipe.train.sample_log)
         if not self._is_noted():
-            self.tracker.check_reachable(REACHABLE_S)
+            self.context.tracker.check_reachable(REACHABLE_S)
 
     def check_cluster(self) -> None:
         """Refuse too small a cluster, GPUs of no use, a sample log that its nodes do not share."""
@@ -117,16 +116,16 @@ class TrainStep(Step[Training]):
 
     def fields(self, product: Training) -> dict[str, Any]:
         """Return what `--json` shows."""
-        return training_fields(product.store, product.receipt, server=self.tracker.server)
+        return training_fields(product.store, product.receipt, server=self.context.tracker.server)
 
     def catch_up(self) -> None:
         """Send what MLflow lacks of the curves: it was away, or it is another server."""
-        if not lacks_points(self.tracker.server, self.folder()):
+        if not lacks_points(self.context.tracker.server, self.folder()):
             return
         try:
             # Of two processes only one makes the run.
             with hold_lease(self.folder(), wait_report=self.say_waiting):
-                if lacks_points(self.tracker.server, self.folder()):
+                if lacks_points(self.context.tracker.server, self.folder()):
                     self.context.say("train: sending MLflow what it lacks of the curves")
                     self.run_id()
         except ServiceError as error:
@@ -139,7 +138,7 @@ class TrainStep(Step[Training]):
             TrackingError: the server is away, or refuses.
         """
         return finished_run(
-            self.tracker,
+            self.context.tracker,
             self.folder(),
             run_key=self._run_key,
             name=self._run_name,
@@ -170,20 +169,17 @@ class TrainStep(Step[Training]):
         fingerprint = self._dataset.manifest.fingerprint
         return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
 
-    @property
-    def tracker(self) -> MlflowTracker:
-        """Where this training is shown."""
-        return self.context.tracker
-
     def _is_noted(self) -> bool:
         """Tell whether this training has a run on this server already."""
-        return self._prepare.is_done and bool(run_ids_on(self.folder(), self.tracker.server))
+        return self._prepare.is_done and bool(
+            run_ids_on(self.folder(), self.context.tracker.server)
+        )
 
     def _open_run(self) -> str:
         run = self.folder()
         run.create(RUN, self.context.recipe.model_dump_json(indent=1).encode())
         return open_run(
-            self.tracker,
+            self.context.tracker,
             run,
             run_key=self._run_key,
             run_name=self._run_name,
@@ -193,7 +189,7 @@ class TrainStep(Step[Training]):
     def _describe_if_there(self, run_id: str) -> bool:
         """Send parameters, tags and input; False if not all arrived."""
         try:
-            self.tracker.check_reachable(REACHABLE_S)
+            self.context.tracker.check_reachable(REACHABLE_S)
             self._describe(run_id)
         except ServiceError as error:
             self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
@@ -202,9 +198,9 @@ class TrainStep(Step[Training]):
 
     def _describe(self, run_id: str) -> None:
         recipe, dataset = self.context.recipe, self._dataset
-        self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
-        self.tracker.add_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
-        self.tracker.log_dataset(
+        self.context.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
+        self.context.tracker.add_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
+        self.context.tracker.log_dataset(
             run_id,
             name=dataset.manifest.name,
             digest=dataset.manifest.fingerprint,
@@ -215,7 +211,7 @@ class TrainStep(Step[Training]):
         """Train to the end; tell whether MLflow has every point of the curves."""
         job = self._job()
         if self._has_last_checkpoint():
-            is_whole = deliver_journal(self.tracker, self.folder(), run_id)
+            is_whole = deliver_journal(self.context.tracker, self.folder(), run_id)
             self._tell_of_rest(is_whole)
             return is_whole
         from pipelines.steps.train_on_cluster import ClusterTraining
@@ -257,8 +253,8 @@ class TrainStep(Step[Training]):
         if self.was_taken_over:
             return  # How the run stands is for the process that has it now.
         try:
-            self.tracker.check_reachable(REACHABLE_S)
-            end_run(self.tracker, self.folder(), run_id, status, reason)
+            self.context.tracker.check_reachable(REACHABLE_S)
+            end_run(self.context.tracker, self.folder(), run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
 

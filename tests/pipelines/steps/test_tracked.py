@@ -67,7 +67,7 @@ def run_id(tracker: MlflowTracker, run: FolderStore) -> str:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
+    monkeypatch.setattr(tracked, "REST_SILENCE_S", 0.2)
 
 
 def shown(tracker: Tracker, run: FolderStore) -> ShownRun:

@@ -67,7 +67,7 @@ def test_another_server_gets_the_curves_of_a_training_that_holds(workspace: Fold
 def test_points_that_did_not_arrive_follow_with_the_next_command(
     workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
+    monkeypatch.setattr(tracked, "REST_SILENCE_S", 0.2)
     tracker = Refusing()
     step = train_step(workspace, tracker)
     Journal(step.folder()).append(POINTS)
