@@ -32,6 +32,10 @@ class TrainJob(Frozen):
         """Return the order of this training."""
         return order_of(manifest, self.train.seed, self.train.global_batch, self._order_kind)
 
+    def total_steps(self, order: Order) -> int:
+        """Return how many updates the whole training makes, by its order."""
+        return self.train.epochs * order.steps_per_epoch
+
     @property
     def read_spec(self) -> ReadSpec:
         """What all of its ranks read."""

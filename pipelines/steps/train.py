@@ -99,8 +99,7 @@ class TrainStep(Step[Training]):
         run_id = self._open_run()
         try:
             is_described = self._describe_if_there(run_id)
-            is_whole = self._train(run_id)
-            last = self._last_checkpoint()
+            is_whole, last = self._train(run_id)
             if is_whole and not is_described:
                 # Once it is FINISHED nobody looks whether it has its parameters.
                 is_whole = self._describe_if_there(run_id)
@@ -207,23 +206,48 @@ class TrainStep(Step[Training]):
             source_uri=dataset.store.uri,
         )
 
-    def _train(self, run_id: str) -> bool:
-        """Train to the end; tell whether MLflow has every point of the curves."""
+    def _train(self, run_id: str) -> tuple[bool, CheckpointReceipt]:
+        """Train to the end; tell whether MLflow has every point of the curves, and what was made.
+
+        Raises:
+            DataError: the last checkpoint is damaged.
+            ProjectError: whatever else ended the training.
+        """
         job = self._job()
-        if self._has_last_checkpoint():
+        order = job.order(self._dataset.manifest)
+        total_steps = job.total_steps(order)
+        last = self._end_checkpoint(total_steps)
+        if last is not None:
             is_whole = deliver_journal(self.context.tracker, self.folder(), run_id)
             self._tell_of_rest(is_whole)
-            return is_whole
+            return is_whole, last
         from pipelines.steps.train_on_cluster import ClusterTraining
 
-        order = job.order(self._dataset.manifest)
-        return ClusterTraining(
+        is_whole = ClusterTraining(
             self.context,
             job,
             run_id,
-            total_steps=self._total_steps,
-            num_images=order.rows_before(self._total_steps),
+            total_steps=total_steps,
+            num_images=order.rows_before(total_steps),
         ).run()
+        last = self._end_checkpoint(total_steps)
+        if last is None:
+            raise DataError(
+                f"{self.folder().uri}: the checkpoint of the last step, {total_steps:,}, is"
+                " damaged",
+                remedy="run again: training goes on from the one before it",
+            )
+        return is_whole, last
+
+    def _end_checkpoint(self, total_steps: int) -> CheckpointReceipt | None:
+        """Return the checkpoint of the last step, if there is one and it is sound."""
+        run = self.folder()
+        attempts = read_attempts(run)
+        newest = list_checkpoints(run, attempts)[-1:]
+        if not newest or newest[0].step != total_steps:
+            return None  # without reading another one's bytes
+        found = find_sound_checkpoint(run, attempts)
+        return found if found is not None and found.step == total_steps else None
 
     def _tell_of_rest(self, is_whole: bool) -> None:
         if not is_whole:
@@ -257,31 +281,6 @@ class TrainStep(Step[Training]):
             end_run(self.context.tracker, self.folder(), run_id, status, reason)
         except ProjectError as error:
             self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
-
-    @property
-    def _total_steps(self) -> int:
-        order = self._job().order(self._dataset.manifest)
-        return self.context.recipe.train.epochs * order.steps_per_epoch
-
-    def _has_last_checkpoint(self) -> bool:
-        """Tell whether there is one of the last step, and sound: no other is read."""
-        run = self.folder()
-        attempts = read_attempts(run)
-        newest = list_checkpoints(run, attempts)[-1:]
-        if not newest or newest[0].step != self._total_steps:
-            return False
-        found = find_sound_checkpoint(run, attempts)
-        return found is not None and found.step == self._total_steps
-
-    def _last_checkpoint(self) -> CheckpointReceipt:
-        run = self.folder()
-        last = find_sound_checkpoint(run, read_attempts(run))
-        if last is None or last.step != self._total_steps:
-            raise DataError(
-                f"{run.uri}: the checkpoint of the last step, {self._total_steps:,}, is damaged",
-                remedy="run again: training goes on from the one before it",
-            )
-        return last
 
 
 def training_fields(

@@ -13,6 +13,7 @@ import pytest
 from refusing_tracker import Refusing
 
 from alexnet.train import gpu_nodes
+from alexnet.train.checkpoint import CheckpointReceipt, TrainState, write_checkpoint
 from infra.errors import ServiceError, StoreError, TrackingError
 from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore
@@ -29,11 +30,23 @@ from pipelines.steps import tracked, train
 from pipelines.steps.train import TrainStep
 
 POINTS = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(1, 4)]
+LAST: Any = SimpleNamespace(
+    step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+)
+"""The checkpoint of a training that is made up."""
+NUM_STEPS = 20
+"""Of the recipe's 20 epochs on the made-up dataset of one batch."""
 
 
 def train_step(workspace: FolderStore, tracker: Any = None, uri: str | None = None) -> TrainStep:
     """The step on a dataset of no images, whose trainings are made up."""
-    manifest = SimpleNamespace(name="tiny", fingerprint="f" * 64)
+    manifest = SimpleNamespace(
+        name="tiny",
+        fingerprint="f" * 64,
+        num_classes=10,
+        rows_per_group=64,
+        train=SimpleNamespace(shards=[SimpleNamespace(num_rows=64)]),
+    )
     dataset = SimpleNamespace(store=workspace.child("datasets/d"), manifest=manifest)
     prepare: Any = SimpleNamespace(product=dataset, is_done=True)
     context = Context(load_recipe("demo"), workspace, place_for(workspace, uri), io.StringIO())
@@ -166,11 +179,7 @@ def test_a_training_ends_as_finished_when_its_curves_have_arrived(
 ) -> None:
     tracker = MemoryTracker()
     step = train_step(workspace, tracker)
-    monkeypatch.setattr(step, "_train", lambda _: arrive)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    monkeypatch.setattr(step, "_train", lambda _: (arrive, LAST))
     step.make()
     (run_id,) = tracker.runs
     expected = RunStatus.FINISHED if arrive else RunStatus.RUNNING
@@ -187,18 +196,14 @@ def test_a_run_that_could_not_be_described_is_before_it_is_finished(
     def refuse(*_: object) -> None:
         raise TrackingError("the database is locked", remedy="wait")
 
-    def trained(_: str) -> bool:
+    def trained(_: str) -> Any:
         if back:
             monkeypatch.setattr(tracker, "log_params", describe)
-        return True
+        return True, LAST
 
     monkeypatch.setattr(tracker, "log_params", refuse)
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", trained)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
     (run_id,) = tracker.runs
     assert tracker.status(run_id) is (RunStatus.FINISHED if back else RunStatus.RUNNING)
@@ -272,11 +277,7 @@ def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
 
     tracker = LosesTheEnd()
     step = train_step(workspace, tracker)
-    monkeypatch.setattr(step, "_train", lambda _: True)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    monkeypatch.setattr(step, "_train", lambda _: (True, LAST))
     step.make()
     (run_id,) = tracker.runs
     assert tracker.status(run_id) is RunStatus.RUNNING
@@ -304,3 +305,51 @@ def test_a_run_tells_of_the_recipe_that_it_was_begun_with(workspace: FolderStore
     run = tracker.runs[run_id]
     assert run.tags["alexnet.recipe_digest"] == first
     assert run.params["checkpoint.keep_last"] != "7"
+
+
+def save(step: TrainStep, number: int) -> CheckpointReceipt:
+    """Write a checkpoint of the made-up training."""
+    recipe = step.context.recipe
+    state = TrainState(
+        step=number,
+        epoch=number,
+        attempt=1,
+        run_key="k",
+        dataset_fingerprint="f" * 64,
+        seed=0,
+        global_batch=64,
+        num_classes=10,
+        network=recipe.model,
+        augment=recipe.train.augment,
+    )
+    return write_checkpoint(step.folder(), state, {}, {})
+
+
+class CountsReads(FolderStore):
+    """Counts how often a checkpoint's weights are read."""
+
+    reads = 0
+
+    def child(self, prefix: str) -> "CountsReads":
+        return CountsReads(Path(super().child(prefix).uri))
+
+    def read(self, key: str) -> bytes:
+        CountsReads.reads += key.endswith("model.safetensors")
+        return super().read(key)
+
+
+def test_a_training_that_was_killed_before_its_receipt_is_not_trained_again(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its last checkpoint, of gigabytes maybe, is read once."""
+    tracker = MemoryTracker()
+    step = train_step(CountsReads(Path(workspace.uri)), tracker)
+    save(step, NUM_STEPS - 1)
+    last = save(step, NUM_STEPS)
+    Journal(step.folder()).append(POINTS)
+    monkeypatch.setattr(CountsReads, "reads", 0)
+    assert step.make().receipt.step == last.step
+    assert CountsReads.reads == 1
+    (run_id,) = tracker.runs
+    assert tracker.runs[run_id].points == POINTS
+    assert tracker.status(run_id) is RunStatus.FINISHED
