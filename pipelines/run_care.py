@@ -14,7 +14,7 @@ from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import place_for, sqlite_path
 from infra.tracking.run_note import end_run, run_ids_on
 from pipelines.lookup.runs import experiment_of, name_of, runs_in
-from pipelines.steps.tracked import REACHABLE_S
+from pipelines.steps.training_run import REACHABLE_S
 
 log = logging.getLogger(__name__)
 

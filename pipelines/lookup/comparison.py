@@ -14,7 +14,7 @@ from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.links import comparison_link, look_command
 from pipelines.lookup.runs import describe_run, experiment_of, find_run, recipe_of, workspace_of
 from pipelines.parameters import flat_parameters
-from pipelines.steps.tracked import REACHABLE_S
+from pipelines.steps.training_run import REACHABLE_S
 
 OWN_SERVER: Final = "workspace"
 """What notes call the database in a training's own workspace."""

@@ -189,7 +189,7 @@ class ReportStep(Step[Reported]):
         tracker = self.context.tracker
         bodies = {item.path: read_object(self.folder(), item) for item in receipt.objects}
         try:
-            run_id = self._train.run_id()
+            run_id = self._train.run.ensure_id()
             tracker.log_images(run_id, "filters", self._frames())
             tracker.log_table(run_id, "per_class.json", self._per_class())
             tracker.log_files(run_id, _IN_MLFLOW, bodies)

@@ -13,25 +13,17 @@ from alexnet.train.checkpoint import (
 from alexnet.train.job import RUN, TrainJob, run_key
 from alexnet.train.placement import check_gpus, place_workers
 from alexnet.train.training_receipt import TrainingReceipt, commit_training, read_training
-from infra.errors import DataError, ProjectError, ServiceError
+from infra.errors import DataError, ServiceError
 from infra.lease import hold_lease
 from infra.nodes import check_nodes_share
 from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
-from infra.tracking.run_note import end_run, open_run, read_notes, run_ids_on
+from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.context import Context, refuse_relative_in_a_job
-from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
 from pipelines.steps.prepare import Dataset, PrepareStep
-from pipelines.steps.tracked import (
-    REACHABLE_S,
-    REST_FOLLOWS,
-    ShownRun,
-    deliver_journal,
-    finished_run,
-    lacks_points,
-)
+from pipelines.steps.training_run import REACHABLE_S, TrainingRun
 from pipelines.workflow import Step
 
 
@@ -73,7 +65,7 @@ class TrainStep(Step[Training]):
         if self.context.recipe.train.sample_log is not None:
             refuse_relative_in_a_job("train.sample_log", self.context.recipe.train.sample_log)
             open_store(self.context.recipe.train.sample_log)
-        if not self._is_noted():
+        if not (self._prepare.is_done and self.run.is_noted()):
             self.context.tracker.check_reachable(REACHABLE_S)
 
     def check_cluster(self) -> None:
@@ -96,22 +88,11 @@ class TrainStep(Step[Training]):
 
     def make(self) -> Training:
         """Train from where the run stands to its end."""
-        run_id = self._open_run()
-        try:
-            is_described = self._describe_if_there(run_id)
-            is_whole, last = self._train(run_id)
-            if is_whole and not is_described:
-                # Once it is FINISHED nobody looks whether it has its parameters.
-                is_whole = self._describe_if_there(run_id)
-        except KeyboardInterrupt:
-            self._end(run_id, RunStatus.KILLED, "interrupted")
-            raise
-        except BaseException as error:
-            self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
-            raise
-        if is_whole:  # else what sends the rest ends the run
-            self._end(run_id, RunStatus.FINISHED, "")
-        return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
+        folder = self.folder()
+        folder.create(RUN, self.context.recipe.model_dump_json(indent=1).encode())
+        with self.run.at_work(lambda: not self.was_taken_over) as work:
+            work.is_whole, last = self._train(work.run_id)
+        return Training(folder, commit_training(folder, self._run_key, last))
 
     def fields(self, product: Training) -> dict[str, Any]:
         """Return what `--json` shows."""
@@ -119,44 +100,28 @@ class TrainStep(Step[Training]):
 
     def catch_up(self) -> None:
         """Send what MLflow lacks of the curves: it was away, or it is another server."""
-        if not lacks_points(self.context.tracker.server, self.folder()):
+        if not self.run.lacks_points():
             return
         try:
             # Of two processes only one makes the run.
             with hold_lease(self.folder(), wait_report=self.say_waiting):
-                if lacks_points(self.context.tracker.server, self.folder()):
+                if self.run.lacks_points():
                     self.context.say("train: sending MLflow what it lacks of the curves")
-                    self.run_id()
+                    self.run.ensure_id()
         except ServiceError as error:
             self.context.say(f"train: MLflow still lacks points of the curves: {error.problem}")
 
-    def shown_run(self) -> ShownRun:
-        """Return the finished training's MLflow run, made on this server if need be.
-
-        Raises:
-            TrackingError: the server is away, or refuses.
-        """
-        return finished_run(
-            self.context.tracker,
-            self.folder(),
+    @cached_property
+    def run(self) -> TrainingRun:
+        """The training as MLflow shows it; needs the dataset."""
+        return TrainingRun(
+            tracker=self.context.tracker,
+            folder=self.folder(),
             run_key=self._run_key,
-            name=self._run_name,
-            describe=self._describe,
+            recipe=self.context.recipe,
+            dataset=self._dataset,
+            say=lambda text: self.context.say(f"train: {text}"),
         )
-
-    def run_id(self) -> str:
-        """Return the id of that run; say so if it is not whole, which is no reason to stop.
-
-        Raises:
-            TrackingError: as above.
-        """
-        shown = self.shown_run()
-        self._tell_of_rest(shown.is_whole)
-        return shown.run_id
-
-    @property
-    def _run_name(self) -> str:
-        return f"{self.context.recipe.name}-{self._run_key[:8]}"
 
     @property
     def _dataset(self) -> Dataset:
@@ -167,44 +132,6 @@ class TrainStep(Step[Training]):
         recipe = self.context.recipe
         fingerprint = self._dataset.manifest.fingerprint
         return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
-
-    def _is_noted(self) -> bool:
-        """Tell whether this training has a run on this server already."""
-        return self._prepare.is_done and bool(
-            run_ids_on(self.folder(), self.context.tracker.server)
-        )
-
-    def _open_run(self) -> str:
-        run = self.folder()
-        run.create(RUN, self.context.recipe.model_dump_json(indent=1).encode())
-        return open_run(
-            self.context.tracker,
-            run,
-            run_key=self._run_key,
-            run_name=self._run_name,
-            timeout_s=REACHABLE_S,
-        )
-
-    def _describe_if_there(self, run_id: str) -> bool:
-        """Send parameters, tags and input; False if not all arrived."""
-        try:
-            self.context.tracker.check_reachable(REACHABLE_S)
-            self._describe(run_id)
-        except ServiceError as error:
-            self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
-            return False
-        return True
-
-    def _describe(self, run_id: str) -> None:
-        recipe, dataset = self.context.recipe, self._dataset
-        self.context.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
-        self.context.tracker.add_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
-        self.context.tracker.log_dataset(
-            run_id,
-            name=dataset.manifest.name,
-            digest=dataset.manifest.fingerprint,
-            source_uri=dataset.store.uri,
-        )
 
     def _train(self, run_id: str) -> tuple[bool, CheckpointReceipt]:
         """Train to the end; tell whether MLflow has every point of the curves, and what was made.
@@ -218,9 +145,7 @@ class TrainStep(Step[Training]):
         total_steps = job.total_steps(order)
         last = self._end_checkpoint(total_steps)
         if last is not None:
-            is_whole = deliver_journal(self.context.tracker, self.folder(), run_id)
-            self._tell_of_rest(is_whole)
-            return is_whole, last
+            return self.run.deliver(run_id), last
         from pipelines.steps.train_on_cluster import ClusterTraining
 
         is_whole = ClusterTraining(
@@ -249,10 +174,6 @@ class TrainStep(Step[Training]):
         found = find_sound_checkpoint(run, attempts)
         return found if found is not None and found.step == total_steps else None
 
-    def _tell_of_rest(self, is_whole: bool) -> None:
-        if not is_whole:
-            self.context.say(f"train: {REST_FOLLOWS}")
-
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset
         train = recipe.train
@@ -272,15 +193,6 @@ class TrainStep(Step[Training]):
             microbatch=recipe.scaling.microbatch,
             compile=recipe.scaling.compile,
         )
-
-    def _end(self, run_id: str, status: RunStatus, reason: str) -> None:
-        if self.was_taken_over:
-            return  # How the run stands is for the process that has it now.
-        try:
-            self.context.tracker.check_reachable(REACHABLE_S)
-            end_run(self.context.tracker, self.folder(), run_id, status, reason)
-        except ProjectError as error:
-            self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
 
 
 def training_fields(

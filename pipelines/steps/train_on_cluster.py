@@ -26,7 +26,7 @@ from infra.ray_runtime import LOCAL, Resources, cluster_address, cluster_resourc
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
 from pipelines.context import Context
-from pipelines.steps.tracked import REST_FOLLOWS
+from pipelines.steps.training_run import REST_FOLLOWS
 
 LAST_POINTS_SILENCE_S: Final = 60.0
 """After the last step: how long nothing may arrive at MLflow before the rest is left for later."""

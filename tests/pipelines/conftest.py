@@ -219,7 +219,7 @@ def report_step(finished: FinishedRun, stream: io.StringIO | None = None) -> Rep
     train: Any = SimpleNamespace(
         product=training,
         folder=lambda: finished.run,
-        run_id=lambda: finished.run_id,
+        run=SimpleNamespace(ensure_id=lambda: finished.run_id),
     )
     evaluate: Any = SimpleNamespace(
         product=SimpleNamespace(store=finished.evaluated, evaluation=finished.evaluation)
