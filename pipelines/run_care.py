@@ -12,10 +12,9 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import place_for, sqlite_path
-from infra.tracking.run_note import end_run, read_notes
-from pipelines.lookup.runs import name_of, recipe_of, runs_in
-from pipelines.recipe import TrackingSettings
-from pipelines.steps.tracked import REACHABLE_S
+from infra.tracking.run_note import end_run, run_ids_on
+from pipelines.lookup.runs import experiment_of, name_of, runs_in
+from pipelines.steps.training_run import REACHABLE_S
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ def reap_runs(workspace: str, *, tracking_uri: str | None) -> list[dict[str, Any
     if not shown:
         return []
     # Any experiment tells whether the server is there; one that has such a run should be there too.
-    tracker = MlflowTracker(place, experiment=_experiment_of(shown[0][0]))
+    tracker = MlflowTracker(place, experiment=experiment_of(shown[0][0]))
     tracker.check_reachable(REACHABLE_S)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         reaped = threads.map(lambda one: _reap(tracker, *one), shown)
@@ -67,20 +66,11 @@ def _shown_as(run: ObjectStore, server: str) -> str | None:
     if run.stat(FINISHED) is not None:
         return None  # the next command of its recipe ends it, when it has all points
     try:
-        noted = [note.run_id for note in read_notes(run) if note.server == server]
+        noted = run_ids_on(run, server)
     except DataError as error:
         log.warning("run_unreadable %s: %s", run.uri, error)
         return None
     return noted[-1] if noted else None
-
-
-def _experiment_of(run: ObjectStore) -> str:
-    try:
-        found = recipe_of(run).get("tracking")
-    except DataError as error:
-        log.warning("run_unreadable %s: %s", run.uri, error)
-        found = None
-    return str((found or {}).get("experiment") or TrackingSettings().experiment)
 
 
 def _reap(tracker: MlflowTracker, run: ObjectStore, run_id: str) -> bool:

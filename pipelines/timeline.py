@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
+from alexnet.train.job import RUN
 from infra.commit import Frozen, parse_receipt
 from infra.errors import ObjectCorrupt, ProjectError, StoreError
 from infra.store import ObjectStore
@@ -174,10 +175,10 @@ def _note_key(started_at: str, token: str) -> str:
 def _made_something(run: ObjectStore, note: CommandNote) -> bool:
     states = {step.state for step in note.steps}
     # A training that failed may have made thousands of steps; one that was refused has no run.
-    return bool(states & {RAN, BEGUN}) or (FAILED in states and run.stat("run.json") is not None)
+    return bool(states & {RAN, BEGUN}) or (FAILED in states and run.stat(RUN) is not None)
 
 
-def read_notes(run: ObjectStore, *, but: str = "") -> list[CommandNote]:
+def read_command_notes(run: ObjectStore, *, but: str = "") -> list[CommandNote]:
     """Read the notes in a run's folder, oldest first; one of another version is passed over.
 
     Args:

@@ -10,6 +10,8 @@ from preprocessing.dataset.manifest import Manifest
 
 VERSION = 3
 """Raised by hand when the mathematics of a training changes, so that no old result is kept."""
+RUN = "run.json"
+"""First object of a run's folder: the recipe that it was begun with, resolved."""
 
 
 class TrainJob(Frozen):
@@ -29,6 +31,10 @@ class TrainJob(Frozen):
     def order(self, manifest: Manifest) -> Order:
         """Return the order of this training."""
         return order_of(manifest, self.train.seed, self.train.global_batch, self._order_kind)
+
+    def total_steps(self, order: Order) -> int:
+        """Return how many updates the whole training makes, by its order."""
+        return self.train.epochs * order.steps_per_epoch
 
     @property
     def read_spec(self) -> ReadSpec:

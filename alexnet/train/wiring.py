@@ -26,7 +26,7 @@ def plan_of(job: TrainJob, order: Order) -> LoopPlan:
     train, checkpoint = job.train, job.checkpoint
     return LoopPlan(
         seed=train.seed,
-        total_steps=train.epochs * order.steps_per_epoch,
+        total_steps=job.total_steps(order),
         steps_per_epoch=order.steps_per_epoch,
         full_batch_rows=order.batch_rows(0),
         schedule=train.schedule,

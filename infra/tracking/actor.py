@@ -21,8 +21,7 @@ def start_metrics_actor(
     place: TrackingPlace,
     run_id: str,
     *,
-    experiment: str = "alexnet",
-    flush_every_s: float = 15.0,
+    experiment: str,
 ) -> Any:  # noqa: ANN401 - a Ray handle has the actor's methods, untyped
     """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
 
@@ -36,7 +35,6 @@ def start_metrics_actor(
         place: where runs are tracked.
         run_id: the training's run there.
         experiment: the run's experiment.
-        flush_every_s: seconds between writes to the journal that nobody asked for.
 
     Raises:
         ObjectCorrupt: the run's journal cannot be read.
@@ -49,7 +47,7 @@ def start_metrics_actor(
     actor = ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3)(
         MetricsActor
     )
-    handle = actor.remote(store_uri, place, run_id, experiment, flush_every_s)
+    handle = actor.remote(store_uri, place, run_id, experiment)
     with lost_work_named("the metrics actor", remedy="see Ray's logs, then run again"):
         ray.get(handle.problem.remote())
     return handle
@@ -64,10 +62,9 @@ class MetricsActor:
         place: TrackingPlace,
         run_id: str,
         experiment: str,
-        flush_every_s: float,
     ) -> None:
         self._store_uri, self._place, self._run_id = store_uri, place, run_id
-        self._experiment, self._flush_every_s = experiment, flush_every_s
+        self._experiment = experiment
         self._controller: Any = None
 
     # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
@@ -76,7 +73,7 @@ class MetricsActor:
         journal = Journal(open_store(self._store_uri))
         tracker = MlflowTracker(self._place, experiment=self._experiment)
         delivery = Delivery(journal, tracker, self._run_id)
-        return MetricsSink(journal, delivery, flush_every_s=self._flush_every_s)
+        return MetricsSink(journal, delivery)
 
     def record(self, points: list[MetricPoint], position: Position) -> None:
         """Take points and how far the training is."""

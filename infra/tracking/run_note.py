@@ -7,7 +7,6 @@ tracking/ended-1a2b    this server's run is FINISHED
 import logging
 import re
 import secrets
-from collections.abc import Mapping
 from typing import Final
 
 from infra.canonical import digest_of
@@ -37,8 +36,7 @@ def open_run(
     *,
     run_key: str,
     run_name: str,
-    tags: Mapping[str, str] | None = None,
-    timeout_s: float = 30.0,
+    timeout_s: float,
 ) -> str:
     """Return the id of the training's run, RUNNING: the noted one, one found by tag, or a new one.
 
@@ -49,27 +47,26 @@ def open_run(
         store: the training's folder, for the notes.
         run_key: names the training; digits, letters, dashes.
         run_name: what people see.
-        tags: for a new run.
         timeout_s: how long to wait for the server.
 
     Raises:
         TrackingError: the server is away and there is no note of it.
     """
-    noted = [note.run_id for note in reversed(read_notes(store)) if note.server == tracker.server]
+    noted = run_ids_on(store, tracker.server)
     try:
         tracker.check_reachable(timeout_s)
     except TrackingError as error:
         if not noted:
             raise
-        log.warning("tracking_away run_id=%s problem=%s", noted[0], error)
-        return noted[0]
-    run_id = _first_valid(tracker, noted)
+        log.warning("tracking_away run_id=%s problem=%s", noted[-1], error)
+        return noted[-1]
+    run_id = _newest_valid(tracker, noted)
     if run_id is None:
         # Looked for by tag first: a kill between making and noting must not leave two.
         origin = _origin_of(store)
         run_id = tracker.find_run(run_key, origin)
         if run_id is None:
-            run_id = _make_run(tracker, run_key, run_name, origin, tags or {})
+            run_id = _make_run(tracker, run_key, run_name, origin)
         _write_note(store, RunNote(server=tracker.server, run_id=run_id))
     store.delete(_ended_key(tracker.server, run_id))
     if tracker.status(run_id) is not RunStatus.RUNNING:
@@ -107,10 +104,13 @@ def read_notes(store: ObjectStore) -> list[RunNote]:
     ]
 
 
-def _make_run(
-    tracker: Tracker, run_key: str, run_name: str, origin: str, tags: Mapping[str, str]
-) -> str:
-    made = tracker.create_run(run_key=run_key, run_name=run_name, tags={**tags, ORIGIN_TAG: origin})
+def run_ids_on(store: ObjectStore, server: str) -> list[str]:
+    """Return the ids of a training's runs on one server, oldest first; the server is not asked."""
+    return [note.run_id for note in read_notes(store) if note.server == server]
+
+
+def _make_run(tracker: Tracker, run_key: str, run_name: str, origin: str) -> str:
+    made = tracker.create_run(run_key=run_key, run_name=run_name, tags={ORIGIN_TAG: origin})
     # MLflow's client asks again when an answer is lost: then there are two, and the older one is
     # what the next start would find.
     oldest = tracker.find_run(run_key, origin) or made
@@ -129,8 +129,9 @@ def _origin_of(store: ObjectStore) -> str:
     return store.read(ORIGIN).decode()
 
 
-def _first_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
-    return next((run_id for run_id in run_ids if tracker.status(run_id) is not None), None)
+def _newest_valid(tracker: Tracker, run_ids: list[str]) -> str | None:
+    newest_first = reversed(run_ids)
+    return next((run_id for run_id in newest_first if tracker.status(run_id) is not None), None)
 
 
 def _write_note(store: ObjectStore, note: RunNote) -> None:

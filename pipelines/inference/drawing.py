@@ -20,6 +20,7 @@ from alexnet.inference.layer_outputs import choose_layer
 from alexnet.inference.model_probe import ModelProbe
 from alexnet.threads import one_thread
 from alexnet.train.filters import count_towers, first_filters
+from alexnet.train.job import RUN
 from alexnet.train.training_receipt import read_finished
 from infra.store import open_store
 from pipelines.context import refuse_relative_in_a_job
@@ -30,7 +31,6 @@ from pipelines.inference.shown_images import MOST_IMAGES, Chooser, Rejected, Sho
 from pipelines.inference.shown_neighbours import Neighbourhood
 from pipelines.lookup.models import open_model
 from pipelines.lookup.related import Related, find_related
-from pipelines.lookup.runs import RUN
 from pipelines.recipe import Recipe
 from pipelines.reporting.pictures import (
     CONFUSION,

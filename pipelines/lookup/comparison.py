@@ -10,16 +10,14 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.journal import Journal
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace, place_for
-from infra.tracking.run_note import read_notes
+from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.links import comparison_link, look_command
-from pipelines.lookup.runs import describe_run, find_run, recipe_of, workspace_of
+from pipelines.lookup.runs import describe_run, experiment_of, find_run, recipe_of, workspace_of
 from pipelines.parameters import flat_parameters
-from pipelines.recipe import TrackingSettings
+from pipelines.steps.training_run import REACHABLE_S
 
 OWN_SERVER: Final = "workspace"
 """What notes call the database in a training's own workspace."""
-REACHABLE_S: Final = 15.0
-"""How long a comparison waits for MLflow: only its link comes from there."""
 
 
 def compare_runs(
@@ -91,18 +89,13 @@ def _link(runs: Sequence[ObjectStore], workspace: str, tracking_uri: str | None)
     """Ask MLflow which experiments the runs are in; while it is away there is no link."""
     try:
         place, run_ids = _common_server(runs, workspace, tracking_uri)
-        tracker = MlflowTracker(place, experiment=_experiment_of(runs[0]))
+        # Any experiment tells whether the server is there; one of a run should be there too.
+        tracker = MlflowTracker(place, experiment=experiment_of(runs[0]))
         tracker.check_reachable(REACHABLE_S)
         experiments = [tracker.experiment_of(run_id) for run_id in run_ids]
     except ProjectError as error:
         return _Link(reason=error.problem)
     return _Link(comparison_link(run_ids, experiments, place), look_command(place))
-
-
-def _experiment_of(run: ObjectStore) -> str:
-    """Return the experiment that is looked up when MLflow is asked whether it is there."""
-    settings = recipe_of(run).get("tracking", {})
-    return str(settings.get("experiment", TrackingSettings().experiment))
 
 
 def _common_server(
@@ -131,7 +124,7 @@ def _common_server(
 def _run_id_on(place: TrackingPlace, run: ObjectStore) -> str | None:
     if place.registry_id == OWN_SERVER and place != _own_place(run):
         return None  # another workspace's
-    noted = [note.run_id for note in read_notes(run) if note.server == place.registry_id]
+    noted = run_ids_on(run, place.registry_id)
     return noted[-1] if noted else None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alexnet.release.settings import MODEL_NAME
+from alexnet.train.job import RUN
 from infra.errors import DataError
 from infra.looking import may_exist
 from infra.store import ObjectStore, open_store
@@ -73,18 +74,17 @@ def _dataset(store: ObjectStore) -> dict[str, Any]:
 
 
 def _run(store: ObjectStore) -> dict[str, Any]:
-    import json
-
     from alexnet.train.attempts import read_attempts
     from alexnet.train.checkpoint import list_checkpoints
     from alexnet.train.training_receipt import read_training
     from infra.tracking.run_note import read_notes
+    from pipelines.lookup.runs import recipe_of
     from pipelines.steps.train import training_fields
 
     attempts = read_attempts(store)
     checkpoints = list_checkpoints(store, attempts)
-    detail = {
-        "recipe": json.loads(store.read("run.json")),
+    detail: dict[str, Any] = {
+        "recipe": recipe_of(store),
         "checkpoints": [store.child(f"checkpoints/{c.name}").uri for c in checkpoints],
         "starts": [attempt.model_dump() for attempt in attempts],
     }
@@ -213,7 +213,7 @@ def _parse_model_uri(uri: str) -> tuple[str, str, str]:
 
 _KINDS: Final = {
     "manifest.json": _dataset,
-    "run.json": _run,
+    RUN: _run,
     "receipt.json": _checkpoint,
     "evaluation.json": _evaluation,
     "verdict-0001.json": _verdict,

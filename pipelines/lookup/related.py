@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alexnet.evaluate.evaluation import RECEIPT, Evaluation, read_evaluation, validation_digest
+from alexnet.train.job import RUN
 from alexnet.train.training_receipt import read_finished
 from alexnet.trained import TrainedNetwork
 from infra.errors import DataError
 from infra.store import ObjectStore
 from pipelines.datasets import datasets_in
 from pipelines.lookup.models import is_checkpoint, places_of, run_of
-from pipelines.lookup.runs import RUN, runs_in
+from pipelines.lookup.runs import runs_in
 from preprocessing.dataset.manifest import Manifest
 
 

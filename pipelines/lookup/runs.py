@@ -11,6 +11,7 @@ from alexnet.evaluate.evaluation import Evaluation, read_evaluation
 from alexnet.evaluate.rows import VIEW_NAMES, view_suffix
 from alexnet.train.attempts import read_attempts
 from alexnet.train.checkpoint import list_checkpoints, open_checkpoint
+from alexnet.train.job import RUN
 from alexnet.train.training_receipt import FINISHED
 from infra.commit import unreadable
 from infra.errors import DataError, RecipeError
@@ -18,10 +19,9 @@ from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
 from infra.tracking.journal import first_point
 from infra.tracking.run_note import read_notes
+from pipelines.recipe import TrackingSettings
 
 log = logging.getLogger(__name__)
-
-RUN: Final = "run.json"
 
 
 def list_runs(workspace: str) -> list[dict[str, Any]]:
@@ -152,6 +152,16 @@ def recipe_of(run: ObjectStore) -> dict[str, Any]:
         return dict(json.loads(run.read(RUN)))
     except (FileNotFoundError, ValueError) as error:
         raise unreadable(f"{run.uri}/{RUN}") from error
+
+
+def experiment_of(run: ObjectStore) -> str:
+    """Return the MLflow experiment that a training's recipe names; the default if it tells none."""
+    try:
+        settings = recipe_of(run).get("tracking") or {}
+    except DataError as error:
+        log.warning("run_unreadable %s: %s", run.uri, error)
+        settings = {}
+    return str(settings.get("experiment") or TrackingSettings().experiment)
 
 
 def _position(run: ObjectStore) -> dict[str, Any]:

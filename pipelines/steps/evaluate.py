@@ -12,8 +12,8 @@ from infra.canonical import digest_of
 from infra.store import ObjectStore
 from pipelines.context import Context
 from pipelines.steps.prepare import Dataset, PrepareStep
-from pipelines.steps.tracked import REST_FOLLOWS, add_results
 from pipelines.steps.train import Training, TrainStep
+from pipelines.steps.training_run import REST_FOLLOWS
 from pipelines.workflow import Step
 
 VERSION: Final = 2
@@ -121,13 +121,7 @@ class EvaluateStep(Step[Evaluated]):
         for view, accuracy in evaluation.views.items():
             values[f"val/top1{view_suffix(view)}"] = accuracy.top1
             values[f"val/top5{view_suffix(view)}"] = accuracy.top5
-        sent = add_results(
-            self._training.store,
-            self._train.shown_run,
-            step=evaluation.step,
-            values=values,
-        )
-        if not sent:
+        if not self._train.run.add_results(step=evaluation.step, values=values):
             self.context.say(f"evaluate: {REST_FOLLOWS}")
 
 

@@ -144,7 +144,7 @@ class RegisterStep(Step[Registered]):
                 manifest=dataset.manifest,
                 evaluation=self._evaluate.product.store,
                 run_key=training.receipt.run_key,
-                run_id=self._train.run_id(),
+                run_id=self._train.run.ensure_id(),
             ),
             verdict,
             key=self._version_key,

@@ -19,7 +19,7 @@ from infra.commit import (
 )
 from infra.errors import TrackingError
 from infra.store import ObjectStore
-from infra.tracking.run_note import read_notes
+from infra.tracking.run_note import run_ids_on
 from pipelines import timeline
 from pipelines.context import Context
 from pipelines.links import look_command, run_link
@@ -125,14 +125,13 @@ class ReportStep(Step[Reported]):
     @property
     def _run_id(self) -> str | None:
         """The id of the training's run on this server, as far as the workspace knows."""
-        server = self._train.tracker.server
-        noted = [n.run_id for n in read_notes(self._train.folder()) if n.server == server]
+        noted = run_ids_on(self._train.folder(), self.context.tracker.server)
         return noted[-1] if noted else None
 
     @property
     def _mark(self) -> str:
         """Object that says that this server's run has the report."""
-        return f"sent/{digest_of([self._train.tracker.server, self._run_id])[:16]}"
+        return f"sent/{digest_of([self.context.tracker.server, self._run_id])[:16]}"
 
     def _read(self) -> ReportReceipt | None:
         body = read_receipt(self.folder(), RECEIPT)
@@ -161,7 +160,7 @@ class ReportStep(Step[Reported]):
                 registration=self._register.product.registration,
                 probe=self._probe,
                 commands=[
-                    *timeline.read_notes(training.store, but=now.key),
+                    *timeline.read_command_notes(training.store, but=now.key),
                     now.note("done"),
                 ],
                 progress=progress,
@@ -187,10 +186,10 @@ class ReportStep(Step[Reported]):
 
     def _send(self, receipt: ReportReceipt) -> bool:
         """Send the report to the training's run; False, and a word about it, if MLflow is away."""
-        tracker = self._train.tracker
+        tracker = self.context.tracker
         bodies = {item.path: read_object(self.folder(), item) for item in receipt.objects}
         try:
-            run_id = self._train.run_id()
+            run_id = self._train.run.ensure_id()
             tracker.log_images(run_id, "filters", self._frames())
             tracker.log_table(run_id, "per_class.json", self._per_class())
             tracker.log_files(run_id, _IN_MLFLOW, bodies)

@@ -10,29 +10,20 @@ from alexnet.train.checkpoint import (
     find_sound_checkpoint,
     list_checkpoints,
 )
-from alexnet.train.job import TrainJob, run_key
+from alexnet.train.job import RUN, TrainJob, run_key
 from alexnet.train.placement import check_gpus, place_workers
 from alexnet.train.training_receipt import TrainingReceipt, commit_training, read_training
-from infra.errors import DataError, ProjectError, ServiceError
+from infra.errors import DataError, ServiceError
 from infra.lease import hold_lease
 from infra.nodes import check_nodes_share
 from infra.ray_runtime import LOCAL, cluster_address
 from infra.store import ObjectStore, open_store
 from infra.tracking.base import RunStatus
-from infra.tracking.mlflow_tracker import MlflowTracker
-from infra.tracking.run_note import end_run, open_run, read_notes
+from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.context import Context, refuse_relative_in_a_job
-from pipelines.parameters import flat_parameters
 from pipelines.recipe import check_network
 from pipelines.steps.prepare import Dataset, PrepareStep
-from pipelines.steps.tracked import (
-    REACHABLE_S,
-    REST_FOLLOWS,
-    ShownRun,
-    deliver_journal,
-    finished_run,
-    lacks_points,
-)
+from pipelines.steps.training_run import REACHABLE_S, TrainingRun
 from pipelines.workflow import Step
 
 
@@ -66,7 +57,7 @@ class TrainStep(Step[Training]):
     def check_early(self) -> None:
         """In a workspace without runs a new MLflow run is needed: ask for it before all else."""
         if next(iter(self.context.workspace.list("runs/")), None) is None:
-            self.tracker.check_reachable(REACHABLE_S)
+            self.context.tracker.check_reachable(REACHABLE_S)
 
     def check(self) -> None:
         """Refuse a network that cannot be built, and a tracker that is away."""
@@ -74,8 +65,8 @@ class TrainStep(Step[Training]):
         if self.context.recipe.train.sample_log is not None:
             refuse_relative_in_a_job("train.sample_log", self.context.recipe.train.sample_log)
             open_store(self.context.recipe.train.sample_log)
-        if not self._is_noted():
-            self.tracker.check_reachable(REACHABLE_S)
+        if not (self._prepare.is_done and self.run.is_noted()):
+            self.context.tracker.check_reachable(REACHABLE_S)
 
     def check_cluster(self) -> None:
         """Refuse too small a cluster, GPUs of no use, a sample log that its nodes do not share."""
@@ -97,68 +88,40 @@ class TrainStep(Step[Training]):
 
     def make(self) -> Training:
         """Train from where the run stands to its end."""
-        run_id = self._open_run()
-        try:
-            is_described = self._describe_if_there(run_id)
-            is_whole = self._train(run_id)
-            last = self._last_checkpoint()
-            if is_whole and not is_described:
-                # Once it is FINISHED nobody looks whether it has its parameters.
-                is_whole = self._describe_if_there(run_id)
-        except KeyboardInterrupt:
-            self._end(run_id, RunStatus.KILLED, "interrupted")
-            raise
-        except BaseException as error:
-            self._end(run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
-            raise
-        if is_whole:  # else what sends the rest ends the run
-            self._end(run_id, RunStatus.FINISHED, "")
-        return Training(self.folder(), commit_training(self.folder(), self._run_key, last))
+        folder = self.folder()
+        folder.create(RUN, self.context.recipe.model_dump_json(indent=1).encode())
+        with self.run.at_work(lambda: not self.was_taken_over) as work:
+            work.is_whole, last = self._train(work.run_id)
+        return Training(folder, commit_training(folder, self._run_key, last))
 
     def fields(self, product: Training) -> dict[str, Any]:
         """Return what `--json` shows."""
-        return training_fields(product.store, product.receipt, server=self.tracker.server)
+        return training_fields(product.store, product.receipt, server=self.context.tracker.server)
 
     def catch_up(self) -> None:
         """Send what MLflow lacks of the curves: it was away, or it is another server."""
-        if not lacks_points(self.tracker.server, self.folder()):
+        if not self.run.lacks_points():
             return
         try:
             # Of two processes only one makes the run.
             with hold_lease(self.folder(), wait_report=self.say_waiting):
-                if lacks_points(self.tracker.server, self.folder()):
+                if self.run.lacks_points():
                     self.context.say("train: sending MLflow what it lacks of the curves")
-                    self.run_id()
+                    self.run.ensure_id()
         except ServiceError as error:
             self.context.say(f"train: MLflow still lacks points of the curves: {error.problem}")
 
-    def shown_run(self) -> ShownRun:
-        """Return the finished training's MLflow run, made on this server if need be.
-
-        Raises:
-            TrackingError: the server is away, or refuses.
-        """
-        return finished_run(
-            self.tracker,
-            self.folder(),
+    @cached_property
+    def run(self) -> TrainingRun:
+        """The training as MLflow shows it; needs the dataset."""
+        return TrainingRun(
+            tracker=self.context.tracker,
+            folder=self.folder(),
             run_key=self._run_key,
-            name=self._run_name,
-            describe=self._describe,
+            recipe=self.context.recipe,
+            dataset=self._dataset,
+            say=lambda text: self.context.say(f"train: {text}"),
         )
-
-    def run_id(self) -> str:
-        """Return the id of that run; say so if it is not whole, which is no reason to stop.
-
-        Raises:
-            TrackingError: as above.
-        """
-        shown = self.shown_run()
-        self._tell_of_rest(shown.is_whole)
-        return shown.run_id
-
-    @property
-    def _run_name(self) -> str:
-        return f"{self.context.recipe.name}-{self._run_key[:8]}"
 
     @property
     def _dataset(self) -> Dataset:
@@ -170,70 +133,46 @@ class TrainStep(Step[Training]):
         fingerprint = self._dataset.manifest.fingerprint
         return run_key(fingerprint, recipe.model, recipe.train, tag=recipe.run.tag)
 
-    @property
-    def tracker(self) -> MlflowTracker:
-        """Where this training is shown."""
-        return self.context.tracker
+    def _train(self, run_id: str) -> tuple[bool, CheckpointReceipt]:
+        """Train to the end; tell whether MLflow has every point of the curves, and what was made.
 
-    def _is_noted(self) -> bool:
-        """Tell whether this training has a run on this server already."""
-        if not self._prepare.is_done:
-            return False
-        return any(note.server == self.tracker.server for note in read_notes(self.folder()))
-
-    def _open_run(self) -> str:
-        run = self.folder()
-        run.create("run.json", self.context.recipe.model_dump_json(indent=1).encode())
-        return open_run(
-            self.tracker,
-            run,
-            run_key=self._run_key,
-            run_name=self._run_name,
-            timeout_s=REACHABLE_S,
-        )
-
-    def _describe_if_there(self, run_id: str) -> bool:
-        """Send parameters, tags and input; False if not all arrived."""
-        try:
-            self.tracker.check_reachable(REACHABLE_S)
-            self._describe(run_id)
-        except ServiceError as error:
-            self.context.say(f"train: MLflow is away, going on without it: {error.problem}")
-            return False
-        return True
-
-    def _describe(self, run_id: str) -> None:
-        recipe, dataset = self.context.recipe, self._dataset
-        self.tracker.log_params(run_id, flat_parameters(recipe.model_dump(mode="json")))
-        self.tracker.add_tags(run_id, {"alexnet.recipe_digest": recipe.digest})
-        self.tracker.log_dataset(
-            run_id,
-            name=dataset.manifest.name,
-            digest=dataset.manifest.fingerprint,
-            source_uri=dataset.store.uri,
-        )
-
-    def _train(self, run_id: str) -> bool:
-        """Train to the end; tell whether MLflow has every point of the curves."""
+        Raises:
+            DataError: the last checkpoint is damaged.
+            ProjectError: whatever else ended the training.
+        """
         job = self._job()
-        if self._has_last_checkpoint():
-            is_whole = deliver_journal(self.tracker, self.folder(), run_id)
-            self._tell_of_rest(is_whole)
-            return is_whole
+        order = job.order(self._dataset.manifest)
+        total_steps = job.total_steps(order)
+        last = self._end_checkpoint(total_steps)
+        if last is not None:
+            return self.run.deliver(run_id), last
         from pipelines.steps.train_on_cluster import ClusterTraining
 
-        order = job.order(self._dataset.manifest)
-        return ClusterTraining(
+        is_whole = ClusterTraining(
             self.context,
             job,
             run_id,
-            total_steps=self._total_steps,
-            num_images=order.rows_before(self._total_steps),
+            total_steps=total_steps,
+            num_images=order.rows_before(total_steps),
         ).run()
+        last = self._end_checkpoint(total_steps)
+        if last is None:
+            raise DataError(
+                f"{self.folder().uri}: the checkpoint of the last step, {total_steps:,}, is"
+                " damaged",
+                remedy="run again: training goes on from the one before it",
+            )
+        return is_whole, last
 
-    def _tell_of_rest(self, is_whole: bool) -> None:
-        if not is_whole:
-            self.context.say(f"train: {REST_FOLLOWS}")
+    def _end_checkpoint(self, total_steps: int) -> CheckpointReceipt | None:
+        """Return the checkpoint of the last step, if there is one and it is sound."""
+        run = self.folder()
+        attempts = read_attempts(run)
+        newest = list_checkpoints(run, attempts)[-1:]
+        if not newest or newest[0].step != total_steps:
+            return None  # without reading another one's bytes
+        found = find_sound_checkpoint(run, attempts)
+        return found if found is not None and found.step == total_steps else None
 
     def _job(self) -> TrainJob:
         recipe, dataset = self.context.recipe, self._dataset
@@ -255,49 +194,15 @@ class TrainStep(Step[Training]):
             compile=recipe.scaling.compile,
         )
 
-    def _end(self, run_id: str, status: RunStatus, reason: str) -> None:
-        if self.was_taken_over:
-            return  # How the run stands is for the process that has it now.
-        try:
-            self.tracker.check_reachable(REACHABLE_S)
-            end_run(self.tracker, self.folder(), run_id, status, reason)
-        except ProjectError as error:
-            self.context.say(f"train: the run's status {status} was not noted: {error.problem}")
-
-    @property
-    def _total_steps(self) -> int:
-        order = self._job().order(self._dataset.manifest)
-        return self.context.recipe.train.epochs * order.steps_per_epoch
-
-    def _has_last_checkpoint(self) -> bool:
-        """Tell whether there is one of the last step, and sound: no other is read."""
-        run = self.folder()
-        attempts = read_attempts(run)
-        newest = list_checkpoints(run, attempts)[-1:]
-        if not newest or newest[0].step != self._total_steps:
-            return False
-        found = find_sound_checkpoint(run, attempts)
-        return found is not None and found.step == self._total_steps
-
-    def _last_checkpoint(self) -> CheckpointReceipt:
-        run = self.folder()
-        last = find_sound_checkpoint(run, read_attempts(run))
-        if last is None or last.step != self._total_steps:
-            raise DataError(
-                f"{run.uri}: the checkpoint of the last step, {self._total_steps:,}, is damaged",
-                remedy="run again: training goes on from the one before it",
-            )
-        return last
-
 
 def training_fields(
     run: ObjectStore, receipt: TrainingReceipt, *, server: str | None = None
 ) -> dict[str, Any]:
     """Describe a finished training as `train --json` does; its run on `server`, if given."""
-    notes = [note for note in read_notes(run) if server in (None, note.server)]
+    run_ids = run_ids_on(run, server) if server else [note.run_id for note in read_notes(run)]
     return {
         "run_key": receipt.run_key,
-        "mlflow_run_id": notes[-1].run_id if notes else None,
+        "mlflow_run_id": run_ids[-1] if run_ids else None,
         "status": RunStatus.FINISHED.value,
         "global_step": receipt.step,
         "checkpoint": run.child(receipt.checkpoint).uri,

@@ -26,9 +26,9 @@ from infra.ray_runtime import LOCAL, Resources, cluster_address, cluster_resourc
 from infra.store import open_store
 from infra.tracking.actor import start_metrics_actor
 from pipelines.context import Context
-from pipelines.steps.tracked import REST_FOLLOWS
+from pipelines.steps.training_run import REST_FOLLOWS
 
-SILENCE_S: Final = 60.0
+LAST_POINTS_SILENCE_S: Final = 60.0
 """After the last step: how long nothing may arrive at MLflow before the rest is left for later."""
 DRAIN_AFTER_FAILURE_S: Final = 5.0
 """After a failure or Ctrl-C: how long in all, for someone waits to see the error."""
@@ -145,7 +145,7 @@ class ClusterTraining:
         except BaseException:
             self._finish(sink, DRAIN_AFTER_FAILURE_S, at_most_s=DRAIN_AFTER_FAILURE_S)
             raise
-        return self._finish(sink, SILENCE_S)
+        return self._finish(sink, LAST_POINTS_SILENCE_S)
 
     def _finish(
         self,

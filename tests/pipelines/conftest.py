@@ -197,7 +197,7 @@ def finished_run(evaluated_run: Path, tmp_path: Path) -> FinishedRun:
             registry_id="memory",
         ),
         tracker=tracker,
-        run_id=open_run(tracker, run, run_key=RUN_KEY, run_name="demo"),
+        run_id=open_run(tracker, run, run_key=RUN_KEY, run_name="demo", timeout_s=30),
     )
 
 
@@ -206,6 +206,8 @@ def report_step(finished: FinishedRun, stream: io.StringIO | None = None) -> Rep
     place = TrackingPlace("https://me:secret@mlflow.example.org", None, "memory")
     recipe = load_recipe("demo", ["train.epochs=2", "train.global_batch=4"])
     context = Context(recipe, finished.workspace, place, stream or io.StringIO())
+    tracker: Any = finished.tracker
+    context.tracker = tracker
     training = SimpleNamespace(
         store=finished.run,
         receipt=finished.training,
@@ -216,9 +218,8 @@ def report_step(finished: FinishedRun, stream: io.StringIO | None = None) -> Rep
     )
     train: Any = SimpleNamespace(
         product=training,
-        tracker=finished.tracker,
         folder=lambda: finished.run,
-        run_id=lambda: finished.run_id,
+        run=SimpleNamespace(ensure_id=lambda: finished.run_id),
     )
     evaluate: Any = SimpleNamespace(
         product=SimpleNamespace(store=finished.evaluated, evaluation=finished.evaluation)

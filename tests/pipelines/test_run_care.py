@@ -37,7 +37,7 @@ def begin(workspace: FolderStore, tracker: Any, name: str) -> tuple[FolderStore,
     """Make a training that runs, as MLflow has it."""
     run = workspace.child(f"runs/{name}")
     run.create("run.json", b"{}")
-    return run, open_run(tracker, run, run_key=name, run_name=name)
+    return run, open_run(tracker, run, run_key=name, run_name=name, timeout_s=30)
 
 
 def test_only_what_was_left_running_and_has_nobody_is_called_killed(

@@ -25,7 +25,7 @@ from pipelines.timeline import (
     command_text,
     how_it_ended,
     library_versions,
-    read_notes,
+    read_command_notes,
     with_last_signs,
     write_note,
 )
@@ -49,7 +49,7 @@ def timeline(**states: Any) -> Timeline:
 
 def test_steps_are_timed_in_order_and_noted_with_versions(run: FolderStore) -> None:
     write_note(run, timeline(prepare="holds", train="ran").note("done"))
-    (note,) = read_notes(run)
+    (note,) = read_command_notes(run)
     assert (note.command, note.ended) == ("alexnet run demo", "done")
     assert [(step.name, step.state) for step in note.steps] == [
         ("prepare", "holds"),
@@ -81,7 +81,7 @@ def test_notes_of_many_commands_are_read_oldest_first(run: FolderStore) -> None:
         made = timeline(train="ran")
         made.started_at = f"2026-01-31T12:00:{second:02}+00:00"
         write_note(run, made.note(str(second)))
-    assert [note.ended for note in read_notes(run)] == ["3", "7", "11"]
+    assert [note.ended for note in read_command_notes(run)] == ["3", "7", "11"]
     (first, *_) = [info.key for info in run.list()]
     assert first.startswith("commands/20260131T120003Z-")
 
@@ -89,7 +89,7 @@ def test_notes_of_many_commands_are_read_oldest_first(run: FolderStore) -> None:
 def test_a_note_of_another_version_hides_none(run: FolderStore) -> None:
     run.write("commands/20260131T120000Z-00000000.json", b'{"schema_version": 2}')
     write_note(run, timeline(train="ran").note("done"))
-    assert [note.ended for note in read_notes(run)] == ["done"]
+    assert [note.ended for note in read_command_notes(run)] == ["done"]
 
 
 def test_what_made_nothing_leaves_no_note(run: FolderStore) -> None:
@@ -98,7 +98,7 @@ def test_what_made_nothing_leaves_no_note(run: FolderStore) -> None:
     assert list(run.list()) == []
     run.create("run.json", b"{}")  # it had begun
     write_note(run, timeline(prepare="holds", train="failed").note("interrupted"))
-    assert [note.ended for note in read_notes(run)] == ["interrupted"]
+    assert [note.ended for note in read_command_notes(run)] == ["interrupted"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_command_leaves_its_note_however_it_ends(
     else:
         with pytest.raises(type(error)):
             work()
-    (note,) = read_notes(run)
+    (note,) = read_command_notes(run)
     assert note.ended == ended
 
 
@@ -200,7 +200,7 @@ def test_a_killed_command_leaves_the_note_of_its_beginning(
             entry.state = "holds"
         with context.timeline.entry("train") as entry:
             note_begin()
-            (killed,) = read_notes(run)
+            (killed,) = read_command_notes(run)
             entry.state = "ran"
     assert (killed.command, killed.ended) == ("alexnet run demo", "")
     assert [(step.name, step.state) for step in killed.steps] == [
@@ -208,9 +208,9 @@ def test_a_killed_command_leaves_the_note_of_its_beginning(
         ("train", "begun"),
     ]
     # One that goes on to its end says so in the same place.
-    (note,) = read_notes(run)
+    (note,) = read_command_notes(run)
     assert (note.ended, [step.state for step in note.steps]) == ("done", ["holds", "ran"])
-    assert read_notes(run, but=context.timeline.key) == []
+    assert read_command_notes(run, but=context.timeline.key) == []
 
 
 def test_one_that_was_refused_as_it_began_leaves_no_note(
@@ -271,7 +271,7 @@ def test_of_a_call_from_python_the_programs_own_words_are_not_kept(
     monkeypatch.setattr(command, "run_steps", work)
     monkeypatch.setattr(command, "run_folder", lambda *_: run)
     pipelines.run("demo", workspace=tmp_path / "w")
-    (note,) = read_notes(run)
+    (note,) = read_command_notes(run)
     assert note.command == "pipelines.run('demo')"
 
 
@@ -289,6 +289,6 @@ def test_many_commands_at_once_each_leave_theirs(run: FolderStore) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(read_notes(run)) == 8
+    assert len(read_command_notes(run)) == 8
     for info in run.list():
         assert json.loads(run.read(info.key))["schema_version"] == 1

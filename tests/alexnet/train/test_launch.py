@@ -426,7 +426,7 @@ def test_an_interrupted_training_gives_its_cpus_back(
         left = ray.available_resources().get("CPU", 0.0)
         raise KeyboardInterrupt
 
-    sink = start_metrics_actor(job.run_uri, mlflow_place, "no-run")
+    sink = start_metrics_actor(job.run_uri, mlflow_place, "no-run", experiment="alexnet")
     with pytest.raises(KeyboardInterrupt):
         run_training(
             job,
@@ -461,7 +461,7 @@ def test_a_killed_metrics_actor_starts_again_from_the_journal(
 
     points = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(3)]
     store = FolderStore(tmp_path / "run")
-    sink = start_metrics_actor(store.uri, mlflow_place, "no-run")
+    sink = start_metrics_actor(store.uri, mlflow_place, "no-run", experiment="alexnet")
     ray.get(sink.record.remote(points[:1], (1, 128)))
     ray.get(sink.flush.remote())
     ray.kill(sink, no_restart=False)

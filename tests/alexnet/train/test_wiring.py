@@ -311,7 +311,7 @@ def test_a_worker_with_every_option_goes_on_to_what_one_process_learns(
     save(learner, job, 4)
     train(learner, job, tiny_training, 4, 6)
 
-    sink = start_metrics_actor(job.run_uri, mlflow_place, "no-run")
+    sink = start_metrics_actor(job.run_uri, mlflow_place, "no-run", experiment="alexnet")
     run_training(
         job,
         replace(place_workers(cluster_resources(), 1), threads_per_worker=1),

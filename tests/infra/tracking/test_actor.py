@@ -28,7 +28,7 @@ def test_workers_points_reach_the_journal_and_mlflow(
 
     store = FolderStore(tmp_path / "a run")
     run_id = MlflowTracker(mlflow_place).create_run(run_key="k", run_name="n")
-    actor = start_metrics_actor(store.uri, mlflow_place, run_id)
+    actor = start_metrics_actor(store.uri, mlflow_place, run_id, experiment="alexnet")
     for start in range(0, 100, 10):
         actor.record.remote(points(start, start + 10), (start + 10, 128 * (start + 10)))
     ray.get(actor.flush.remote())
@@ -49,7 +49,7 @@ def test_a_workers_failure_reaches_the_driver_with_its_remedy(
 ) -> None:
     import ray
 
-    actor = start_metrics_actor(str(tmp_path / "run"), mlflow_place, "no-run")
+    actor = start_metrics_actor(str(tmp_path / "run"), mlflow_place, "no-run", experiment="alexnet")
     assert ray.get(actor.failure.remote()) is None
     ray.get(actor.fail.remote(ObjectCorrupt("shard 3 is cut", remedy="restore it")))
     failure = ray.get(actor.failure.remote())
@@ -65,5 +65,5 @@ def test_a_journal_that_cannot_be_read_is_named_when_the_actor_starts(
     store = FolderStore(tmp_path / "run")
     store.write("journal/00000001.json", b"x")
     with pytest.raises(ObjectCorrupt, match=r"journal/00000001\.json cannot be read") as caught:
-        start_metrics_actor(store.uri, mlflow_place, "no-run")
+        start_metrics_actor(store.uri, mlflow_place, "no-run", experiment="alexnet")
     assert "restore it from a copy" in caught.value.remedy

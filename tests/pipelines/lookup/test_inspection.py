@@ -121,6 +121,12 @@ def test_a_run_that_has_just_begun(store: FolderStore) -> None:
     assert found["recipe"]["register"] == {"model_name": "alexnet"}
 
 
+def test_a_run_whose_recipe_was_cut_is_named(store: FolderStore) -> None:
+    store.create("run.json", b'{"name": ')
+    with pytest.raises(ObjectCorrupt, match=r"thing/run\.json cannot be read"):
+        look(store)
+
+
 def test_a_run_by_its_name_and_a_folder_of_that_name_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +151,7 @@ def test_an_unfinished_run_shows_where_it_would_go_on(
     store: FolderStore, tiny_training: Any, mlflow_place: TrackingPlace
 ) -> None:
     start_run(store, tiny_training)
-    run_id = open_run(MlflowTracker(mlflow_place), store, run_key="k", run_name="n")
+    run_id = open_run(MlflowTracker(mlflow_place), store, run_key="k", run_name="n", timeout_s=30)
     found = look(store)
     assert (found["kind"], found["status"], found["attempts"]) == ("run", "UNFINISHED", 1)
     assert found["checkpoint"] == f"{store.uri}/checkpoints/step-00000000-a0001"

@@ -19,7 +19,7 @@ from infra.tracking.place import TrackingPlace, place_for
 from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import FOLDER, RunNote, open_run
 from pipelines.lookup.comparison import compare_runs
-from pipelines.lookup.runs import find_run, list_runs
+from pipelines.lookup.runs import experiment_of, find_run, list_runs
 from pipelines.recipe_yaml import load_recipe
 
 LATE, EARLY = "demo-11aa22bb33cc44dd", "demo-11ff22bb33cc44dd"
@@ -177,7 +177,13 @@ def test_the_link_names_runs_and_their_experiment(workspace: Path, mlflow_templa
     default.create_run(run_key="other", run_name="other")
     default._client().delete_experiment(default._find_experiment())  # nobody's affair
     ids = [
-        open_run(tracker, FolderStore(workspace / "runs" / name), run_key=name, run_name=name)
+        open_run(
+            tracker,
+            FolderStore(workspace / "runs" / name),
+            run_key=name,
+            run_name=name,
+            timeout_s=30,
+        )
         for name in (LATE, EARLY)
     ]
     # Another server that is named has them not: the one that has them is linked.
@@ -205,6 +211,16 @@ def test_while_mlflow_is_away_only_the_link_is_missing(
     assert found["link"] is None
     assert "MLflow at http://127.0.0.1:1" in found["no_link"]
     assert found["parameters"]
+
+
+def test_a_trainings_experiment_is_the_default_where_its_recipe_tells_none(
+    workspace: Path,
+) -> None:
+    run = write_run(workspace, "named-0", "tracking.experiment=mine")
+    assert experiment_of(run) == "mine"
+    for recipe in (b"{}", b'{"tracking": null}', b'{"tracking": ', b'{"tracking": {}}'):
+        run.write("run.json", recipe)
+        assert experiment_of(run) == "alexnet"
 
 
 def test_workspaces_of_their_own_have_no_server_in_common(workspace: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from pipelines.reporting.sources import (
     read_points,
     read_sources,
 )
-from pipelines.timeline import CommandNote, StepTime, Timeline, read_notes, with_last_signs
+from pipelines.timeline import CommandNote, StepTime, Timeline, read_command_notes, with_last_signs
 
 TRACKED = Tracked("r1", "https://mlflow.example.org/#/runs/r1", None)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -88,7 +88,7 @@ def sources(finished_run: Any) -> Sources:
         verdict=finished_run.verdict,
         registration=finished_run.registration,
         probe=probe,
-        commands=[*read_notes(finished_run.run), command(evaluate="ran", gate="holds")],
+        commands=[*read_command_notes(finished_run.run), command(evaluate="ran", gate="holds")],
     )
 
 

@@ -8,24 +8,32 @@ import pytest
 
 from infra.store import FolderStore
 from infra.tracking.journal import Journal
+from infra.tracking.memory import MemoryTracker
 from infra.tracking.place import place_for
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
 from pipelines.steps import evaluate as module
 from pipelines.steps.evaluate import EvaluateStep
-from pipelines.steps.tracked import ShownRun
+from pipelines.steps.prepare import Dataset
+from pipelines.steps.training_run import TrainingRun
 
 
 def evaluate_step(workspace: FolderStore, run: str) -> EvaluateStep:
     """The step on a training whose weights are those of every other."""
     context = Context(load_recipe("demo"), workspace, place_for(workspace, None), io.StringIO())
-    manifest = SimpleNamespace(fingerprint="f" * 64, stored_px=64)
+    manifest: Any = SimpleNamespace(name="tiny", fingerprint="f" * 64, stored_px=64)
     prepare: Any = SimpleNamespace(product=SimpleNamespace(manifest=manifest))
     receipt = SimpleNamespace(model_sha256="e" * 64)
     training = SimpleNamespace(store=workspace.child(f"runs/{run}"), receipt=receipt)
-    train: Any = SimpleNamespace(
-        product=training, shown_run=lambda: ShownRun("a run", is_whole=True)
+    shown = TrainingRun(
+        tracker=MemoryTracker(),
+        folder=training.store,
+        run_key=run,
+        recipe=context.recipe,
+        dataset=Dataset(workspace, manifest),
+        say=context.say,
     )
+    train: Any = SimpleNamespace(product=training, run=shown)
     return EvaluateStep(context, prepare, train)
 
 

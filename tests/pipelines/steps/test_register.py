@@ -161,7 +161,7 @@ def moving(workspace: FolderStore, monkeypatch: pytest.MonkeyPatch) -> Moving:
     prepare: Any = SimpleNamespace(product=SimpleNamespace(store=store, manifest=classes))
     receipt = SimpleNamespace(run_key="r")
     training = SimpleNamespace(checkpoint=None, receipt=receipt)
-    train: Any = SimpleNamespace(product=training, run_id=lambda: "i")
+    train: Any = SimpleNamespace(product=training, run=SimpleNamespace(ensure_id=lambda: "i"))
     gate = GateStep(context, prepare, evaluate)
     found = Moving(RegisterStep(context, prepare, train, evaluate, gate), gate)
     monkeypatch.setattr(GateStep, "_champion", lambda _: (None, None))

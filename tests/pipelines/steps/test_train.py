@@ -13,7 +13,8 @@ import pytest
 from refusing_tracker import Refusing
 
 from alexnet.train import gpu_nodes
-from infra.errors import ServiceError, StoreError, TrackingError
+from alexnet.train.checkpoint import CheckpointReceipt, TrainState, write_checkpoint
+from infra.errors import DataError, ServiceError, StoreError, TrackingError
 from infra.ray_runtime import Node, Resources
 from infra.store import FolderStore
 from infra.tracking.base import RunStatus
@@ -25,15 +26,23 @@ from infra.tracking.points import MetricPoint
 from infra.tracking.run_note import RunNote
 from pipelines.context import Context
 from pipelines.recipe_yaml import load_recipe
-from pipelines.steps import tracked, train
+from pipelines.steps import train, training_run
 from pipelines.steps.train import TrainStep
 
 POINTS = [MetricPoint(key="train/loss", step=n, value=1.0, timestamp_ms=n) for n in range(1, 4)]
+NUM_STEPS = 20
+"""Of the recipe's 20 epochs on the made-up dataset of one batch."""
 
 
 def train_step(workspace: FolderStore, tracker: Any = None, uri: str | None = None) -> TrainStep:
     """The step on a dataset of no images, whose trainings are made up."""
-    manifest = SimpleNamespace(name="tiny", fingerprint="f" * 64)
+    manifest = SimpleNamespace(
+        name="tiny",
+        fingerprint="f" * 64,
+        num_classes=10,
+        rows_per_group=64,
+        train=SimpleNamespace(shards=[SimpleNamespace(num_rows=64)]),
+    )
     dataset = SimpleNamespace(store=workspace.child("datasets/d"), manifest=manifest)
     prepare: Any = SimpleNamespace(product=dataset, is_done=True)
     context = Context(load_recipe("demo"), workspace, place_for(workspace, uri), io.StringIO())
@@ -67,13 +76,13 @@ def test_another_server_gets_the_curves_of_a_training_that_holds(workspace: Fold
 def test_points_that_did_not_arrive_follow_with_the_next_command(
     workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracked, "SILENCE_S", 0.2)
+    monkeypatch.setattr(training_run, "REST_SILENCE_S", 0.2)
     tracker = Refusing()
     step = train_step(workspace, tracker)
     Journal(step.folder()).append(POINTS)
-    run_id = step.run_id()
+    run_id = step.run.ensure_id()
     assert tracker.status(run_id) is RunStatus.RUNNING
-    assert said(step) == [f"train: {tracked.REST_FOLLOWS}"]
+    assert said(step) == [f"train: {training_run.REST_FOLLOWS}"]
 
     tracker.away = True
     away = train_step(workspace, tracker)
@@ -89,7 +98,7 @@ def test_points_that_did_not_arrive_follow_with_the_next_command(
 @pytest.fixture
 def silent_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that takes connections and never answers; nobody waits for it for long."""
-    monkeypatch.setattr(tracked, "REACHABLE_S", 0.2)
+    monkeypatch.setattr(training_run, "REACHABLE_S", 0.2)
     monkeypatch.setattr(train, "REACHABLE_S", 0.2)
     # What a call costs that is made all the same; a probe's thread lives as long.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
@@ -107,37 +116,27 @@ def at_once() -> Iterator[None]:
 
 
 def test_a_server_that_never_answers_is_gone_on_without(
-    workspace: FolderStore, silent_uri: str
+    workspace: FolderStore, silent_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = train_step(workspace, uri=silent_uri)
     note = RunNote(server=silent_uri, run_id="0" * 32)
     step.folder().write("tracking/0001.json", note.model_dump_json().encode())
     Journal(step.folder()).append(POINTS)
-    with at_once():
-        assert step._open_run() == note.run_id
-    with at_once():
-        step._describe_if_there(note.run_id)
-    with at_once():
-        step._end(note.run_id, RunStatus.KILLED, "interrupted")
+    seen: list[str] = []
+
+    def interrupted(run_id: str) -> None:
+        seen.append(run_id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, "_train", interrupted)
+    with at_once(), pytest.raises(KeyboardInterrupt):
+        step.make()
+    assert seen == [note.run_id]
     with at_once(), pytest.raises(TrackingError, match="no answer"):
-        step.shown_run()
+        step.run.ensure()
     with at_once():
         step.catch_up()
     assert [line.partition(":")[0] for line in said(step)] == ["train"] * 4
-
-
-def test_ctrl_c_while_the_run_is_described_leaves_it_killed(
-    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    tracker = MemoryTracker()
-    monkeypatch.setattr(tracker, "log_params", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train_step(workspace, tracker).make()
-    (run_id,) = tracker.runs
-    assert tracker.status(run_id) is RunStatus.KILLED
 
 
 def test_a_sample_log_that_the_nodes_do_not_share_is_refused(
@@ -160,71 +159,22 @@ def test_a_sample_log_that_the_nodes_do_not_share_is_refused(
         step.check_cluster()
 
 
-@pytest.mark.parametrize("arrive", [True, False])
-def test_a_training_ends_as_finished_when_its_curves_have_arrived(
-    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, arrive: bool
-) -> None:
-    tracker = MemoryTracker()
-    step = train_step(workspace, tracker)
-    monkeypatch.setattr(step, "_train", lambda _: arrive)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
-    step.make()
-    (run_id,) = tracker.runs
-    expected = RunStatus.FINISHED if arrive else RunStatus.RUNNING
-    assert tracker.status(run_id) is expected
-
-
-@pytest.mark.parametrize("back", [True, False])
-def test_a_run_that_could_not_be_described_is_before_it_is_finished(
-    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, back: bool
-) -> None:
-    tracker = MemoryTracker()
-    describe = tracker.log_params
-
-    def refuse(*_: object) -> None:
-        raise TrackingError("the database is locked", remedy="wait")
-
-    def trained(_: str) -> bool:
-        if back:
-            monkeypatch.setattr(tracker, "log_params", describe)
-        return True
-
-    monkeypatch.setattr(tracker, "log_params", refuse)
-    step = train_step(workspace, tracker)
-    monkeypatch.setattr(step, "_train", trained)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
-    step.make()
-    (run_id,) = tracker.runs
-    assert tracker.status(run_id) is (RunStatus.FINISHED if back else RunStatus.RUNNING)
-    assert bool(tracker.runs[run_id].params) is back
-
-    # Whatever asks for the finished training's run sends it, and ends the run.
-    monkeypatch.setattr(tracker, "log_params", describe)
-    assert train_step(workspace, tracker).run_id() == run_id
-    assert tracker.status(run_id) is RunStatus.FINISHED
-    assert tracker.runs[run_id].params["train.epochs"]
-    assert tracker.runs[run_id].datasets
-
-
+@pytest.mark.parametrize("lost", [True, False])
 def test_who_was_taken_over_leaves_the_status_to_who_has_the_run_now(
-    workspace: FolderStore,
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
+    def cut(_: str) -> None:
+        raise DataError("a shard is cut", remedy="restore it")
+
     tracker = MemoryTracker()
     step = train_step(workspace, tracker)
-    run_id = step._open_run()
-    lease: Any = SimpleNamespace(lost=True)
+    lease: Any = SimpleNamespace(lost=lost)
     step._lease = lease
-    step._end(run_id, RunStatus.FAILED, "LeaseLost: another process works on it")
-    assert tracker.status(run_id) is RunStatus.RUNNING
-    lease.lost = False
-    step._end(run_id, RunStatus.FAILED, "DataError: a shard is cut")
-    assert tracker.status(run_id) is RunStatus.FAILED
+    monkeypatch.setattr(step, "_train", cut)
+    with pytest.raises(DataError):
+        step.make()
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is (RunStatus.RUNNING if lost else RunStatus.FAILED)
 
 
 @pytest.mark.parametrize("gpu", ["auto", "required", "optional"])
@@ -257,9 +207,7 @@ def test_where_there_are_gpus_every_node_is_asked_whether_it_can_use_them(
         step.check_cluster()
 
 
-def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
-    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_not_told_its_end_is_by_the_next_command(workspace: FolderStore) -> None:
     """Though it has every point, and nothing is left to do."""
 
     class LosesTheEnd(MemoryTracker):
@@ -272,11 +220,7 @@ def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
 
     tracker = LosesTheEnd()
     step = train_step(workspace, tracker)
-    monkeypatch.setattr(step, "_train", lambda _: True)
-    last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
-    )
-    monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
+    save(step, NUM_STEPS)
     step.make()
     (run_id,) = tracker.runs
     assert tracker.status(run_id) is RunStatus.RUNNING
@@ -290,17 +234,80 @@ def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
     assert said(again) == []
 
 
-def test_a_run_tells_of_the_recipe_that_it_was_begun_with(workspace: FolderStore) -> None:
-    """Its parameters do too: what is set anew on the way is in no key."""
+def save(step: TrainStep, number: int) -> CheckpointReceipt:
+    """Write a checkpoint of the made-up training."""
+    recipe = step.context.recipe
+    state = TrainState(
+        step=number,
+        epoch=number,
+        attempt=1,
+        run_key="k",
+        dataset_fingerprint="f" * 64,
+        seed=0,
+        global_batch=64,
+        num_classes=10,
+        network=recipe.model,
+        augment=recipe.train.augment,
+    )
+    return write_checkpoint(step.folder(), state, {}, {})
+
+
+class CountsReads(FolderStore):
+    """Counts how often a checkpoint's weights are read."""
+
+    reads = 0
+
+    def child(self, prefix: str) -> "CountsReads":
+        return CountsReads(Path(super().child(prefix).uri))
+
+    def read(self, key: str) -> bytes:
+        CountsReads.reads += key.endswith("model.safetensors")
+        return super().read(key)
+
+
+def test_a_training_that_was_killed_before_its_receipt_is_not_trained_again(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its last checkpoint, of gigabytes maybe, is read once."""
     tracker = MemoryTracker()
+    step = train_step(CountsReads(Path(workspace.uri)), tracker)
+    save(step, NUM_STEPS - 1)
+    last = save(step, NUM_STEPS)
+    Journal(step.folder()).append(POINTS)
+    monkeypatch.setattr(CountsReads, "reads", 0)
+    assert step.make().receipt.step == last.step
+    assert CountsReads.reads == 1
+    (run_id,) = tracker.runs
+    assert tracker.runs[run_id].points == POINTS
+    assert tracker.status(run_id) is RunStatus.FINISHED
+
+
+def test_a_training_is_in_its_folder_before_mlflow_has_a_run_of_it(
+    workspace: FolderStore,
+) -> None:
+    """Else a kill between the two would leave a run of a training that is not listed."""
+    tracker = MemoryTracker()
+    tracker.away = True
     step = train_step(workspace, tracker)
-    run_id = step._open_run()
-    step._describe(run_id)
-    first = step.context.recipe.digest
-    again = train_step(workspace, tracker)
-    again.context.recipe = load_recipe("demo", ["checkpoint.keep_last=7"])
-    again._describe(again._open_run())
-    assert again.context.recipe.digest != first
-    run = tracker.runs[run_id]
-    assert run.tags["alexnet.recipe_digest"] == first
-    assert run.params["checkpoint.keep_last"] != "7"
+    with pytest.raises(TrackingError):
+        step.make()
+    assert step.folder().stat("run.json") is not None
+
+
+def test_a_run_is_finished_before_its_training_is(workspace: FolderStore) -> None:
+    """Else a kill between the two would leave it to the next command to say so."""
+
+    class Looks(MemoryTracker):
+        def set_status(self, run_id: str, status: RunStatus, reason: str = "") -> None:
+            super().set_status(run_id, status, reason)
+            self.was_committed = step.folder().stat("finished.json") is not None
+
+        was_committed = True
+
+    tracker = Looks()
+    step = train_step(workspace, tracker)
+    save(step, NUM_STEPS)
+    step.make()
+    assert tracker.status("run-1") is RunStatus.FINISHED
+    assert not tracker.was_committed
+    assert step.folder().stat("finished.json") is not None
