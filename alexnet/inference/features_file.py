@@ -26,7 +26,7 @@ class FeaturesHeader(Frozen):
     model: str
     """As it was called when they were computed."""
     model_digest: Sha256
-    """`alexnet.inference.features.model_digest`: what decides whether others are comparable."""
+    """`TrainedNetwork.digest`: what decides whether others are comparable."""
     network: str
     step: int
     layer: str

@@ -12,12 +12,11 @@ import torch
 from alexnet.data.augment import center_view
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import features_file
-from alexnet.inference.features import FeatureSpec, features_of, features_schema, model_digest
+from alexnet.inference.features import FeatureSpec, features_of, features_schema
 from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
 from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
-from alexnet.release.package import open_package, write_package
 from alexnet.trained import TrainedNetwork
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore, MemoryStore
@@ -125,16 +124,6 @@ def test_a_parquet_file_of_images_may_have_labels(tiny_training: Any, tmp_path: 
     table = extract(tiny_training.trained, labelled, named)
     assert table["label"].to_pylist() == [4, None, 6, None, None, None]
     assert table["row"].to_pylist() == [0, 1, 2, 0, 1, 2]
-
-
-def test_a_registered_model_has_the_digest_of_its_checkpoint(
-    tiny_training: Any, tmp_path: Path
-) -> None:
-    trained = tiny_training.trained
-    write_package(trained, tmp_path)
-    assert model_digest(open_package(FolderStore(tmp_path))) == model_digest(trained)
-    other = replace(trained, stored_px=64)
-    assert model_digest(other) != model_digest(trained)
 
 
 def noise(rows: int, seed: int) -> pa.Table:
