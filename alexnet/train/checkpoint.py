@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ValidationError
 
 from alexnet.settings import AugmentSettings, NetworkSettings
-from alexnet.train.attempts import Attempt, holds
+from alexnet.train.attempts import Attempt, is_current_state
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore
@@ -149,7 +149,10 @@ def list_checkpoints(run: ObjectStore, attempts: list[Attempt]) -> list[Checkpoi
     found = []
     for info in run.list("checkpoints/"):
         match = _NAME.match(info.key) if info.key.endswith(RECEIPT) else None
-        if match and holds(int(match[1]), int(match[2]), attempts):
+        if match is None:
+            continue
+        step, attempt = int(match[1]), int(match[2])
+        if is_current_state(step=step, attempt=attempt, attempts=attempts):
             try:
                 found.append(CheckpointReceipt.model_validate_json(run.read(info.key)))
             except (FileNotFoundError, ValidationError) as error:
