@@ -19,7 +19,7 @@ from infra.errors import RecipeError
 SIZES: Final = (4, 6)
 """Images of the batches that are compared. What is compiled for the first is told to hold for any
 number but 0 and 1, and trains: the second shows that it does."""
-LEAST: Final = 2
+MIN_COMPILED_ROWS: Final = 2
 """Images that a compiled network is called with: torch's compiler makes 0 and 1 cases apart."""
 TOLERANCES: Final[dict[Precision, float]] = {"fp32": 0.01, "tf32": 0.01, "bf16": 0.1}
 """Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
@@ -32,7 +32,7 @@ COMPILE_OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": Fa
 def compile_network(network: nn.Module, image_px: int, precision: Precision = "fp32") -> None:
     """Compile a network in place, and check its gradients; parameters and buffers stay.
 
-    With fewer than LEAST images it has to be called under
+    With fewer than MIN_COMPILED_ROWS images it has to be called under
     `torch.compiler.set_stance("force_eager")`, as `train_step` does: else it is compiled anew then.
 
     Args:

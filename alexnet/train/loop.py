@@ -97,11 +97,11 @@ def train_loop(
                 batch_rows=batch.batch_rows,
                 options=plan.options,
             )
+        done = batch.step + 1
         if learner.average is not None:
-            learner.average.update(batch.step + 1)
+            learner.average.update(done)
         clock.images += batch.batch_rows
         trained(batch)
-        done = batch.step + 1
         saves, reports = plan.saves_after(done), done % plan.log_every_steps == 0
         if saves or reports:
             loss = check_finite(world.total(loss_sum) / batch.batch_rows, f"after step {done}")
