@@ -127,7 +127,8 @@ def finish_metrics(
 def _raise_what_ends_all(failure: ProjectError | None) -> None:
     """Raise the error that a worker left, at once: Ray Train would start the workers once more.
 
-    Not one after which the caller starts others: what those need, the old ones must have let go.
+    Except NoRoomForWorkers: the caller then places the workers anew, and the old ones must first
+    have released their resources.
     """
     if failure is not None and not isinstance(failure, NoRoomForWorkers):
         raise failure

@@ -13,7 +13,8 @@ from infra.tracking.journal import Journal
 log = logging.getLogger(__name__)
 
 POINTS_PER_CALL: Final = 1000
-"""As many as MLflow takes: a replay of days sends many segments of a few points."""
+"""Points gathered for one call, from whole segments: at least so many, where there are. A replay of
+days sends many segments of a few points."""
 
 
 class Delivery:
