@@ -112,16 +112,16 @@ def run_training(
 
 
 def finish_metrics(
-    sink: "ray.ActorHandle[Any]", timeout_s: float, *, at_most_s: float = math.inf
+    sink: "ray.ActorHandle[Any]", silence_s: float, *, at_most_s: float = math.inf
 ) -> bool:
     """Have the metrics actor write and send what it holds, and end; False if not all was sent.
 
     Args:
         sink: the metrics actor.
-        timeout_s: how long nothing may arrive at the tracker.
+        silence_s: how long nothing may arrive at the tracker.
         at_most_s: how long to wait for it in all.
     """
-    return bool(ask(sink.finish, timeout_s, at_most_s))
+    return bool(ask(sink.finish, silence_s, at_most_s))
 
 
 def _raise_what_ends_all(failure: ProjectError | None) -> None:

@@ -126,6 +126,6 @@ class MetricsActor:
         """Return the tracebacks that workers left, by attempt."""
         return self._sink.crashes()
 
-    def finish(self, timeout_s: float, at_most_s: float = math.inf) -> bool:
+    def finish(self, silence_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""
-        return self._sink.finish(timeout_s, at_most_s=at_most_s)
+        return self._sink.finish(silence_s, at_most_s=at_most_s)

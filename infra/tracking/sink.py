@@ -100,12 +100,17 @@ class MetricsSink:
         """Return the tracebacks that workers left, by attempt."""
         return self._crashes
 
-    def finish(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
-        """Flush, wait for the delivery as it says, end; tell whether the tracker has everything."""
+    def finish(self, silence_s: float, *, at_most_s: float = math.inf) -> bool:
+        """Flush, wait for the delivery, end; tell whether the tracker has everything.
+
+        Args:
+            silence_s: how long nothing may arrive at the tracker.
+            at_most_s: how long to wait in all.
+        """
         self._finished.set()
         try:
             self.flush()
-            return self._delivery.drain(timeout_s, at_most_s=at_most_s)
+            return self._delivery.drain(silence_s, at_most_s=at_most_s)
         finally:
             self._delivery.close()
 

@@ -150,12 +150,12 @@ class ClusterTraining:
     def _finish(
         self,
         sink: Any,  # noqa: ANN401 - a Ray handle
-        timeout_s: float,
+        silence_s: float,
         *,
         at_most_s: float = math.inf,
     ) -> bool:
         try:
-            sent = finish_metrics(sink, timeout_s, at_most_s=at_most_s)
+            sent = finish_metrics(sink, silence_s, at_most_s=at_most_s)
         except ServiceError as error:
             # Said, not raised: an error of the training itself must not be hidden by it.
             self._context.say(f"train: the last points were not kept: {error.problem}")

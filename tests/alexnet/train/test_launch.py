@@ -175,7 +175,7 @@ class _Answers:
     def crashes(self) -> dict[int, str]:
         return self.crashed
 
-    def finish(self, timeout_s: float, at_most_s: float) -> bool:
+    def finish(self, silence_s: float, at_most_s: float) -> bool:
         return True
 
 
