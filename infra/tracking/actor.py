@@ -1,4 +1,4 @@
-"""The metrics sink as a Ray actor beside the driver: workers need no way to the tracker."""
+"""The metrics sink, and what else workers tell the driver, in a Ray actor beside it."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,11 @@ def start_metrics_actor(
 
 
 class MetricsActor:
-    """A metrics sink, made from plain arguments on the actor's side."""
+    """A metrics sink, made from plain arguments on the actor's side; and the workers' mailbox.
+
+    So workers need no way to the tracker. What they leave for the driver is in memory alone: a
+    killed actor starts again without it.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,9 @@ class MetricsActor:
     ) -> None:
         self._store_uri, self._place, self._run_id = store_uri, place, run_id
         self._experiment, self._flush_every_s = experiment, flush_every_s
+        self._starts: list[int] = []
+        self._failure: ProjectError | None = None
+        self._crashes: dict[int, str] = {}
         self._controller: Any = None
 
     # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
@@ -96,19 +103,20 @@ class MetricsActor:
 
     def started(self, step: int) -> None:
         """Take note that the workers started, to go on from this step."""
-        self._sink.started(step)
+        self._starts.append(step)
 
     def starts(self) -> list[int]:
         """Return the steps that the workers started from, one a start."""
-        return self._sink.starts()
+        return self._starts
 
     def fail(self, error: ProjectError) -> None:
-        """Leave the error that ended a worker for the driver."""
-        self._sink.fail(error)
+        """Leave the error that ended a worker for the driver; the first one stays."""
+        if self._failure is None:
+            self._failure = error
 
     def failure(self) -> ProjectError | None:
         """Return the error that a worker left."""
-        return self._sink.failure()
+        return self._failure
 
     def controlled_by(self, controller: Any) -> None:  # noqa: ANN401 - a Ray handle
         """Take the handle of the actor that starts the workers."""
@@ -119,12 +127,17 @@ class MetricsActor:
         return self._controller
 
     def note_crash(self, attempt: int, text: str) -> None:
-        """Leave the traceback that ended a worker's attempt."""
-        self._sink.note_crash(attempt, text)
+        """Leave the traceback that ended an attempt; the first stays, others follow from it.
+
+        Args:
+            attempt: its number; 0 for one that had none yet.
+            text: as `traceback.format_exc` has it.
+        """
+        self._crashes.setdefault(attempt, text)
 
     def crashes(self) -> dict[int, str]:
         """Return the tracebacks that workers left, by attempt."""
-        return self._sink.crashes()
+        return self._crashes
 
     def finish(self, silence_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from infra.errors import DataError, ServiceError, StoreError
+from infra.errors import StoreError
 from infra.store import MemoryStore
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
@@ -112,30 +112,4 @@ def test_points_wait_while_the_store_is_full() -> None:
     sink.record([point(2)], (2, 256))
     sink.flush()
     assert Journal(store).segment(1) == (point(1), point(2))
-    assert sink.finish(silence_s=5)
-
-
-def test_the_first_failure_stays() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    assert sink.failure() is None
-    first = DataError("bad bytes", remedy="restore them")
-    sink.fail(first)
-    sink.fail(ServiceError("the group was torn down", remedy="none"))
-    assert sink.failure() is first
-    assert sink.finish(silence_s=5)
-
-
-def test_every_start_of_the_workers_is_noted() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    assert sink.starts() == []
-    sink.started(0)
-    sink.started(120)
-    assert sink.starts() == [0, 120]
-
-
-def test_of_each_attempt_the_first_crash_stays() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    for attempt, text in ((1, "KeyError: 'k'"), (1, "a connection was closed"), (2, "again")):
-        sink.note_crash(attempt, text)
-    assert sink.crashes() == {1: "KeyError: 'k'", 2: "again"}
     assert sink.finish(silence_s=5)
