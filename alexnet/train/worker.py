@@ -158,7 +158,7 @@ class _Worker:
             )
 
     def _agree_on_start(self) -> tuple[int, int, str | None]:
-        """Let rank 0 decide which attempt this is, at which step it starts, from what."""
+        """Let rank 0 decide which attempt this is, at which step it starts, from which folder."""
         decision = None
         if self._world.rank == 0:
             found = find_sound_checkpoint(self._run, read_attempts(self._run))
@@ -170,14 +170,14 @@ class _Worker:
                 use_gpu=self._placement.use_gpu,
             )
             self._sink.started.remote(step)
-            decision = (attempt.number, step, found.name if found else None)
+            decision = (attempt.number, step, found.folder if found else None)
         agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
             decision
         )
         return agreed
 
     def _restore(self, checkpoint: str) -> None:
-        store = self._run.child(f"checkpoints/{checkpoint}")
+        store = self._run.child(checkpoint)
         receipt, state = open_checkpoint(store)
         state.check_continues(self._state(receipt.step))
         learner = self._learner

@@ -232,7 +232,7 @@ def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
 
     found = find_sound_checkpoint(run, [Attempt(number=1, start_step=0, world_size=1)])
     assert found is not None
-    store = run.child(f"checkpoints/{found.name}")
+    store = run.child(found.folder)
     receipt, saved = open_checkpoint(store)
     resumed = Training(uri, plan)
     resumed.network.load_state_dict(read_tensors(store, receipt.model))

@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     Rank().make(tiny_training, tmp_path)._save(3)
     worker = Rank().make(tiny_training, tmp_path, seed=1)
     with pytest.raises(DataError, match="seed is 0, not 1"):
-        worker._restore("step-00000003-a0001")
+        worker._restore("checkpoints/step-00000003-a0001")
 
 
 def test_what_is_reported_bears_its_name_and_unit(tiny_training: Any, tmp_path: Path) -> None:

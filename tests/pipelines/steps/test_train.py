@@ -168,7 +168,7 @@ def test_a_training_ends_as_finished_when_its_curves_have_arrived(
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", lambda _: arrive)
     last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+        step=3, folder="checkpoints/step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
     )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
@@ -196,7 +196,7 @@ def test_a_run_that_could_not_be_described_is_before_it_is_finished(
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", trained)
     last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+        step=3, folder="checkpoints/step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
     )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
@@ -274,7 +274,7 @@ def test_a_run_that_was_not_told_its_end_is_by_the_next_command(
     step = train_step(workspace, tracker)
     monkeypatch.setattr(step, "_train", lambda _: True)
     last = SimpleNamespace(
-        step=3, name="step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
+        step=3, folder="checkpoints/step-3", evaluated_weights=SimpleNamespace(sha256="0" * 64)
     )
     monkeypatch.setattr(step, "_last_checkpoint", lambda: last)
     step.make()
