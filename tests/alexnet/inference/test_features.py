@@ -18,6 +18,7 @@ from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
 from alexnet.trained import TrainedNetwork
+from infra import parquet
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore, MemoryStore
 from infra.store.s3 import S3Store
@@ -176,7 +177,7 @@ def test_a_file_is_written_as_rows_come_and_read_a_part_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features_file, "GROUP_BYTES", 1 << 20)
-    monkeypatch.setattr(features_file, "_READ_BYTES", 1 << 18)
+    monkeypatch.setattr(parquet, "READ_BYTES", 1 << 18)
     store, tables = Watched(tmp_path), [noise(64, seed) for seed in range(32)]  # 8 MiB
     on_disk = []
     with features_writer(store, "f.parquet", HEADER) as writer:
