@@ -42,7 +42,7 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepReport:
     """What is known after a reported step."""
 
     step: int
@@ -64,7 +64,7 @@ def train_loop(
     world: World,
     *,
     trained: Callable[[Batch], None],
-    report: Callable[[Progress], None],
+    report: Callable[[StepReport], None],
     save: Callable[[int], None],
 ) -> None:
     """Train on every batch in turn.
@@ -147,11 +147,11 @@ class _Clock:
     def waited_frac(self) -> float:
         return self._waited_s / self._elapsed_s()
 
-    def lap(self, step: int, loss: float, weight_rate: float, waited_frac: float) -> Progress:
+    def lap(self, step: int, loss: float, weight_rate: float, waited_frac: float) -> StepReport:
         elapsed_s = self._elapsed_s()
-        progress = Progress(step, loss, weight_rate, self.images, elapsed_s, waited_frac)
+        report = StepReport(step, loss, weight_rate, self.images, elapsed_s, waited_frac)
         self._reset()
-        return progress
+        return report
 
     def _elapsed_s(self) -> float:
         return time.perf_counter() - self._started_at

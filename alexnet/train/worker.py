@@ -37,7 +37,7 @@ from alexnet.train.checkpoint import (
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Progress, train_loop
+from alexnet.train.loop import StepReport, train_loop
 from alexnet.train.optimizer import load_optimizer_state, optimizer_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
@@ -228,24 +228,24 @@ class _Worker:
         if self._sample_log is not None:
             self._sample_log.add(batch)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, report: StepReport) -> None:
         if self._world.rank != 0:
             return
         now_ms = int(time.time() * 1000)
         values = {
-            "train/loss": progress.loss,
-            "train/weight_rate": progress.weight_rate,
-            "perf/images_per_s": progress.images / progress.elapsed_s,
-            "perf/data_wait_frac": progress.waited_frac,
-            "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
+            "train/loss": report.loss,
+            "train/weight_rate": report.weight_rate,
+            "perf/images_per_s": report.images / report.elapsed_s,
+            "perf/data_wait_frac": report.waited_frac,
+            "perf/mfu": utilisation(self._job, self._plan, report, self._world, self._gpu),
         }
         points = [
-            MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
+            MetricPoint(key=key, step=report.step, value=value, timestamp_ms=now_ms)
             for key, value in values.items()
             if value is not None
         ]
         self._unsaved += points
-        self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
+        self._sink.record.remote(points, (report.step, self._order.rows_before(report.step)))
 
     def _state(self, step: int, losses: LossesSoFar | None = None) -> TrainState:
         return TrainState(
