@@ -9,15 +9,13 @@ from infra.errors import DataError, ProjectError, RecipeError
 from infra.store import ObjectStore, open_store
 from infra.tracking.journal import Journal
 from infra.tracking.mlflow_tracker import MlflowTracker
-from infra.tracking.place import TrackingPlace, place_for
+from infra.tracking.place import OWN_SERVER, TrackingPlace, place_for
 from infra.tracking.run_note import read_notes
 from pipelines.links import comparison_link, look_command
 from pipelines.lookup.runs import describe_run, find_run, recipe_of, workspace_of
 from pipelines.parameters import flat_parameters
 from pipelines.recipe import TrackingSettings
 
-OWN_SERVER: Final = "workspace"
-"""What notes call the database in a training's own workspace."""
 REACHABLE_S: Final = 15.0
 """How long a comparison waits for MLflow: only its link comes from there."""
 
