@@ -271,7 +271,7 @@ def ray_parts(tiny_training: Any, tmp_path: Path) -> list[Any]:
 def test_ray_gives_the_features_of_one_process_in_order(
     tiny_training: Any, ray_parts: list[Any]
 ) -> None:
-    from alexnet.inference.predict_many import answer_many
+    from alexnet.inference.answer_many import answer_many
 
     spec = FeatureSpec(*choose_layer(tiny_training.trained, None))
     alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_parts)

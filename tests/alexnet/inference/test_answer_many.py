@@ -11,9 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alexnet.inference.classify import BatchClassifier, ClassifySpec
-from alexnet.inference.inputs import find_parts
-from alexnet.inference.predict_many import (
+from alexnet.inference.answer_many import (
     _from_plan,
     _job_of,
     _runner_of,
@@ -21,6 +19,8 @@ from alexnet.inference.predict_many import (
     answer_many,
     plan_pool,
 )
+from alexnet.inference.classify import BatchClassifier, ClassifySpec
+from alexnet.inference.inputs import find_parts
 from alexnet.trained import Located
 from infra.errors import DataError, ServiceError
 from infra.ray_runtime import Node, Resources
@@ -79,7 +79,7 @@ _ON_PRETENDED_GPUS = """
 import json, os, pickle, sys, time
 import pyarrow as pa, ray
 from alexnet.inference.inputs import find_parts
-from alexnet.inference.predict_many import answer_many
+from alexnet.inference.answer_many import answer_many
 from infra import ray_data
 from infra.errors import ServiceError
 
