@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infra.errors import ProjectError
 from infra.ray_runtime import lost_work_named
@@ -15,6 +15,12 @@ from infra.tracking.place import TrackingPlace
 from infra.tracking.points import MetricPoint
 from infra.tracking.sink import MetricsSink, Position
 
+if TYPE_CHECKING:  # whoever only names the actor's class needs no Ray
+    import ray
+
+MetricsHandle: TypeAlias = "ray.ActorHandle[Any]"
+"""Of a MetricsActor: its methods, each with a `remote`."""
+
 
 def start_metrics_actor(
     store_uri: str,
@@ -23,7 +29,7 @@ def start_metrics_actor(
     *,
     experiment: str = "alexnet",
     flush_every_s: float = 15.0,
-) -> Any:  # noqa: ANN401 - a Ray handle has the actor's methods, untyped
+) -> MetricsHandle:
     """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
 
     Workers call `handle.record.remote(points, position)` and
@@ -75,7 +81,7 @@ class MetricsActor:
         self._starts: list[int] = []
         self._failure: ProjectError | None = None
         self._crashes: dict[int, str] = {}
-        self._controller: Any = None
+        self._controller: ray.ActorHandle[Any] | None = None
 
     # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
     @cached_property
@@ -118,11 +124,11 @@ class MetricsActor:
         """Return the error that a worker left."""
         return self._failure
 
-    def controlled_by(self, controller: Any) -> None:  # noqa: ANN401 - a Ray handle
+    def controlled_by(self, controller: "ray.ActorHandle[Any]") -> None:
         """Take the handle of the actor that starts the workers."""
         self._controller = controller
 
-    def controller(self) -> Any:  # noqa: ANN401
+    def controller(self) -> "ray.ActorHandle[Any] | None":
         """Return that handle; None before it was told."""
         return self._controller
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any, Final
+from typing import Final
 
 from alexnet.settings import WorkerRange
 from alexnet.train.attempts import read_attempts
@@ -24,7 +24,7 @@ from infra.errors import (
 )
 from infra.ray_runtime import LOCAL, Resources, cluster_address, cluster_resources, free_gpus
 from infra.store import open_store
-from infra.tracking.actor import start_metrics_actor
+from infra.tracking.actor import MetricsHandle, start_metrics_actor
 from pipelines.context import Context
 from pipelines.steps.tracked import REST_FOLLOWS
 
@@ -149,7 +149,7 @@ class ClusterTraining:
 
     def _finish(
         self,
-        sink: Any,  # noqa: ANN401 - a Ray handle
+        sink: MetricsHandle,
         silence_s: float,
         *,
         at_most_s: float = math.inf,
