@@ -50,6 +50,9 @@ class StepReport:
     loss: float
     """Mean over the global batch of the last step, natural logarithm."""
     weight_rate: float
+    """Of the last step; of all layers but those that have rates of their own."""
+    bias_rate: float
+    """As `weight_rate`."""
     images: int
     """Images of all ranks since the last report."""
     elapsed_s: float
@@ -107,7 +110,7 @@ def train_loop(
             loss = check_finite(world.total(loss_sum) / batch.batch_rows, f"after step {done}")
             if reports:
                 waited = torch.tensor(clock.waited_frac(), device=loss_sum.device)
-                report(clock.lap(done, loss, rates.weight_rate, world.greatest(waited)))
+                report(clock.lap(done, loss, rates, world.greatest(waited)))
         if learner.losses is not None:
             _note_loss(learner.losses, loss_sum, batch, plan)
         if saves:
@@ -147,9 +150,16 @@ class _Clock:
     def waited_frac(self) -> float:
         return self._waited_s / self._elapsed_s()
 
-    def lap(self, step: int, loss: float, weight_rate: float, waited_frac: float) -> StepReport:
-        elapsed_s = self._elapsed_s()
-        report = StepReport(step, loss, weight_rate, self.images, elapsed_s, waited_frac)
+    def lap(self, step: int, loss: float, rates: Rates, waited_frac: float) -> StepReport:
+        report = StepReport(
+            step=step,
+            loss=loss,
+            weight_rate=rates.weight_rate,
+            bias_rate=rates.bias_rate,
+            images=self.images,
+            elapsed_s=self._elapsed_s(),
+            waited_frac=waited_frac,
+        )
         self._reset()
         return report
 

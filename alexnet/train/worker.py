@@ -235,6 +235,7 @@ class _Worker:
         values = {
             "train/loss": report.loss,
             "train/weight_rate": report.weight_rate,
+            "train/bias_rate": report.bias_rate,
             "perf/images_per_s": report.images / report.elapsed_s,
             "perf/data_wait_frac": report.waited_frac,
             "perf/mfu": utilisation(self._job, self._plan, report, self._world, self._gpu),

@@ -253,6 +253,7 @@ def test_a_report_comes_every_so_many_steps(uri: str) -> None:
     for report in training.reports:
         assert 0 <= report.waited_frac <= 1
         assert 0.5 < report.loss < 10
+        assert report.bias_rate == pytest.approx(2 * report.weight_rate)  # as PLAN has it
     assert training.reports[-1].weight_rate < training.reports[1].weight_rate
 
 

@@ -86,7 +86,7 @@ def job_and_plan(progressive: ProgressiveSize | None = None) -> tuple[TrainJob, 
 
 
 def report_at(step: int) -> StepReport:
-    return StepReport(step, 1.0, 0.01, images=20_000, elapsed_s=2.0, waited_frac=0.25)
+    return StepReport(step, 1.0, 0.01, 0.02, images=20_000, elapsed_s=2.0, waited_frac=0.25)
 
 
 def test_the_used_part_of_all_gpus() -> None:

@@ -162,13 +162,20 @@ def test_what_is_reported_bears_its_name_and_unit(tiny_training: Any, tmp_path: 
     rank = Rank()
     worker = rank.make(tiny_training, tmp_path)
     report = StepReport(
-        step=4, loss=1.5, weight_rate=0.01, images=600, elapsed_s=2.0, waited_frac=0.25
+        step=4,
+        loss=1.5,
+        weight_rate=0.01,
+        bias_rate=0.02,
+        images=600,
+        elapsed_s=2.0,
+        waited_frac=0.25,
     )
     worker._report(report)
     ((points, position),) = rank.recorded
     assert {point.key: point.value for point in points} == {
         "train/loss": 1.5,
         "train/weight_rate": 0.01,
+        "train/bias_rate": 0.02,
         "perf/images_per_s": 300.0,
         "perf/data_wait_frac": 0.25,
     }
@@ -183,5 +190,5 @@ def test_what_is_reported_bears_its_name_and_unit(tiny_training: Any, tmp_path: 
 def test_one_rank_reports_for_all(tiny_training: Any, tmp_path: Path) -> None:
     rank = Rank()
     worker = rank.make(tiny_training, tmp_path, rank=1)
-    worker._report(StepReport(4, 1.5, 0.01, images=600, elapsed_s=2.0, waited_frac=0.25))
+    worker._report(StepReport(4, 1.5, 0.01, 0.02, images=600, elapsed_s=2.0, waited_frac=0.25))
     assert rank.recorded == []
