@@ -12,6 +12,7 @@ from alexnet.data.input_statistics import InputStatistics
 from alexnet.model import ModelError
 from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.checkpoint import MADE_AGAIN, open_checkpoint
+from infra.canonical import digest_of
 from infra.commit import StoredObject, read_object
 from infra.errors import DataError, RecipeError
 from infra.store import ObjectStore
@@ -49,6 +50,19 @@ class TrainedNetwork:
     weights: Located
     statistics: Located
     classes: Located
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that its answers depend on: weights, network, how pixels become its input."""
+        return digest_of(
+            {
+                "weights": self.weights.item.sha256,
+                "statistics": self.statistics.item.sha256,
+                "network": self.network.model_dump(mode="json"),
+                "augment": self.augment.model_dump(mode="json"),
+                "stored_px": self.stored_px,
+            }
+        )
 
     def build(self) -> nn.Module:
         """Build the network with fresh weights, in evaluation mode.

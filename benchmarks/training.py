@@ -18,7 +18,7 @@ from alexnet.data.batches import Batch, Rows
 from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.loader import load_batches
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings
-from alexnet.train.loop import Learner, Progress, train_loop
+from alexnet.train.loop import Learner, StepReport, train_loop
 from alexnet.train.optimizer import build_optimizer
 from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import Phase, PhasesSchedule
@@ -61,9 +61,9 @@ class TrainingWorker:
         """Train so many steps, from the first batch that is asked for to the last that is done."""
         stamps: list[Stamp] = []
 
-        def report(progress: Progress) -> None:
+        def report(step_report: StepReport) -> None:
             done = stamps[-1].images if stamps else 0
-            stamps.append(Stamp(time.perf_counter(), done + progress.images))
+            stamps.append(Stamp(time.perf_counter(), done + step_report.images))
 
         started_s = time.perf_counter()
         train_loop(

@@ -26,7 +26,7 @@ IMPORTERS = {
     "ray": {
         "alexnet/data/loader.py",
         "alexnet/evaluate/execute.py",
-        "alexnet/inference/predict_many.py",
+        "alexnet/inference/answer_many.py",
         "alexnet/train/launch.py",
         "alexnet/train/watch.py",
         "alexnet/train/process_group.py",

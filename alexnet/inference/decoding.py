@@ -45,13 +45,33 @@ def decoded_blocks(
 
         def begin_block() -> list[Future[DecodedImage]]:
             block = islice(images, SCORE_BATCH_ROWS)
-            return [threads.submit(_decoded, image, decode) for image in block]
+            return [threads.submit(read_image, image, decode) for image in block]
 
         block = begin_block()
         while block:
             following = begin_block()
             yield [image.result() for image in block]
             block = following
+
+
+def read_image(image: ImageFile | InputPart, decode: Callable[[bytes], Pixels]) -> DecodedImage:
+    """Read one image, if it is not read yet, and decode it; or say why it is none.
+
+    Args:
+        image: as `stream_parts` has it.
+        decode: raises ImageRejected.
+
+    Raises:
+        StoreError: a remote place stayed away.
+    """
+    file = read_file(image) if isinstance(image, InputPart) else image
+    kept = file._replace(body=b"")
+    if file.reason:
+        return DecodedImage(kept, None)
+    try:
+        return DecodedImage(kept, decode(file.body))
+    except ImageRejected as error:
+        return DecodedImage(kept._replace(reason=str(error)), None)
 
 
 def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
@@ -77,14 +97,3 @@ def read_again(uri: str, row: int | None, side_px: int) -> Pixels | None:
 
     images = [image for block in decoded_blocks([part], decode, num_threads=1) for image in block]
     return images[0].pixels if len(images) == 1 else None
-
-
-def _decoded(image: ImageFile | InputPart, decode: Callable[[bytes], Pixels]) -> DecodedImage:
-    file = read_file(image) if isinstance(image, InputPart) else image
-    kept = file._replace(body=b"")
-    if file.reason:
-        return DecodedImage(kept, None)
-    try:
-        return DecodedImage(kept, decode(file.body))
-    except ImageRejected as error:
-        return DecodedImage(kept._replace(reason=str(error)), None)

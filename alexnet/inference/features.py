@@ -14,7 +14,6 @@ from alexnet.inference.input_parts import InputPart
 from alexnet.inference.layer_outputs import LayerOutputs
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
-from infra.canonical import digest_of
 from preprocessing.dataset.pixels import Pixels, decode_square
 
 
@@ -28,19 +27,6 @@ def features_schema(width: int) -> pa.Schema:
             pa.field("label", pa.int64()),  # as that file has it
             pa.field("features", pa.list_(pa.field("item", pa.float32()), width)),
         ]
-    )
-
-
-def model_digest(trained: TrainedNetwork) -> str:
-    """Hash all that features depend on: weights, network, and how pixels become its input."""
-    return digest_of(
-        {
-            "weights": trained.weights.item.sha256,
-            "statistics": trained.statistics.item.sha256,
-            "network": trained.network.model_dump(mode="json"),
-            "augment": trained.augment.model_dump(mode="json"),
-            "stored_px": trained.stored_px,
-        }
     )
 
 

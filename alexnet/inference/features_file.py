@@ -8,14 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alexnet.inference.features import features_schema
-from alexnet.inference.input_parts import READ_ERRORS
 from infra.commit import Frozen, Sha256, parse_receipt
 from infra.errors import DataError, StoreError
+from infra.parquet import READ_ERRORS, open_parquet
 from infra.store import ObjectStore
 
 GROUP_BYTES: Final = 16 << 20
 """Of features in a row group: what is in memory at a time, 1024 rows of the network of 2012."""
-_READ_BYTES: Final = 8 << 20
 _KEY: Final = b"alexnet.features"
 
 
@@ -26,7 +25,7 @@ class FeaturesHeader(Frozen):
     model: str
     """As it was called when they were computed."""
     model_digest: Sha256
-    """`alexnet.inference.features.model_digest`: what decides whether others are comparable."""
+    """`TrainedNetwork.digest`: what decides whether others are comparable."""
     network: str
     step: int
     layer: str
@@ -135,10 +134,8 @@ def open_features(store: ObjectStore, name: str) -> FeaturesFile | None:
 @contextmanager
 def _opened(store: ObjectStore, name: str) -> Iterator[pq.ParquetFile]:
     try:
-        with store.open_input(name) as source:
-            yield pq.ParquetFile(
-                source, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ_BYTES
-            )
+        with open_parquet(store, name) as file:
+            yield file
     except StoreError:
         raise
     except READ_ERRORS as error:

@@ -5,21 +5,18 @@ Parts are plain data and hold no image: millions of them fit into memory, and th
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import StoreError
+from infra.parquet import READ_ERRORS, open_parquet
 from infra.store import ObjectStore, is_remote
 from preprocessing.dataset.pixels import MAX_PIXELS
 
 MAX_BYTES: Final = 4 * MAX_PIXELS
 """A larger file is refused unread: as many pixels as are allowed, uncompressed, are smaller."""
-_READ_BYTES: Final = 8 << 20
-"""Of a Parquet column at a time: a row group may be as large as its file."""
 _ROWS_AT_ONCE: Final = 64
 
 
@@ -135,7 +132,7 @@ def _read_rows(part: InputPart) -> Iterator[ImageFile]:
     assert part.rows is not None
     row, stop = part.rows
     try:
-        with opened(part) as file:
+        with open_parquet(part.store, part.key) as file:
             columns = [part.column, *(["label"] if part.labelled else [])]
             for value, *labels in _values(file, columns, row, stop):
                 yield _row_of(part, row, value, *labels)
@@ -183,19 +180,6 @@ def _row_of(part: InputPart, row: int, value: object, label: int | None = None) 
 def printable(path: str) -> str:
     """Write bytes of a name that are no UTF-8 as backslash escapes, which every output can hold."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-@contextmanager
-def opened(part: InputPart) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file for a block, page checksums verified."""
-    with part.store.open_input(part.key) as source:
-        yield pq.ParquetFile(
-            source, page_checksum_verification=True, pre_buffer=False, buffer_size=_READ_BYTES
-        )
-
-
-# FileNotFoundError, of a file that is gone, is an OSError; the last two: names in a damaged footer.
-READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError, StoreError)
 
 
 def reason_of(part: InputPart, error: BaseException) -> str:

@@ -13,8 +13,9 @@ from typing import Final
 import pyarrow as pa
 
 from alexnet.inference.errors import InputRejected
-from alexnet.inference.input_parts import READ_ERRORS, InputPart, opened, printable, reason_of
+from alexnet.inference.input_parts import InputPart, printable, reason_of
 from infra.errors import RecipeError
+from infra.parquet import READ_ERRORS, open_parquet
 from infra.store import FolderStore, ObjectStore, open_parent, open_store
 from preprocessing.dataset.manifest import MANIFEST, SplitName, open_dataset
 
@@ -88,7 +89,7 @@ def _folder_parts(store: ObjectStore, name: str) -> Iterator[InputPart]:
 
 def _parquet_part(part: InputPart) -> InputPart:
     try:
-        with opened(part) as file:
+        with open_parquet(part.store, part.key) as file:
             column = _image_column(file.schema_arrow)
             if not column:
                 fields = ", ".join(file.schema_arrow.names)

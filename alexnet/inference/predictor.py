@@ -55,7 +55,7 @@ class Predictor:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(images), SCORE_BATCH_ROWS):
             part = images[start : start + SCORE_BATCH_ROWS]
-            pixels = [self._stored_pixels(image, start + i) for i, image in enumerate(part)]
+            pixels = [self._pixels_of_row(image, start + i) for i, image in enumerate(part)]
             best = self.best_five(pixels, of_view)
             rows += [self._answer(*answer) for answer in zip(*best, strict=True)]
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -84,7 +84,7 @@ class Predictor:
         best = top_classes(scores, 5)
         return best.tolist(), scores.gather(1, best).exp().tolist()
 
-    def _stored_pixels(self, image: Image, row: int) -> Pixels:
+    def _pixels_of_row(self, image: Image, row: int) -> Pixels:
         try:
             return self.stored_pixels(image)
         except ImageRejected as error:

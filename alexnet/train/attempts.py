@@ -45,6 +45,9 @@ def claim_attempt(
         number += 1
 
 
-def holds(step: int, attempt: int, attempts: list[Attempt]) -> bool:
-    """Tell whether what this attempt wrote of this step (or state) is not superseded."""
+def is_current_state(*, step: int, attempt: int, attempts: list[Attempt]) -> bool:
+    """Tell whether this attempt's state after `step` updates still counts.
+
+    It does as long as no later attempt started before it.
+    """
     return all(step <= later.start_step for later in attempts if later.number > attempt)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ValidationError
 
 from alexnet.settings import AugmentSettings, NetworkSettings
-from alexnet.train.attempts import Attempt, holds
+from alexnet.train.attempts import Attempt, is_current_state
 from infra.commit import Frozen, StoredObject, commit_receipt, read_object, write_object
 from infra.errors import DataError, ObjectCorrupt
 from infra.store import ObjectStore
@@ -110,10 +110,19 @@ class CheckpointReceipt(Frozen):
         """The folder's name."""
         return checkpoint_name(self.step, self.attempt)
 
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the run's."""
+        return _folder_of(self.step, self.attempt)
+
 
 def checkpoint_name(step: int, attempt: int) -> str:
     """Name the folder of the state after `step` updates, by attempt."""
     return f"step-{step:08}-a{attempt:04}"
+
+
+def _folder_of(step: int, attempt: int) -> str:
+    return f"checkpoints/{checkpoint_name(step, attempt)}"
 
 
 def write_checkpoint(
@@ -126,7 +135,7 @@ def write_checkpoint(
     """Write all of a run's state below its folder; it exists when the receipt does."""
     from safetensors.torch import save
 
-    store = run.child(f"checkpoints/{checkpoint_name(state.step, state.attempt)}")
+    store = run.child(_folder_of(state.step, state.attempt))
     receipt = CheckpointReceipt(
         step=state.step,
         attempt=state.attempt,
@@ -149,7 +158,10 @@ def list_checkpoints(run: ObjectStore, attempts: list[Attempt]) -> list[Checkpoi
     found = []
     for info in run.list("checkpoints/"):
         match = _NAME.match(info.key) if info.key.endswith(RECEIPT) else None
-        if match and holds(int(match[1]), int(match[2]), attempts):
+        if match is None:
+            continue
+        step, attempt = int(match[1]), int(match[2])
+        if is_current_state(step=step, attempt=attempt, attempts=attempts):
             try:
                 found.append(CheckpointReceipt.model_validate_json(run.read(info.key)))
             except (FileNotFoundError, ValidationError) as error:
@@ -163,7 +175,7 @@ def find_sound_checkpoint(run: ObjectStore, attempts: list[Attempt]) -> Checkpoi
     A damaged one is passed over with a warning: the one before it costs steps, not the run.
     """
     for receipt in reversed(list_checkpoints(run, attempts)):
-        store = run.child(f"checkpoints/{receipt.name}")
+        store = run.child(receipt.folder)
         try:
             for item in receipt.objects:
                 read_object(store, item)

@@ -19,8 +19,9 @@ from infra.errors import RecipeError
 SIZES: Final = (4, 6)
 """Images of the batches that are compared. What is compiled for the first is told to hold for any
 number but 0 and 1, and trains: the second shows that it does."""
-LEAST: Final = 2
-"""Images that a compiled network is called with: torch's compiler makes 0 and 1 cases apart."""
+MIN_COMPILED_ROWS: Final = 2
+"""Fewest images that a compiled network is called with: torch's compiler treats batches of 0 and
+1 as special cases."""
 TOLERANCES: Final[dict[Precision, float]] = {"fp32": 0.01, "tf32": 0.01, "bf16": 0.1}
 """Of a parameter's gradient, relative: sums in another order, and maxima that they turn over."""
 NEGLIGIBLE: Final = 1e-3
@@ -32,7 +33,7 @@ COMPILE_OPTIONS: Final[dict[str, str | int | bool]] = {"layout_optimization": Fa
 def compile_network(network: nn.Module, image_px: int, precision: Precision = "fp32") -> None:
     """Compile a network in place, and check its gradients; parameters and buffers stay.
 
-    With fewer than LEAST images it has to be called under
+    With fewer than MIN_COMPILED_ROWS images it has to be called under
     `torch.compiler.set_stance("force_eager")`, as `train_step` does: else it is compiled anew then.
 
     Args:
@@ -41,7 +42,7 @@ def compile_network(network: nn.Module, image_px: int, precision: Precision = "f
         precision: in which its steps are taken.
 
     Raises:
-        RecipeError: it cannot be compiled here, or the compiled network is another function.
+        RecipeError: it cannot be compiled here, or the compiled network computes something else.
     """
     was_training, before = network.training, _copy(network)
     network.train()
@@ -130,7 +131,7 @@ def _refuse_others(own: dict[str, Tensor], compiled: dict[str, Tensor], toleranc
     name = max(off, key=lambda name: math.inf if math.isnan(off[name]) else off[name])
     if not off[name] <= tolerance:
         raise RecipeError(
-            f"compiled by torch {torch.__version__}, the network is another one: the gradient of"
-            f" {name} differs by {off[name]:.0%}",
+            f"compiled by torch {torch.__version__}, the compiled network computes something else:"
+            f" the gradient of {name} differs by {off[name]:.0%}",
             remedy="set scaling.compile to false",
         )

@@ -79,7 +79,7 @@ def run_training(
     """
     # The controller may write a last note while it is removed: what it leaves is no error.
     with temporary_folder("ray-train-") as notes:
-        ended = _Fit(
+        fit = _Fit(
             _trainer(
                 job,
                 placement,
@@ -89,45 +89,46 @@ def run_training(
                 notes=str(notes),
             )
         )
-        ended.start()
+        fit.start()
         watch = Watch(sink, num_images=num_images, progress=progress, say=say)
         try:
-            while not ended.wait(POLL_S):
+            while not fit.wait(POLL_S):
                 watch.look()
                 _raise_what_ends_all(ask(sink.failure))
         except BaseException:
             # Where Ray outlives this call, Ray Train does too: the workers look for this, and end.
             sink.fail.remote(Interrupted("the training was stopped", remedy="run it again"))
-            ended.leave(sink)
+            fit.leave(sink)
             raise
     failure: ProjectError | None = ask(sink.failure)
     if failure is not None:
         raise failure
     watch.tell_crashes()
-    if ended.error is not None:
-        explained = _explained(ended.error, max_failures)
+    if fit.error is not None:
+        explained = _explained(fit.error, max_failures)
         if not isinstance(explained, ProjectError) and watch.crash is not None:
             explained.add_note(watch.crash)
-        raise explained from ended.error
+        raise explained from fit.error
 
 
 def finish_metrics(
-    sink: "ray.ActorHandle[Any]", timeout_s: float, *, at_most_s: float = math.inf
+    sink: "ray.ActorHandle[Any]", silence_s: float, *, at_most_s: float = math.inf
 ) -> bool:
     """Have the metrics actor write and send what it holds, and end; False if not all was sent.
 
     Args:
         sink: the metrics actor.
-        timeout_s: how long nothing may arrive at the tracker.
+        silence_s: how long nothing may arrive at the tracker.
         at_most_s: how long to wait for it in all.
     """
-    return bool(ask(sink.finish, timeout_s, at_most_s))
+    return bool(ask(sink.finish, silence_s, at_most_s))
 
 
 def _raise_what_ends_all(failure: ProjectError | None) -> None:
     """Raise the error that a worker left, at once: Ray Train would start the workers once more.
 
-    Not one after which the caller starts others: what those need, the old ones must have let go.
+    Except NoRoomForWorkers: the caller then places the workers anew, and the old ones must first
+    have released their resources.
     """
     if failure is not None and not isinstance(failure, NoRoomForWorkers):
         raise failure

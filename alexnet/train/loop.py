@@ -42,7 +42,7 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepReport:
     """What is known after a reported step."""
 
     step: int
@@ -50,6 +50,9 @@ class Progress:
     loss: float
     """Mean over the global batch of the last step, natural logarithm."""
     weight_rate: float
+    """Of the last step; of all layers but those that have rates of their own."""
+    bias_rate: float
+    """As `weight_rate`."""
     images: int
     """Images of all ranks since the last report."""
     elapsed_s: float
@@ -64,7 +67,7 @@ def train_loop(
     world: World,
     *,
     trained: Callable[[Batch], None],
-    report: Callable[[Progress], None],
+    report: Callable[[StepReport], None],
     save: Callable[[int], None],
 ) -> None:
     """Train on every batch in turn.
@@ -97,17 +100,17 @@ def train_loop(
                 batch_rows=batch.batch_rows,
                 options=plan.options,
             )
+        done = batch.step + 1
         if learner.average is not None:
-            learner.average.update(batch.step + 1)
+            learner.average.update(done)
         clock.images += batch.batch_rows
         trained(batch)
-        done = batch.step + 1
         saves, reports = plan.saves_after(done), done % plan.log_every_steps == 0
         if saves or reports:
             loss = check_finite(world.total(loss_sum) / batch.batch_rows, f"after step {done}")
             if reports:
                 waited = torch.tensor(clock.waited_frac(), device=loss_sum.device)
-                report(clock.lap(done, loss, rates.weight_rate, world.greatest(waited)))
+                report(clock.lap(done, loss, rates, world.greatest(waited)))
         if learner.losses is not None:
             _note_loss(learner.losses, loss_sum, batch, plan)
         if saves:
@@ -147,11 +150,18 @@ class _Clock:
     def waited_frac(self) -> float:
         return self._waited_s / self._elapsed_s()
 
-    def lap(self, step: int, loss: float, weight_rate: float, waited_frac: float) -> Progress:
-        elapsed_s = self._elapsed_s()
-        progress = Progress(step, loss, weight_rate, self.images, elapsed_s, waited_frac)
+    def lap(self, step: int, loss: float, rates: Rates, waited_frac: float) -> StepReport:
+        report = StepReport(
+            step=step,
+            loss=loss,
+            weight_rate=rates.weight_rate,
+            bias_rate=rates.bias_rate,
+            images=self.images,
+            elapsed_s=self._elapsed_s(),
+            waited_frac=waited_frac,
+        )
         self._reset()
-        return progress
+        return report
 
     def _elapsed_s(self) -> float:
         return time.perf_counter() - self._started_at

@@ -112,7 +112,11 @@ def _on(values: Ints | Floats, device: torch.device) -> Tensor:
 
 
 def _cuts(settings: MixingSettings, way: Floats) -> npt.NDArray[np.bool_]:
-    """Tell which rows are cut, not mixed: all, none, or where the blended part's lower half is."""
+    """Tell which rows are cut, not mixed.
+
+    All or none; where both kinds are set, those whose draw lies in the lower half of
+    [0, probability).
+    """
     if settings.mixup is None or settings.cutmix is None:
         return np.full(len(way), settings.cutmix is not None)
     halves: npt.NDArray[np.bool_] = way < settings.probability / 2

@@ -12,9 +12,9 @@ MIN_CPU_SHARE: Final = 0.1
 """Below a tenth of a CPU a worker and its loader wait for each other for ever."""
 MIN_MEMORY_BYTES: Final = 1 << 30
 READERS_SHARE: Final = 0.33
-"""Part of a cluster's CPUs on nodes without a GPU from which on those are there to read. A small
-head is not; to send all pixels from anywhere to anywhere for its sake would cost more than it has.
-"""
+"""Nodes without a GPU read for the others only if they have at least this share of the cluster's
+CPUs. A small head node has less: moving all pixels between nodes would cost more than its CPUs
+give."""
 TASK_CPUS: Final = 0.66
 """What a reading task books at most: idle between ticks, more than one of them fits a core."""
 
@@ -78,8 +78,9 @@ def has_room(
 ) -> bool:
     """Tell whether so many workers of a placement have room with a reading task each.
 
-    They may not when a node was lost. Its workers came to another, and their tasks, which stay with
-    them, would wait for ever; or it was there to read, and all CPUs that are left are the workers'.
+    False after a lost node in two cases: its workers were packed onto another node, whose CPUs
+    their reading tasks then lack; or it was a reading node, and the workers hold every CPU that is
+    left.
     """
     workers, cpus = workers_here, node_cpus
     if not placement.reads_at_home:

@@ -54,12 +54,12 @@ class CheckpointSettings(Frozen):
     """When all state is saved. The end of a run always is."""
 
     every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Save when this many updates were made since the run's start, and at every multiple."""
+    """Save after every so many updates, counted from the run's start."""
     every_epochs: Annotated[int, Field(ge=1)] | None = 1
     """Save at the end of every so many epochs."""
     keep_last: Annotated[int, Field(ge=2)] = 2
-    """How many complete checkpoints are kept. Workers that are started again may have chosen the
-    one before the newest, while those before them still save; so two at least."""
+    """How many complete checkpoints are kept. At least two: restarted workers may be resuming from
+    the last but one while workers of the earlier attempt still finish the newest."""
 
 
 class ScalingSettings(Frozen):
@@ -73,8 +73,8 @@ class ScalingSettings(Frozen):
     compile: bool = False
     """Let torch.compile make the network faster; checked at every start, which takes a minute."""
     gpu: Literal["auto", "required", "optional"] = "auto"
-    """Where there are any, and what began on GPUs stays on them; never without; or at each start
-    whatever there is."""
+    """auto: GPUs where there are any, and a training that began on GPUs does not go on without
+    them; required: never without GPUs; optional: whatever each start finds."""
     max_failures: Annotated[int, Field(ge=0)] = 8
     """How often the group of workers is started again before the run fails. Failures count anew
     once a checkpoint was written, so that weeks of training get over a lost worker now and then."""

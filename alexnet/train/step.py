@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alexnet.settings import Precision
-from alexnet.train.compiled import LEAST
+from alexnet.train.compiled import MIN_COMPILED_ROWS
 from alexnet.train.mixing import BlendedLabels
 from alexnet.train.precision import forward_in, multiplying_in
 
@@ -77,8 +77,8 @@ def train_step(
     total = torch.zeros((), device=images.device)
     for piece, is_last in _pieces(len(images), options.microbatch):
         # Ranks wait for each other once, in the last piece, though they may have more or fewer.
-        waits = nullcontext() if is_last else _unsynchronised(model)
-        with multiplying_in(options.precision), waits, _called(piece):
+        sync = nullcontext() if is_last else _unsynchronised(model)
+        with multiplying_in(options.precision), sync, _eager_if_small(piece):
             with forward_in(options.precision, images.device):
                 logits = model(images[piece], keys[piece])
             # The sum runs in float32 at least: a softmax in bfloat16 keeps two digits.
@@ -114,8 +114,8 @@ def _pieces(rows: int, microbatch: int | None) -> Iterator[tuple[slice, bool]]:
         yield slice(start, min(start + size, rows)), start == starts[-1]
 
 
-def _called(piece: slice) -> AbstractContextManager[None]:
-    if piece.stop - piece.start < LEAST:
+def _eager_if_small(piece: slice) -> AbstractContextManager[None]:
+    if piece.stop - piece.start < MIN_COMPILED_ROWS:
         # torch 2.13 cannot compile a convolution of no images, and would compile one image anew.
         as_it_is: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
         return as_it_is

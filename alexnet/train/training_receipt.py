@@ -31,7 +31,7 @@ def commit_training(run: ObjectStore, run_key: str, last: CheckpointReceipt) -> 
     receipt = TrainingReceipt(
         run_key=run_key,
         step=last.step,
-        checkpoint=f"checkpoints/{last.name}",
+        checkpoint=last.folder,
         model_sha256=last.evaluated_weights.sha256,
     )
     body = commit_receipt(run, FINISHED, receipt.to_bytes())

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet.settings import NetworkSettings, Precision
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Progress
+from alexnet.train.loop import StepReport
 from alexnet.train.plan import LoopPlan
 from alexnet.train.world import World
 
@@ -82,7 +82,7 @@ def gpu_name(device: torch.device) -> str | None:
 
 
 def utilisation(
-    job: TrainJob, plan: LoopPlan, progress: Progress, world: World, gpu: str | None
+    job: TrainJob, plan: LoopPlan, report: StepReport, world: World, gpu: str | None
 ) -> float | None:
     """Return the used part of the peak since the last report; None on CPUs and unknown GPUs.
 
@@ -95,6 +95,6 @@ def utilisation(
         job.network,
         num_classes=job.num_classes,
         built_px=plan.augment.crop_px,
-        input_px=plan.input_px((progress.step - 1) // plan.steps_per_epoch),
+        input_px=plan.input_px((report.step - 1) // plan.steps_per_epoch),
     )
-    return flop * progress.images / progress.elapsed_s / (world.size * peak)
+    return flop * report.images / report.elapsed_s / (world.size * peak)

@@ -37,7 +37,7 @@ from alexnet.train.checkpoint import (
 from alexnet.train.filters import write_filters
 from alexnet.train.gpu_memory import gpu_too_small
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Progress, train_loop
+from alexnet.train.loop import StepReport, train_loop
 from alexnet.train.optimizer import load_optimizer_state, optimizer_state
 from alexnet.train.placement import Placement, has_room
 from alexnet.train.sample_log import SampleLog
@@ -158,7 +158,7 @@ class _Worker:
             )
 
     def _agree_on_start(self) -> tuple[int, int, str | None]:
-        """Let rank 0 decide which attempt this is, at which step it starts, from what."""
+        """Let rank 0 decide which attempt this is, at which step it starts, from which folder."""
         decision = None
         if self._world.rank == 0:
             found = find_sound_checkpoint(self._run, read_attempts(self._run))
@@ -170,14 +170,14 @@ class _Worker:
                 use_gpu=self._placement.use_gpu,
             )
             self._sink.started.remote(step)
-            decision = (attempt.number, step, found.name if found else None)
+            decision = (attempt.number, step, found.folder if found else None)
         agreed: tuple[int, int, str | None] = ray.train.collective.broadcast_from_rank_zero(
             decision
         )
         return agreed
 
     def _restore(self, checkpoint: str) -> None:
-        store = self._run.child(f"checkpoints/{checkpoint}")
+        store = self._run.child(checkpoint)
         receipt, state = open_checkpoint(store)
         state.check_continues(self._state(receipt.step))
         learner = self._learner
@@ -228,24 +228,25 @@ class _Worker:
         if self._sample_log is not None:
             self._sample_log.add(batch)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, report: StepReport) -> None:
         if self._world.rank != 0:
             return
         now_ms = int(time.time() * 1000)
         values = {
-            "train/loss": progress.loss,
-            "train/weight_rate": progress.weight_rate,
-            "perf/images_per_s": progress.images / progress.elapsed_s,
-            "perf/data_wait_frac": progress.waited_frac,
-            "perf/mfu": utilisation(self._job, self._plan, progress, self._world, self._gpu),
+            "train/loss": report.loss,
+            "train/weight_rate": report.weight_rate,
+            "train/bias_rate": report.bias_rate,
+            "perf/images_per_s": report.images / report.elapsed_s,
+            "perf/data_wait_frac": report.waited_frac,
+            "perf/mfu": utilisation(self._job, self._plan, report, self._world, self._gpu),
         }
         points = [
-            MetricPoint(key=key, step=progress.step, value=value, timestamp_ms=now_ms)
+            MetricPoint(key=key, step=report.step, value=value, timestamp_ms=now_ms)
             for key, value in values.items()
             if value is not None
         ]
         self._unsaved += points
-        self._sink.record.remote(points, (progress.step, self._order.rows_before(progress.step)))
+        self._sink.record.remote(points, (report.step, self._order.rows_before(report.step)))
 
     def _state(self, step: int, losses: LossesSoFar | None = None) -> TrainState:
         return TrainState(

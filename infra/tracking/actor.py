@@ -1,9 +1,9 @@
-"""The metrics sink as a Ray actor beside the driver: workers need no way to the tracker."""
+"""The metrics sink, and what else workers tell the driver, in a Ray actor beside it."""
 
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infra.errors import ProjectError
 from infra.ray_runtime import lost_work_named
@@ -15,6 +15,12 @@ from infra.tracking.place import TrackingPlace
 from infra.tracking.points import MetricPoint
 from infra.tracking.sink import MetricsSink, Position
 
+if TYPE_CHECKING:  # whoever only names the actor's class needs no Ray
+    import ray
+
+MetricsHandle: TypeAlias = "ray.ActorHandle[Any]"
+"""Of a MetricsActor: its methods, each with a `remote`."""
+
 
 def start_metrics_actor(
     store_uri: str,
@@ -22,7 +28,7 @@ def start_metrics_actor(
     run_id: str,
     *,
     experiment: str,
-) -> Any:  # noqa: ANN401 - a Ray handle has the actor's methods, untyped
+) -> MetricsHandle:
     """Start the actor on this node, using no CPU, and return its handle; it ends with the handle.
 
     Workers call `handle.record.remote(points, position)` and
@@ -54,7 +60,11 @@ def start_metrics_actor(
 
 
 class MetricsActor:
-    """A metrics sink, made from plain arguments on the actor's side."""
+    """A metrics sink, made from plain arguments on the actor's side; and the workers' mailbox.
+
+    So workers need no way to the tracker. What they leave for the driver is in memory alone: a
+    killed actor starts again without it.
+    """
 
     def __init__(
         self,
@@ -65,7 +75,10 @@ class MetricsActor:
     ) -> None:
         self._store_uri, self._place, self._run_id = store_uri, place, run_id
         self._experiment = experiment
-        self._controller: Any = None
+        self._starts: list[int] = []
+        self._failure: ProjectError | None = None
+        self._crashes: dict[int, str] = {}
+        self._controller: ray.ActorHandle[Any] | None = None
 
     # Opened by the first call: what is raised while an actor is made ends it, and nobody hears why.
     @cached_property
@@ -93,36 +106,42 @@ class MetricsActor:
 
     def started(self, step: int) -> None:
         """Take note that the workers started, to go on from this step."""
-        self._sink.started(step)
+        self._starts.append(step)
 
     def starts(self) -> list[int]:
         """Return the steps that the workers started from, one a start."""
-        return self._sink.starts()
+        return self._starts
 
     def fail(self, error: ProjectError) -> None:
-        """Leave the error that ended a worker for the driver."""
-        self._sink.fail(error)
+        """Leave the error that ended a worker for the driver; the first one stays."""
+        if self._failure is None:
+            self._failure = error
 
     def failure(self) -> ProjectError | None:
         """Return the error that a worker left."""
-        return self._sink.failure()
+        return self._failure
 
-    def controlled_by(self, controller: Any) -> None:  # noqa: ANN401 - a Ray handle
+    def controlled_by(self, controller: "ray.ActorHandle[Any]") -> None:
         """Take the handle of the actor that starts the workers."""
         self._controller = controller
 
-    def controller(self) -> Any:  # noqa: ANN401
+    def controller(self) -> "ray.ActorHandle[Any] | None":
         """Return that handle; None before it was told."""
         return self._controller
 
     def note_crash(self, attempt: int, text: str) -> None:
-        """Leave the traceback that ended a worker's attempt."""
-        self._sink.note_crash(attempt, text)
+        """Leave the traceback that ended an attempt; the first stays, others follow from it.
+
+        Args:
+            attempt: its number; 0 for one that had none yet.
+            text: as `traceback.format_exc` has it.
+        """
+        self._crashes.setdefault(attempt, text)
 
     def crashes(self) -> dict[int, str]:
         """Return the tracebacks that workers left, by attempt."""
-        return self._sink.crashes()
+        return self._crashes
 
-    def finish(self, timeout_s: float, at_most_s: float = math.inf) -> bool:
+    def finish(self, silence_s: float, at_most_s: float = math.inf) -> bool:
         """Flush, wait for the delivery, end."""
-        return self._sink.finish(timeout_s, at_most_s=at_most_s)
+        return self._sink.finish(silence_s, at_most_s=at_most_s)

@@ -13,7 +13,8 @@ from infra.tracking.journal import Journal
 log = logging.getLogger(__name__)
 
 POINTS_PER_CALL: Final = 1000
-"""As many as MLflow takes: a replay of days sends many segments of a few points."""
+"""Points gathered for one call, from whole segments: at least so many, where there are. A replay of
+days sends many segments of a few points."""
 
 
 class Delivery:
@@ -35,7 +36,8 @@ class Delivery:
         self._journal = journal
         self._tracker = tracker
         self._run_id = run_id
-        self._waits_s = (first_wait_s, longest_wait_s)
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
         self._sent: int | None = None
         self._problem: str | None = None
         self._closed = False
@@ -53,20 +55,20 @@ class Delivery:
         with self._changed:
             self._changed.notify_all()
 
-    def drain(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
+    def drain(self, silence_s: float, *, at_most_s: float = math.inf) -> bool:
         """Wait until all that is in the journal now was delivered; say whether it was.
 
         Args:
-            timeout_s: how long nothing may arrive: a slow server is waited for, a silent one not.
+            silence_s: how long nothing may arrive: a slow server is waited for, a silent one not.
             at_most_s: how long to wait in all.
         """
         goal = self._journal.num_segments
         last = time.monotonic() + at_most_s
         with self._changed:
-            sent, deadline = self._sent, time.monotonic() + timeout_s
+            sent, deadline = self._sent, time.monotonic() + silence_s
             while not self._has_sent(goal) and self._thread.is_alive():
                 if self._sent != sent:
-                    sent, deadline = self._sent, time.monotonic() + timeout_s
+                    sent, deadline = self._sent, time.monotonic() + silence_s
                 if (left_s := min(deadline, last) - time.monotonic()) <= 0:
                     break
                 # Every second: someone waits now, so the pauses of an outage are cut short.
@@ -83,16 +85,16 @@ class Delivery:
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        wait_s, longest_s = self._waits_s
+        wait_s = self._first_wait_s
         while not self._closed:
             try:
                 self._send_pending()
             except ServiceError as error:
                 self._note_outage(error)
                 self._pause(wait_s)
-                wait_s = min(2 * wait_s, longest_s)
+                wait_s = min(2 * wait_s, self._longest_wait_s)
             else:
-                wait_s = self._waits_s[0]
+                wait_s = self._first_wait_s
                 self._pause_until_more()
 
     def _send_pending(self) -> None:

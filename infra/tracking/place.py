@@ -15,6 +15,9 @@ _QUERY: Final = re.compile(r"(://[^\s?]*)\?\S*")
 _SQLITE: Final = "sqlite:///"
 _SERVERS: Final = ("http://", "https://")
 
+OWN_SERVER: Final = "workspace"
+"""What notes and receipts call the database in a workspace's own directory, wherever that lies."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrackingPlace:
@@ -25,7 +28,7 @@ class TrackingPlace:
     artifact_location: str | None
     """Where a new experiment keeps files; None leaves it to the server."""
     registry_id: str
-    """Which server this is, fit to be written down; `workspace` for the workspace's own."""
+    """Which server this is, fit to be written down; OWN_SERVER for the workspace's own."""
 
 
 def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace:
@@ -46,7 +49,7 @@ def place_for(workspace: ObjectStore, tracking_uri: str | None) -> TrackingPlace
             remedy="name an MLflow server with --tracking-uri (or $MLFLOW_TRACKING_URI where the"
             " recipe takes it), or a database file: sqlite:////home/you/mlflow.db",
         )
-    return _file_place(Path(workspace.uri) / "mlflow.db", registry_id="workspace")
+    return _file_place(Path(workspace.uri) / "mlflow.db", registry_id=OWN_SERVER)
 
 
 def without_credentials(uri: str) -> str:

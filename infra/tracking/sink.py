@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Sequence
 
-from infra.errors import ProjectError, StoreError
+from infra.errors import StoreError
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
 from infra.tracking.points import MetricPoint
@@ -30,9 +30,6 @@ class MetricsSink:
         self._flush_every_s = flush_every_s
         self._buffer: list[MetricPoint] = []
         self._position: Position | None = None
-        self._starts: list[int] = []
-        self._failure: ProjectError | None = None
-        self._crashes: dict[int, str] = {}
         self._buffering = threading.Lock()
         self._flushing = threading.Lock()
         self._finished = threading.Event()
@@ -70,42 +67,17 @@ class MetricsSink:
         """Return why nothing reaches the tracker at the moment; None when all is well."""
         return self._delivery.problem
 
-    def started(self, step: int) -> None:
-        """Take note that the workers started, to go on from this step."""
-        self._starts.append(step)
-
-    def starts(self) -> list[int]:
-        """Return the steps that the workers started from, one a start."""
-        return self._starts
-
-    def fail(self, error: ProjectError) -> None:
-        """Leave the error that ended a worker for the driver; the first one stays."""
-        if self._failure is None:
-            self._failure = error
-
-    def failure(self) -> ProjectError | None:
-        """Return the error that a worker left."""
-        return self._failure
-
-    def note_crash(self, attempt: int, text: str) -> None:
-        """Leave the traceback that ended an attempt; the first stays, others follow from it.
+    def finish(self, silence_s: float, *, at_most_s: float = math.inf) -> bool:
+        """Flush, wait for the delivery, end; tell whether the tracker has everything.
 
         Args:
-            attempt: its number; 0 for one that had none yet.
-            text: as `traceback.format_exc` has it.
+            silence_s: how long nothing may arrive at the tracker.
+            at_most_s: how long to wait in all.
         """
-        self._crashes.setdefault(attempt, text)
-
-    def crashes(self) -> dict[int, str]:
-        """Return the tracebacks that workers left, by attempt."""
-        return self._crashes
-
-    def finish(self, timeout_s: float, *, at_most_s: float = math.inf) -> bool:
-        """Flush, wait for the delivery as it says, end; tell whether the tracker has everything."""
         self._finished.set()
         try:
             self.flush()
-            return self._delivery.drain(timeout_s, at_most_s=at_most_s)
+            return self._delivery.drain(silence_s, at_most_s=at_most_s)
         finally:
             self._delivery.close()
 

@@ -105,7 +105,7 @@ def _tables(
         num_threads = max(1, (os.cpu_count() or 1) - 1)
         yield spec.runner(trained, num_threads=num_threads).run(parts)
         return
-    from alexnet.inference.predict_many import answer_many
+    from alexnet.inference.answer_many import answer_many
 
     address = cluster_address()
     tell(stream, "starting Ray" if address == LOCAL else f"joining Ray at {address}")

@@ -8,7 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alexnet.inference.features import FeatureSpec, model_digest
+from alexnet.inference.features import FeatureSpec
 from alexnet.inference.features_file import FeaturesHeader, features_writer
 from alexnet.inference.inputs import find_parts, split_called
 from alexnet.inference.layer_outputs import choose_layer
@@ -99,7 +99,7 @@ def describe_features(uri: str, trained: TrainedNetwork, layer: str, width: int)
     """Say whose features these are."""
     return FeaturesHeader(
         model=uri,
-        model_digest=model_digest(trained),
+        model_digest=trained.digest,
         network=trained.network.name,
         step=trained.step,
         layer=layer,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -11,13 +12,13 @@ import numpy.typing as npt
 from alexnet.evaluate.blocks import Block, BlockReader, place_of, plan_blocks
 from alexnet.evaluate.evaluation import Evaluation, read_predictions, validation_digest
 from alexnet.figures.panel import PANEL_IMAGES, choose_rows
-from alexnet.inference.input_parts import InputPart, read_file, stream_parts
+from alexnet.inference.decoding import read_image
+from alexnet.inference.input_parts import InputPart, stream_parts
 from alexnet.inference.model_probe import ModelProbe
 from infra.store import ObjectStore, open_store
 from preprocessing.dataset.labels import Classes, read_classes
 from preprocessing.dataset.manifest import MANIFEST, Manifest, open_dataset
 from preprocessing.dataset.pixels import Pixels, decode_square, to_square
-from preprocessing.errors import ImageRejected
 
 MOST_IMAGES: Final = 12
 
@@ -118,15 +119,11 @@ class Chooser:
         return rows.labels, answers == ours[rows.labels]
 
     def _of_files(self, parts: Sequence[InputPart]) -> Iterator[Shown | Rejected]:
+        decode = partial(decode_square, side_px=self.stored_px)
         for image in stream_parts(parts):
-            file = read_file(image) if isinstance(image, InputPart) else image
-            if file.reason:
+            file, pixels = read_image(image, decode)
+            if pixels is None:
                 yield Rejected(file.path, file.reason)
-                continue
-            try:
-                pixels = decode_square(file.body, self.stored_px)
-            except ImageRejected as error:
-                yield Rejected(file.path, str(error))
                 continue
             place, name = (file.uri, file.row), PurePosixPath(file.path).name
             yield Shown(file.path, place, pixels, label=None, name=name)

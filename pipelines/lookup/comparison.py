@@ -3,21 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from infra.errors import DataError, ProjectError, RecipeError
 from infra.store import ObjectStore, open_store
 from infra.tracking.journal import Journal
 from infra.tracking.mlflow_tracker import MlflowTracker
-from infra.tracking.place import TrackingPlace, place_for
+from infra.tracking.place import OWN_SERVER, TrackingPlace, place_for
 from infra.tracking.run_note import read_notes, run_ids_on
 from pipelines.links import comparison_link, look_command
 from pipelines.lookup.runs import describe_run, experiment_of, find_run, recipe_of, workspace_of
 from pipelines.parameters import flat_parameters
 from pipelines.steps.training_run import REACHABLE_S
-
-OWN_SERVER: Final = "workspace"
-"""What notes call the database in a training's own workspace."""
 
 
 def compare_runs(

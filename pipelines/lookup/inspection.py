@@ -85,7 +85,7 @@ def _run(store: ObjectStore) -> dict[str, Any]:
     checkpoints = list_checkpoints(store, attempts)
     detail: dict[str, Any] = {
         "recipe": recipe_of(store),
-        "checkpoints": [store.child(f"checkpoints/{c.name}").uri for c in checkpoints],
+        "checkpoints": [store.child(c.folder).uri for c in checkpoints],
         "starts": [attempt.model_dump() for attempt in attempts],
     }
     receipt = read_training(store)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from alexnet.release.package import MODEL, open_package
 from alexnet.train.attempts import read_attempts
@@ -17,8 +16,6 @@ from infra.tracking.rehome import rehome_artifacts
 from pipelines.datasets import find_dataset
 from pipelines.lookup.inspection import MODELS, find_version
 from pipelines.lookup.runs import find_run, workspace_of
-
-_CHECKPOINTS: Final = "checkpoints"
 
 
 @contextmanager
@@ -74,7 +71,7 @@ def _find_checkpoint(name: str, workspace: str) -> ObjectStore:
             f"{run.uri} has no sound checkpoint",
             remedy="wait for its first one, or go on with the training",
         )
-    return run.child(f"{_CHECKPOINTS}/{newest.name}")
+    return run.child(newest.folder)
 
 
 def _with_its_dataset(checkpoint: ObjectStore, workspace: str) -> TrainedNetwork:

@@ -168,7 +168,7 @@ def _position(run: ObjectStore) -> dict[str, Any]:
     checkpoints = list_checkpoints(run, read_attempts(run))
     if not checkpoints:
         return {"global_step": 0, "epoch": 0, "dataset_fingerprint": None}
-    _, state = open_checkpoint(run.child(f"checkpoints/{checkpoints[-1].name}"))
+    _, state = open_checkpoint(run.child(checkpoints[-1].folder))
     return {
         "global_step": state.step,
         "epoch": state.epoch,

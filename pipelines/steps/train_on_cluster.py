@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any, Final
+from typing import Final
 
 from alexnet.settings import WorkerRange
 from alexnet.train.attempts import read_attempts
@@ -24,7 +24,7 @@ from infra.errors import (
 )
 from infra.ray_runtime import LOCAL, Resources, cluster_address, cluster_resources, free_gpus
 from infra.store import open_store
-from infra.tracking.actor import start_metrics_actor
+from infra.tracking.actor import MetricsHandle, start_metrics_actor
 from pipelines.context import Context
 from pipelines.steps.training_run import REST_FOLLOWS
 
@@ -149,13 +149,13 @@ class ClusterTraining:
 
     def _finish(
         self,
-        sink: Any,  # noqa: ANN401 - a Ray handle
-        timeout_s: float,
+        sink: MetricsHandle,
+        silence_s: float,
         *,
         at_most_s: float = math.inf,
     ) -> bool:
         try:
-            sent = finish_metrics(sink, timeout_s, at_most_s=at_most_s)
+            sent = finish_metrics(sink, silence_s, at_most_s=at_most_s)
         except ServiceError as error:
             # Said, not raised: an error of the training itself must not be hidden by it.
             self._context.say(f"train: the last points were not kept: {error.problem}")

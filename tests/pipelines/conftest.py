@@ -125,7 +125,7 @@ def evaluated_run(tiny_training: Any, tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(Path(tiny_training.checkpoint.uri).parents[1], run.uri)
     manifest = write_dataset(dataset)
     receipt = write_checkpoint_of(run, manifest)
-    checkpoint = run.child(f"checkpoints/{receipt.name}")
+    checkpoint = run.child(receipt.folder)
     trained = trained_network(checkpoint, dataset, manifest)
     evaluator = BlockEvaluator(
         BlockReader(dataset, manifest),
@@ -140,7 +140,7 @@ def evaluated_run(tiny_training: Any, tmp_path_factory: pytest.TempPathFactory) 
     training = TrainingReceipt(
         run_key=RUN_KEY,
         step=STEPS[-1],  # more than the checkpoint has: its weights are fresh ones
-        checkpoint=f"checkpoints/{receipt.name}",
+        checkpoint=receipt.folder,
         model_sha256=receipt.model.sha256,
     )
     run.create(FINISHED, training.model_dump_json().encode())

@@ -12,13 +12,13 @@ import torch
 from alexnet.data.augment import center_view
 from alexnet.evaluate.blocks import BlockReader, plan_blocks
 from alexnet.inference import features_file
-from alexnet.inference.features import FeatureSpec, features_of, features_schema, model_digest
+from alexnet.inference.features import FeatureSpec, features_of, features_schema
 from alexnet.inference.features_file import FeaturesHeader, features_writer, open_features
 from alexnet.inference.inputs import find_parts
 from alexnet.inference.layer_outputs import LayerOutputs, choose_layer
 from alexnet.model.layer_names import layer_taps
-from alexnet.release.package import open_package, write_package
 from alexnet.trained import TrainedNetwork
+from infra import parquet
 from infra.errors import DataError, RecipeError
 from infra.store import FolderStore, MemoryStore
 from infra.store.s3 import S3Store
@@ -127,16 +127,6 @@ def test_a_parquet_file_of_images_may_have_labels(tiny_training: Any, tmp_path: 
     assert table["row"].to_pylist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_registered_model_has_the_digest_of_its_checkpoint(
-    tiny_training: Any, tmp_path: Path
-) -> None:
-    trained = tiny_training.trained
-    write_package(trained, tmp_path)
-    assert model_digest(open_package(FolderStore(tmp_path))) == model_digest(trained)
-    other = replace(trained, stored_px=64)
-    assert model_digest(other) != model_digest(trained)
-
-
 def noise(rows: int, seed: int) -> pa.Table:
     """Features that hardly compress."""
     values = np.random.default_rng(seed).random((rows, HEADER.width), np.float32)
@@ -187,7 +177,7 @@ def test_a_file_is_written_as_rows_come_and_read_a_part_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features_file, "GROUP_BYTES", 1 << 20)
-    monkeypatch.setattr(features_file, "_READ_BYTES", 1 << 18)
+    monkeypatch.setattr(parquet, "READ_BYTES", 1 << 18)
     store, tables = Watched(tmp_path), [noise(64, seed) for seed in range(32)]  # 8 MiB
     on_disk = []
     with features_writer(store, "f.parquet", HEADER) as writer:
@@ -281,7 +271,7 @@ def ray_parts(tiny_training: Any, tmp_path: Path) -> list[Any]:
 def test_ray_gives_the_features_of_one_process_in_order(
     tiny_training: Any, ray_parts: list[Any]
 ) -> None:
-    from alexnet.inference.predict_many import answer_many
+    from alexnet.inference.answer_many import answer_many
 
     spec = FeatureSpec(*choose_layer(tiny_training.trained, None))
     alone = spec.runner(tiny_training.trained, num_threads=1).run(ray_parts)

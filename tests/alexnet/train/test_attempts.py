@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.train.attempts import Attempt, claim_attempt, holds, read_attempts
+from alexnet.train.attempts import Attempt, claim_attempt, is_current_state, read_attempts
 from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore
 
@@ -40,18 +40,18 @@ def test_of_many_claimants_no_two_get_one_number(kind: str, tmp_path: Path) -> N
     assert [attempt.number for attempt in read_attempts(store)] == list(range(1, 33))
 
 
-def test_what_an_attempt_wrote_holds_up_to_the_start_of_any_later_one() -> None:
+def test_an_attempts_states_count_up_to_the_start_of_any_later_one() -> None:
     history = attempts(0, 100, 60)
-    assert holds(60, 1, history)
-    assert not holds(61, 1, history)
-    assert not holds(100, 2, history)
-    assert holds(10_000, 3, history)
+    assert is_current_state(step=60, attempt=1, attempts=history)
+    assert not is_current_state(step=61, attempt=1, attempts=history)
+    assert not is_current_state(step=100, attempt=2, attempts=history)
+    assert is_current_state(step=10_000, attempt=3, attempts=history)
 
 
 def test_an_attempt_that_started_anew_supersedes_all_but_the_beginning() -> None:
     history = attempts(0, 0)
-    assert holds(0, 1, history)
-    assert not holds(1, 1, history)
+    assert is_current_state(step=0, attempt=1, attempts=history)
+    assert not is_current_state(step=1, attempt=1, attempts=history)
 
 
 def test_an_attempt_of_an_earlier_version_is_read_and_a_gpu_is_noted() -> None:

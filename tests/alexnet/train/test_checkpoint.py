@@ -71,7 +71,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     run = FolderStore(tmp_path)
     written = write(run, 12)
     assert written.name == "step-00000012-a0001"
-    store = run.child(f"checkpoints/{written.name}")
+    store = run.child(written.folder)
     receipt, state = open_checkpoint(store)
     assert receipt == written
     assert state == STATE.model_copy(update={"step": 12})
@@ -134,7 +134,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning(
     run = MemoryStore()
     before, newest = write(run, 5), write(run, 9)
     path = getattr(newest, name).path
-    key = f"checkpoints/{newest.name}/{path}"
+    key = f"{newest.folder}/{path}"
     run.delete(key) if missing else damage(run, key)
     with caplog.at_level(logging.WARNING):
         assert find_sound_checkpoint(run, ONE_ATTEMPT) == before
@@ -146,23 +146,23 @@ def test_a_damaged_one_is_passed_over_with_a_warning(
 def test_one_with_a_damaged_receipt_is_passed_over_too(caplog: pytest.LogCaptureFixture) -> None:
     run = MemoryStore()
     before, newest = write(run, 5), write(run, 9)
-    run.write(f"checkpoints/{newest.name}/receipt.json", b'{"step": 9')
+    run.write(f"{newest.folder}/receipt.json", b'{"step": 9')
     assert find_sound_checkpoint(run, ONE_ATTEMPT) == before
     assert newest.name in caplog.text
 
 
 def test_when_all_are_damaged_there_is_none() -> None:
     run = MemoryStore()
-    damage(run, f"checkpoints/{write(run, 9).name}/model.safetensors")
+    damage(run, f"{write(run, 9).folder}/model.safetensors")
     assert find_sound_checkpoint(run, ONE_ATTEMPT) is None
 
 
 def test_damaged_tensors_are_not_loaded() -> None:
     run = MemoryStore()
     receipt = write(run, 9)
-    damage(run, f"checkpoints/{receipt.name}/model.safetensors")
+    damage(run, f"{receipt.folder}/model.safetensors")
     with pytest.raises(ObjectCorrupt, match=r"model\.safetensors"):
-        read_tensors(run.child(f"checkpoints/{receipt.name}"), receipt.model)
+        read_tensors(run.child(receipt.folder), receipt.model)
 
 
 def test_what_a_later_attempt_superseded_is_ignored() -> None:
@@ -285,4 +285,4 @@ def test_a_state_of_another_version_is_refused() -> None:
     state = STATE.model_copy(update={"schema_version": 2})
     receipt = write_checkpoint(run, state, {}, {})
     with pytest.raises(DataError, match="that this version reads"):
-        open_checkpoint(run.child(f"checkpoints/{receipt.name}"))
+        open_checkpoint(run.child(receipt.folder))

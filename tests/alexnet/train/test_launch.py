@@ -18,6 +18,7 @@ from ray.train.v2._internal.exceptions import (
 from alexnet.train import launch, watch
 from alexnet.train.launch import (
     START_RETRIES,
+    START_RETRIES_OF_A_RANGE,
     _explained,
     _Fit,
     finish_metrics,
@@ -116,12 +117,28 @@ def test_workers_that_do_not_find_each_other_are_told_as_such() -> None:
 
 
 def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Train takes -1, its own default, for that."""
+    assert 0 <= START_RETRIES_OF_A_RANGE <= START_RETRIES < 20
     made: dict[str, Any] = {}
-    monkeypatch.setattr(launch, "TorchTrainer", lambda _, **options: made.update(options))
+
+    def trainer(_: object, **options: Any) -> Any:
+        made.update(options)
+        return SimpleNamespace(fit=lambda: None)
+
+    monkeypatch.setattr(launch, "TorchTrainer", trainer)
+    monkeypatch.setattr(launch, "ask", lambda *_: None)
+    monkeypatch.setattr(watch, "ask", lambda *_: None)
+    sink: Any = SimpleNamespace(position=None, starts=None, crashes=None, failure=None)
     job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
     placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False, strategy="SPREAD")
-    launch._trainer(
-        job, placement, None, max_failures=3, start_retries=START_RETRIES, notes="/notes"
+    run_training(
+        job,
+        placement,
+        sink,
+        max_failures=3,
+        num_images=1,
+        progress=no_progress,
+        say=lambda _: None,
     )
     config = made["run_config"].failure_config
     assert (config.max_failures, config.controller_failure_limit) == (3, START_RETRIES)
@@ -158,7 +175,7 @@ class _Answers:
     def crashes(self) -> dict[int, str]:
         return self.crashed
 
-    def finish(self, timeout_s: float, at_most_s: float) -> bool:
+    def finish(self, silence_s: float, at_most_s: float) -> bool:
         return True
 
 
@@ -179,7 +196,6 @@ def _run(
     fit: Callable[[], None],
     progress: NotedReport = no_progress,
 ) -> list[str]:
-    said: list[str] = []
     monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(launch, "LEAVE_S", 0.2)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))

@@ -36,7 +36,7 @@ from alexnet.train.checkpoint import (
 )
 from alexnet.train.divergence import TrainingDiverged
 from alexnet.train.epoch_losses import EpochLosses
-from alexnet.train.loop import Learner, Progress, train_loop
+from alexnet.train.loop import Learner, StepReport, train_loop
 from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
@@ -85,7 +85,7 @@ class Training:
     """For each batch."""
     settings: NetworkSettings = NETWORK
     trained: list[int] = field(default_factory=list)
-    reports: list[Progress] = field(default_factory=list)
+    reports: list[StepReport] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     states: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=dict)
 
@@ -157,8 +157,8 @@ def train_as_rank(rank: int, uri: str, meeting: str, result: str) -> None:
     training.wait_s = 0.2 * rank
     training.run()
     if rank == 0:
-        losses = torch.tensor([progress.loss for progress in training.reports])
-        waited = torch.tensor([progress.waited_frac for progress in training.reports])
+        losses = torch.tensor([report.loss for report in training.reports])
+        waited = torch.tensor([report.waited_frac for report in training.reports])
         save_file({**training.weights, "losses": losses, "waited": waited}, result)
     # DDP lies in a cycle and holds the group, whose threads must not outlive the interpreter.
     gc.collect()
@@ -232,7 +232,7 @@ def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
 
     found = find_sound_checkpoint(run, [Attempt(number=1, start_step=0, world_size=1)])
     assert found is not None
-    store = run.child(f"checkpoints/{found.name}")
+    store = run.child(found.folder)
     receipt, saved = open_checkpoint(store)
     resumed = Training(uri, plan)
     resumed.network.load_state_dict(read_tensors(store, receipt.model))
@@ -247,18 +247,19 @@ def test_stopped_saved_and_resumed_is_as_uninterrupted_to_the_bit(
 
 def test_a_report_comes_every_so_many_steps(uri: str) -> None:
     training = Training(uri).run()
-    assert [progress.step for progress in training.reports] == [2, 4, 6, 8]
+    assert [report.step for report in training.reports] == [2, 4, 6, 8]
     # Batches of 8, 8, 4 in turn.
-    assert [progress.images for progress in training.reports] == [16, 12, 12, 16]
-    for progress in training.reports:
-        assert 0 <= progress.waited_frac <= 1
-        assert 0.5 < progress.loss < 10
+    assert [report.images for report in training.reports] == [16, 12, 12, 16]
+    for report in training.reports:
+        assert 0 <= report.waited_frac <= 1
+        assert 0.5 < report.loss < 10
+        assert report.bias_rate == pytest.approx(2 * report.weight_rate)  # as PLAN has it
     assert training.reports[-1].weight_rate < training.reports[1].weight_rate
 
 
 def test_reports_go_on_in_the_same_rhythm_after_a_restart(uri: str) -> None:
     training = Training(uri).run(3)
-    assert [progress.step for progress in training.reports] == [4, 6, 8]
+    assert [report.step for report in training.reports] == [4, 6, 8]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_two_ranks_learn_what_one_does(uri: str, tmp_path: Path) -> None:
     # Only rank 1 waited for its batches, and rank 0 with it.
     assert found.pop("waited").max() > 0.4
     alone = Training(uri, TWO_STEPS_AN_EPOCH, global_batch=19).run()
-    assert losses == pytest.approx([progress.loss for progress in alone.reports], rel=1e-5)
+    assert losses == pytest.approx([report.loss for report in alone.reports], rel=1e-5)
     assert found.keys() == alone.weights.keys()
     for name, tensor in found.items():
         assert torch.allclose(tensor, alone.weights[name], rtol=1e-5, atol=1e-5), name
@@ -359,7 +360,7 @@ def test_a_last_batch_of_one_image_trains_with_batch_norm_too(uri: str) -> None:
     plan = replace(TWO_STEPS_AN_EPOCH, mixing=None, options=PLAIN)
     settings = NetworkSettings(name="alexnet-bn", variant="small-images", width=0.05)
     training = Training(uri, plan, global_batch=19, settings=settings).run()
-    assert [progress.images for progress in training.reports] == [19, 1] * 2
+    assert [report.images for report in training.reports] == [19, 1] * 2
     assert all(tensor.isfinite().all() for tensor in training.weights.values())
 
 

@@ -19,7 +19,7 @@ from alexnet.data.input_statistics import InputStatistics
 from alexnet.data.reader import ReadSpec
 from alexnet.settings import AugmentSettings, NetworkSettings, OptimizerSettings, ResizedCrop
 from alexnet.train.job import VERSION
-from alexnet.train.loop import Learner, Progress, train_loop
+from alexnet.train.loop import Learner, StepReport, train_loop
 from alexnet.train.optimizer import build_optimizer
 from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import LayerRates, Phase, PhasesSchedule
@@ -140,7 +140,7 @@ def losses(dataset: Any, settings: NetworkSettings, augment: AugmentSettings) ->
         crop_sharing=augment.crop_sharing,
         resized_crop=augment.resized_crop,
     )
-    reports: list[Progress] = []
+    reports: list[StepReport] = []
     train_loop(
         Learner(
             network,

@@ -166,7 +166,7 @@ def test_resumed_from_a_checkpoint_is_as_never_stopped_to_the_bit(
     state = TrainState.model_construct(step=stop, attempt=1)
     run = FolderStore(tmp_path)
     receipt = write_checkpoint(run, state, stopped.state_dict(), optimizer_state(optimizer))
-    store = run.child(f"checkpoints/{receipt.name}")
+    store = run.child(receipt.folder)
 
     resumed, other = build(**RULES[rule])
     resumed.load_state_dict(read_tensors(store, receipt.model))

@@ -114,7 +114,7 @@ def test_a_finished_training_without_its_end_goes_on_from_the_checkpoint_before(
 def test_weights_with_other_bytes_are_told_with_the_same_remedy() -> None:
     run = MemoryStore()
     last = write_last(run)
-    store = run.child(f"checkpoints/{last.name}")
+    store = run.child(last.folder)
     store.write(last.model.path, b"x" * last.model.size_bytes)
     for read in (
         lambda: read_tensors(store, last.model),

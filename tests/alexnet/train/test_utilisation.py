@@ -3,7 +3,7 @@ import torch
 
 from alexnet.settings import AugmentSettings, NetworkSettings, ProgressiveSize
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Progress
+from alexnet.train.loop import StepReport
 from alexnet.train.plan import LoopPlan
 from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
@@ -85,21 +85,21 @@ def job_and_plan(progressive: ProgressiveSize | None = None) -> tuple[TrainJob, 
     return job, plan
 
 
-def progress_at(step: int) -> Progress:
-    return Progress(step, 1.0, 0.01, images=20_000, elapsed_s=2.0, waited_frac=0.25)
+def report_at(step: int) -> StepReport:
+    return StepReport(step, 1.0, 0.01, 0.02, images=20_000, elapsed_s=2.0, waited_frac=0.25)
 
 
 def test_the_used_part_of_all_gpus() -> None:
     job, plan = job_and_plan()
     flop = 6 * 714_188_480 - 2 * 70_276_800
-    found = utilisation(job, plan, progress_at(5), World(0, 4), H100)
+    found = utilisation(job, plan, report_at(5), World(0, 4), H100)
     assert found == pytest.approx(flop * 10_000 / (4 * 989.4e12), rel=1e-9)
 
 
 def test_small_inputs_are_less_work() -> None:
     job, plan = job_and_plan(ProgressiveSize(first_px=112, until=0.5))
     first, last_of_first, full = (
-        utilisation(job, plan, progress_at(step), World(), H100) for step in (5, 10, 25)
+        utilisation(job, plan, report_at(step), World(), H100) for step in (5, 10, 25)
     )
     assert first is not None
     assert full is not None
@@ -110,5 +110,5 @@ def test_small_inputs_are_less_work() -> None:
 def test_without_a_known_peak_there_is_no_figure() -> None:
     job, plan = job_and_plan()
     for gpu in (None, "NVIDIA GeForce RTX 4090"):
-        assert utilisation(job, plan, progress_at(5), World(), gpu) is None
+        assert utilisation(job, plan, report_at(5), World(), gpu) is None
     assert gpu_name(torch.device("cpu")) is None

@@ -325,7 +325,7 @@ def test_a_worker_with_every_option_goes_on_to_what_one_process_learns(
     run = open_store(job.run_uri)
     found = find_sound_checkpoint(run, read_attempts(run))
     assert found is not None
-    store = run.child(f"checkpoints/{found.name}")
+    store = run.child(found.folder)
     receipt, state = open_checkpoint(store)
     assert (receipt.step, receipt.attempt) == (6, 2)
     assert_equal(read_tensors(store, receipt.model), learner.model.state_dict())

@@ -15,7 +15,7 @@ from alexnet.settings import AugmentSettings, NetworkSettings
 from alexnet.train.attempts import claim_attempt, read_attempts
 from alexnet.train.checkpoint import list_checkpoints
 from alexnet.train.job import TrainJob
-from alexnet.train.loop import Progress
+from alexnet.train.loop import StepReport
 from alexnet.train.schedule_settings import CosineSchedule
 from alexnet.train.settings import CheckpointSettings, TrainSettings
 from alexnet.train.wiring import make_learner, plan_of
@@ -155,27 +155,34 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     Rank().make(tiny_training, tmp_path)._save(3)
     worker = Rank().make(tiny_training, tmp_path, seed=1)
     with pytest.raises(DataError, match="seed is 0, not 1"):
-        worker._restore("step-00000003-a0001")
+        worker._restore("checkpoints/step-00000003-a0001")
 
 
 def test_what_is_reported_bears_its_name_and_unit(tiny_training: Any, tmp_path: Path) -> None:
     rank = Rank()
     worker = rank.make(tiny_training, tmp_path)
-    progress = Progress(
-        step=4, loss=1.5, weight_rate=0.01, images=600, elapsed_s=2.0, waited_frac=0.25
+    report = StepReport(
+        step=4,
+        loss=1.5,
+        weight_rate=0.01,
+        bias_rate=0.02,
+        images=600,
+        elapsed_s=2.0,
+        waited_frac=0.25,
     )
-    worker._report(progress)
+    worker._report(report)
     ((points, position),) = rank.recorded
     assert {point.key: point.value for point in points} == {
         "train/loss": 1.5,
         "train/weight_rate": 0.01,
+        "train/bias_rate": 0.02,
         "perf/images_per_s": 300.0,
         "perf/data_wait_frac": 0.25,
     }
     assert {point.step for point in points} == {4}
     assert position == (4, 28)  # of 20 images: 8, 8, 4, 8
     worker._gpu = "NVIDIA A100-SXM4-80GB"
-    worker._report(progress)
+    worker._report(report)
     (mfu,) = (point.value for point in rank.recorded[1][0] if point.key == "perf/mfu")
     assert 0 < mfu < 1
 
@@ -183,5 +190,5 @@ def test_what_is_reported_bears_its_name_and_unit(tiny_training: Any, tmp_path: 
 def test_one_rank_reports_for_all(tiny_training: Any, tmp_path: Path) -> None:
     rank = Rank()
     worker = rank.make(tiny_training, tmp_path, rank=1)
-    worker._report(Progress(4, 1.5, 0.01, images=600, elapsed_s=2.0, waited_frac=0.25))
+    worker._report(StepReport(4, 1.5, 0.01, 0.02, images=600, elapsed_s=2.0, waited_frac=0.25))
     assert rank.recorded == []

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from mlflow_window import MlflowWindow
 
-from infra.errors import ObjectCorrupt
+from infra.errors import DataError, ObjectCorrupt, ServiceError
 from infra.store import FolderStore
-from infra.tracking.actor import start_metrics_actor
+from infra.tracking.actor import MetricsActor, start_metrics_actor
 from infra.tracking.journal import Journal
 from infra.tracking.mlflow_tracker import MlflowTracker
 from infra.tracking.place import TrackingPlace
@@ -18,6 +18,34 @@ def points(start: int, stop: int) -> list[MetricPoint]:
         MetricPoint(key="train/loss", step=n, value=1 / (n + 1), timestamp_ms=1000 + n)
         for n in range(start, stop)
     ]
+
+
+@pytest.fixture
+def actor(tmp_path: Path) -> MetricsActor:
+    """In this process; nothing that is told needs a journal or a tracker."""
+    place = TrackingPlace("sqlite:///nowhere/mlflow.db", None, "nowhere")
+    return MetricsActor(str(tmp_path), place, "no-run", "alexnet", 60.0)
+
+
+def test_the_first_failure_stays(actor: MetricsActor) -> None:
+    assert actor.failure() is None
+    first = DataError("bad bytes", remedy="restore them")
+    actor.fail(first)
+    actor.fail(ServiceError("the group was torn down", remedy="none"))
+    assert actor.failure() is first
+
+
+def test_every_start_of_the_workers_is_noted(actor: MetricsActor) -> None:
+    assert actor.starts() == []
+    actor.started(0)
+    actor.started(120)
+    assert actor.starts() == [0, 120]
+
+
+def test_of_each_attempt_the_first_crash_stays(actor: MetricsActor) -> None:
+    for attempt, text in ((1, "KeyError: 'k'"), (1, "a connection was closed"), (2, "again")):
+        actor.note_crash(attempt, text)
+    assert actor.crashes() == {1: "KeyError: 'k'", 2: "again"}
 
 
 @pytest.mark.ray

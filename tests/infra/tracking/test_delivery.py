@@ -36,11 +36,11 @@ def test_what_is_journaled_arrives() -> None:
     journal = Journal(MemoryStore())
     tracker, run_id = memory_run()
     delivery = deliver(journal, tracker, run_id)
-    assert delivery.drain(timeout_s=5)
+    assert delivery.drain(silence_s=5)
     for start in (0, 10, 20):
         journal.append(points(start, start + 10))
         delivery.notify()
-    assert delivery.drain(timeout_s=5)
+    assert delivery.drain(silence_s=5)
     delivery.close()
     assert tracker.runs[run_id].points == points(0, 30)
 
@@ -52,16 +52,16 @@ def test_an_outage_is_told_once_and_loses_nothing(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, logger="infra.tracking.delivery"):
         delivery = deliver(journal, tracker, run_id)
         journal.append(points(0, 10))
-        assert not delivery.drain(timeout_s=0.3)
+        assert not delivery.drain(silence_s=0.3)
         assert delivery.problem == "memory is away"
         tracker.away = False
-        assert delivery.drain(timeout_s=5)
+        assert delivery.drain(silence_s=5)
         assert delivery.problem is None
         tracker.away = True
         journal.append(points(10, 20))
-        assert not delivery.drain(timeout_s=0.2)
+        assert not delivery.drain(silence_s=0.2)
         tracker.away = False
-        assert delivery.drain(timeout_s=5)
+        assert delivery.drain(silence_s=5)
         delivery.close()
     assert tracker.runs[run_id].points == points(0, 20)
     told = [record.message.split()[0] for record in caplog.records]
@@ -74,13 +74,13 @@ def test_a_resume_sends_only_what_is_missing() -> None:
     journal = Journal(store)
     journal.append(points(0, 10))
     first = deliver(journal, tracker, run_id)
-    assert first.drain(timeout_s=5)
+    assert first.drain(silence_s=5)
     first.close()
     tracker.runs[run_id].points.clear()
     journal = Journal(store)
     journal.append(points(10, 20))
     second = deliver(journal, tracker, run_id)
-    assert second.drain(timeout_s=5)
+    assert second.drain(silence_s=5)
     second.close()
     assert tracker.runs[run_id].points == points(10, 20)
 
@@ -92,7 +92,7 @@ def test_a_closed_delivery_leaves_the_rest_in_the_journal() -> None:
     journal = Journal(store)
     journal.append(points(0, 10))
     delivery = deliver(journal, tracker, run_id)
-    assert not delivery.drain(timeout_s=0.1)
+    assert not delivery.drain(silence_s=0.1)
     delivery.close()
     tracker.away = False
     time.sleep(0.2)  # four of its longest waits
@@ -100,7 +100,7 @@ def test_a_closed_delivery_leaves_the_rest_in_the_journal() -> None:
     assert Journal(store).delivered(tracker.server, run_id) == 0
 
     later = deliver(Journal(store), tracker, run_id)
-    assert later.drain(timeout_s=5)
+    assert later.drain(silence_s=5)
     later.close()
     assert tracker.runs[run_id].points == points(0, 10)
 
@@ -120,7 +120,7 @@ def test_a_replay_of_many_small_segments_takes_few_calls(monkeypatch: pytest.Mon
     for start in range(0, 21, 3):
         journal.append(points(start, start + 3))
     delivery = deliver(Journal(store), tracker, run_id)
-    assert delivery.drain(timeout_s=5)
+    assert delivery.drain(silence_s=5)
     delivery.close()
     assert tracker.sizes == [9, 9, 3]
     assert tracker.runs[run_id].points == points(0, 21)
@@ -152,7 +152,7 @@ def test_a_slow_server_is_waited_for_and_a_silent_one_is_not() -> None:
     tracker = Slow()
     run_id = tracker.create_run(run_key="k", run_name="n")
     delivery = deliver(twenty_segments(), tracker, run_id)
-    assert delivery.drain(timeout_s=0.3)
+    assert delivery.drain(silence_s=0.3)
     delivery.close()
     assert tracker.runs[run_id].points == points(0, 20)
 
@@ -162,7 +162,7 @@ def test_who_has_no_time_waits_no_longer_for_a_slow_server() -> None:
     tracker = Slow()
     run_id = tracker.create_run(run_key="k", run_name="n")
     delivery = deliver(twenty_segments(), tracker, run_id)
-    assert not delivery.drain(timeout_s=0.3, at_most_s=0.3)
+    assert not delivery.drain(silence_s=0.3, at_most_s=0.3)
     delivery.close()
 
 
@@ -189,7 +189,7 @@ def test_outages_and_restarts_draw_every_point_once_in_mlflow(mlflow_place: Trac
         for start in range(20 * attempt, 20 * attempt + 30, 10):
             journal.append(points(start, start + 10, at=1000 * (attempt + 1)))
             delivery.notify()
-        assert delivery.drain(timeout_s=30)
+        assert delivery.drain(silence_s=30)
         delivery.close()
 
     history = MlflowWindow(mlflow_place).points(run_id, "loss")
@@ -199,6 +199,6 @@ def test_outages_and_restarts_draw_every_point_once_in_mlflow(mlflow_place: Trac
 
     new_run_id = tracker.create_run(run_key="k", run_name="n")
     replay = deliver(Journal(store), tracker, new_run_id)
-    assert replay.drain(timeout_s=30)
+    assert replay.drain(silence_s=30)
     replay.close()
     assert MlflowWindow(mlflow_place).points(new_run_id, "loss") == history

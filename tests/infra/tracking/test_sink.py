@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from infra.errors import DataError, ServiceError, StoreError
+from infra.errors import StoreError
 from infra.store import MemoryStore
 from infra.tracking.delivery import Delivery
 from infra.tracking.journal import Journal
@@ -39,7 +39,7 @@ def test_a_flush_makes_all_that_was_recorded_durable() -> None:
     assert Journal(store).num_segments == 0
     sink.flush()
     assert Journal(store).segment(1) == (point(1), point(2))
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)
 
 
 def test_a_flush_takes_points_that_were_recorded_already_once() -> None:
@@ -56,7 +56,7 @@ def test_a_flush_takes_points_that_were_recorded_already_once() -> None:
         (point(2), point(3)),
     ]
     assert sink.position() == (2, 256)
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)
 
 
 def test_the_position_is_the_latest() -> None:
@@ -65,7 +65,7 @@ def test_the_position_is_the_latest() -> None:
     sink.record([], (1, 128))
     sink.record([], (2, 256))
     assert sink.position() == (2, 256)
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)
 
 
 def test_points_reach_the_journal_without_being_asked() -> None:
@@ -76,14 +76,14 @@ def test_points_reach_the_journal_without_being_asked() -> None:
     while Journal(store).num_segments == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert Journal(store).num_segments == 1
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)
 
 
 def test_the_end_sends_everything() -> None:
     tracker = MemoryTracker()
     sink = make_sink(MemoryStore(), tracker)
     sink.record([point(1)], (1, 128))
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)
     assert tracker.runs["run-1"].points == [point(1)]
 
 
@@ -92,12 +92,12 @@ def test_an_end_without_the_tracker_says_so_and_a_restart_sends_the_rest() -> No
     sink = make_sink(store, tracker)
     tracker.away = True
     sink.record([point(1)], (1, 128))
-    assert not sink.finish(timeout_s=0.2)
+    assert not sink.finish(silence_s=0.2)
     assert sink.problem() == "memory is away"
     tracker.away = False
     again = make_sink(store, tracker)
     again.record([point(1), point(2)], (2, 256))
-    assert again.finish(timeout_s=5)
+    assert again.finish(silence_s=5)
     assert tracker.runs["run-1"].points == [point(1), point(2)]
 
 
@@ -112,30 +112,4 @@ def test_points_wait_while_the_store_is_full() -> None:
     sink.record([point(2)], (2, 256))
     sink.flush()
     assert Journal(store).segment(1) == (point(1), point(2))
-    assert sink.finish(timeout_s=5)
-
-
-def test_the_first_failure_stays() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    assert sink.failure() is None
-    first = DataError("bad bytes", remedy="restore them")
-    sink.fail(first)
-    sink.fail(ServiceError("the group was torn down", remedy="none"))
-    assert sink.failure() is first
-    assert sink.finish(timeout_s=5)
-
-
-def test_every_start_of_the_workers_is_noted() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    assert sink.starts() == []
-    sink.started(0)
-    sink.started(120)
-    assert sink.starts() == [0, 120]
-
-
-def test_of_each_attempt_the_first_crash_stays() -> None:
-    sink = make_sink(MemoryStore(), MemoryTracker())
-    for attempt, text in ((1, "KeyError: 'k'"), (1, "a connection was closed"), (2, "again")):
-        sink.note_crash(attempt, text)
-    assert sink.crashes() == {1: "KeyError: 'k'", 2: "again"}
-    assert sink.finish(timeout_s=5)
+    assert sink.finish(silence_s=5)

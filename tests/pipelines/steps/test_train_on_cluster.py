@@ -64,8 +64,8 @@ class Cluster:
         if len(self.starts) <= len(self.endings):
             raise self.endings[len(self.starts) - 1]
 
-    def _finish(self, _sink: Any, timeout_s: float, *, at_most_s: float) -> bool:
-        self.waits_s.append((timeout_s, at_most_s))
+    def _finish(self, _sink: Any, silence_s: float, *, at_most_s: float) -> bool:
+        self.waits_s.append((silence_s, at_most_s))
         return self.sent
 
     def train(self, workers: int | WorkerRange, tmp_path: Any, gpu: str = "auto") -> bool:

@@ -11,9 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from alexnet.inference.answer_many import (
+    _from_plan,
+    _job_of,
+    _runner_of,
+    _to_plan,
+    answer_many,
+    plan_pool,
+)
 from alexnet.inference.classify import BatchClassifier, ClassifySpec
 from alexnet.inference.inputs import find_parts
-from alexnet.inference.predict_many import _from_plan, _to_plan, answer_many, plan_pool
 from alexnet.trained import Located
 from infra.errors import DataError, ServiceError
 from infra.ray_runtime import Node, Resources
@@ -72,7 +79,7 @@ _ON_PRETENDED_GPUS = """
 import json, os, pickle, sys, time
 import pyarrow as pa, ray
 from alexnet.inference.inputs import find_parts
-from alexnet.inference.predict_many import answer_many
+from alexnet.inference.answer_many import answer_many
 from infra import ray_data
 from infra.errors import ServiceError
 
@@ -126,6 +133,16 @@ def test_a_process_keeps_its_gpu(tiny_training: Any, tmp_path: Path) -> None:
     assert len(pairs) == 2
     assert {gpu for _, gpu in pairs} == {"0", "1"}
     assert told["problem"].startswith("prediction's processes kept dying")
+
+
+def test_a_process_keeps_its_runner_for_the_same_model_alone(tiny_training: Any) -> None:
+    """Two packages may have the same weights and see images in another way."""
+    trained = tiny_training.trained
+    kept = _runner_of(_job_of(trained, ClassifySpec(), num_threads=1))
+    assert _runner_of(_job_of(replace(trained), ClassifySpec(), num_threads=1)) is kept
+    augment = trained.augment.model_copy(update={"scale": 2.0})
+    other = replace(trained, augment=augment)
+    assert _runner_of(_job_of(other, ClassifySpec(), num_threads=1)) is not kept
 
 
 def test_a_plan_keeps_every_part(names: list[str]) -> None:

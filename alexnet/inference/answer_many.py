@@ -47,7 +47,7 @@ def answer_many(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     pool = plan_pool(cluster_resources(), sum(part.count for part in parts))
     configure_ray_data(pool.workers * pool.cpus, gpus=pool.workers * pool.gpus)
-    job = _Job(trained.weights.item.sha256, spec, pool.threads, trained)
+    job = _job_of(trained, spec, num_threads=pool.threads)
     plan = [_to_plan(task) for task in cut_parts(parts, pool.task_rows)]
     answers = _answered(ray.data.from_arrow(plan), job, pool)
     with lost_work_named("prediction's processes", remedy=_LOOK_INTO):
@@ -112,12 +112,17 @@ def _answered(plan: Dataset, job: "_Job", pool: Pool) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every task needs; equal for the same weights, spec and threads."""
+    """What every task needs; equal for the same model, spec and threads."""
 
-    weights: str
+    model: str
+    """`TrainedNetwork.digest`."""
     spec: InferenceSpec
     num_threads: int
     trained: TrainedNetwork = field(compare=False)
+
+
+def _job_of(trained: TrainedNetwork, spec: InferenceSpec, *, num_threads: int) -> _Job:
+    return _Job(trained.digest, spec, num_threads, trained)
 
 
 def _run_task(plan: pa.Table, job: _Job) -> Iterator[pa.Table]:
