@@ -109,7 +109,8 @@ class AugmentSettings(Frozen):
     """Subtract the mean image; or standardise by channel, as torchvision's network expects."""
     statistics: Literal["dataset", "ilsvrc-2012", "torchvision"] = "dataset"
     """Whose mean, deviations and colour axes: the training images'; or those published, for small
-    datasets; or those that torchvision's weights were trained with."""
+    datasets, the mean of all 256 x 256 pixels for every crop_px; or those that torchvision's
+    weights were trained with."""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the normalised pixels; 1/256 in NVIDIA's Caffe."""
 

@@ -62,6 +62,7 @@ COMMANDS = {
         "MODEL",
         "IMAGES",
         "--output",
+        "--all-probabilities",
         "--view",
         "--workspace",
         "--tracking-uri",

@@ -47,8 +47,11 @@ class InputStatistics:
     def of_ilsvrc_2012(cls, height_px: int, width_px: int) -> "InputStatistics":
         """Return what was published of ILSVRC-2012, for images of a size.
 
-        The mean image is flat: of the published one only the means are repeated here, those of all
-        256 x 256 pixels; its central 224 are 0.1, 1.1 and 1.5 of 255 darker. The standard
+        The mean image is flat, whatever its size: of the published one only the means are repeated
+        here, those of all 256 x 256 pixels. What 2012 subtracts of it, its central 224 x 224, has
+        127.226, 118.587 and 103.448, which is 0.1, 1.1 and 1.5 of 255 less. It stays so: networks
+        keep the setting's name, not its values, so other values would feed a training that goes
+        on, and a registered network, other inputs than those it learned from. The standard
         deviations by channel follow from the covariance that the axes make up: 74, 72, 77.
 
         Source: cuda-convnet2, `make-data/input_meta` (`data_mean`, `color_pca`).

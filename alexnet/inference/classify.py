@@ -6,16 +6,15 @@ of threads, so what is computed together depends on what was asked for, not on w
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import torch
 
 from alexnet.evaluate.metrics import refuse_diverged
 from alexnet.evaluate.rows import View
 from alexnet.inference.decoding import DecodedImage, decoded_blocks
 from alexnet.inference.input_parts import InputPart
-from alexnet.inference.predictor import Predictor
+from alexnet.inference.predictor import Predictor, best_five
 from alexnet.threads import one_thread
 from alexnet.trained import TrainedNetwork
 
@@ -28,6 +27,8 @@ ANSWERS: Final = pa.schema(
     ]
 )
 """A row an image: the best five classes, best first, or the reason why it is no image."""
+ALL_PROBABILITIES: Final = pa.field("all_probabilities", pa.list_(pa.float32()))
+"""Beside them if asked for: those of every class, in the order of labels."""
 
 _CROPS: Final[dict[View, int]] = {"center": 1, "ten_crop": 10, "nine_crop": 9}
 
@@ -37,6 +38,13 @@ class ClassifySpec:
     """Compute the best five classes; an `InferenceSpec`."""
 
     view: View = "center"
+    all_probabilities: bool = False
+    """Keep those of every class too."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the answers."""
+        return ANSWERS.insert(3, ALL_PROBABILITIES) if self.all_probabilities else ANSWERS
 
     @property
     def num_views(self) -> int:
@@ -45,7 +53,7 @@ class ClassifySpec:
 
     def runner(self, trained: TrainedNetwork, *, num_threads: int) -> "BatchClassifier":
         """Load the network."""
-        return BatchClassifier(trained, self.view, num_threads=num_threads)
+        return BatchClassifier(trained, self, num_threads=num_threads)
 
 
 class BatchClassifier:
@@ -53,17 +61,17 @@ class BatchClassifier:
 
     Args:
         trained: the network.
-        view: which crops.
+        spec: which crops, and what is kept of them.
         num_threads: that read and decode; the answers do not depend on it.
     """
 
-    def __init__(self, trained: TrainedNetwork, view: View, *, num_threads: int) -> None:
+    def __init__(self, trained: TrainedNetwork, spec: ClassifySpec, *, num_threads: int) -> None:
         self._predictor = Predictor(trained)
-        self._view = view
+        self._spec = spec
         self._num_threads = num_threads
 
     def run(self, parts: Iterable[InputPart]) -> Iterator[pa.Table]:
-        """Yield one table of ANSWERS a block, in order.
+        """Yield one table of the spec's schema a block, in order.
 
         Raises:
             DataError: the network gives no numbers.
@@ -75,20 +83,23 @@ class BatchClassifier:
 
     def _table(self, decoded: Sequence[DecodedImage]) -> pa.Table:
         usable = [pixels for _, pixels in decoded if pixels is not None]
-        labels: list[list[int]] = []
-        probabilities: list[list[float]] = []
+        lists: list[list[Any]] = [[]] * (len(self._spec.schema) - 2)
         if usable:
             with one_thread():
-                labels, probabilities = self._predictor.best_five(usable, self._view)
-        refuse_diverged(torch.tensor(probabilities))
-        answers = iter(zip(labels, probabilities, strict=True))
+                scores = self._predictor.scores(usable, self._spec.view)
+                refuse_diverged(scores)
+                lists = [*best_five(scores)]
+                if self._spec.all_probabilities:
+                    lists.append(scores.exp().tolist())
+        answers, none = iter(zip(*lists, strict=True)), (None,) * len(lists)
         rows = [
             (
                 image.path,
-                *(next(answers) if pixels is not None else (None, None)),
+                *(next(answers) if pixels is not None else none),
                 image.reason or None,
             )
             for image, pixels in decoded
         ]
+        schema = self._spec.schema
         columns = zip(*rows, strict=True)
-        return pa.table(dict(zip(ANSWERS.names, map(list, columns), strict=True)), schema=ANSWERS)
+        return pa.table(dict(zip(schema.names, map(list, columns), strict=True)), schema=schema)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
 
 from alexnet.evaluate.metrics import top_classes
 from alexnet.evaluate.rows import View, view_called
@@ -56,7 +57,7 @@ class Predictor:
         for start in range(0, len(images), SCORE_BATCH_ROWS):
             part = images[start : start + SCORE_BATCH_ROWS]
             pixels = [self._pixels_of_row(image, start + i) for i, image in enumerate(part)]
-            best = self.best_five(pixels, of_view)
+            best = best_five(self.scores(pixels, of_view))
             rows += [self._answer(*answer) for answer in zip(*best, strict=True)]
         return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -70,19 +71,15 @@ class Predictor:
             return decode_square(image, self._stored_px)
         return to_square(_checked(image), self._stored_px)
 
-    def best_five(
-        self, images: Sequence[Pixels], view: View
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """Return each image's best five labels (or all, where there are fewer) and probabilities.
+    def scores(self, images: Sequence[Pixels], view: View) -> Tensor:
+        """Return ln p of every class, (n, classes) float32.
 
         Args:
             images: of `stored_pixels`, at least one; what is computed together is one batch.
             view: which crops.
         """
         batch = torch.from_numpy(np.stack(images)).to(self._device)
-        scores = score(self._model, self._augment, batch, self._crop_px, view)
-        best = top_classes(scores, 5)
-        return best.tolist(), scores.gather(1, best).exp().tolist()
+        return score(self._model, self._augment, batch, self._crop_px, view)
 
     def _pixels_of_row(self, image: Image, row: int) -> Pixels:
         try:
@@ -111,6 +108,16 @@ COLUMNS: Final = [
     "label", "wnid", "name", "probability",
     "top5_labels", "top5_wnids", "top5_names", "top5_probabilities",
 ]  # fmt: skip
+
+
+def best_five(scores: Tensor) -> tuple[list[list[int]], list[list[float]]]:
+    """Return each image's best five labels (or all, where there are fewer) and probabilities.
+
+    Args:
+        scores: of `Predictor.scores`.
+    """
+    best = top_classes(scores, 5)
+    return best.tolist(), scores.gather(1, best).exp().tolist()
 
 
 def _checked(image: object) -> Pixels:

@@ -17,6 +17,7 @@ def predict(
     *,
     view: str = "center",
     output: StrPath | None = None,
+    all_probabilities: bool = False,
     workspace: StrPath | None = None,
     tracking_uri: str | None = None,
 ) -> "pa.Table":
@@ -27,12 +28,14 @@ def predict(
         images: files, folders, Parquet files or datasets.
         view: center; ten_crop, ten times slower and somewhat better; or nine_crop.
         output: also write a .parquet or .csv file.
+        all_probabilities: also those of every class, in the order of labels; no CSV has them.
         workspace: where the model is looked for; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
 
     Returns:
         Columns path, label, wnid, name, probability, top5_labels, top5_wnids, top5_names,
-        top5_probabilities, reason; `reason` is null unless the file is no image.
+        top5_probabilities, reason; `reason` is null unless the file is no image. With
+        `all_probabilities` such a column before it.
 
     Raises:
         RecipeError: there is no such view.
@@ -46,6 +49,7 @@ def predict(
         _listed(images),
         view=view,
         output=as_text(output),
+        all_probabilities=all_probabilities,
         workspace=workspace_or_default(workspace),
         tracking_uri=tracking_or_environment(tracking_uri),
         stream=sys.stderr,

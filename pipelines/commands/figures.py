@@ -34,8 +34,8 @@ def figures(
         typer.Option(
             "--among",
             metavar="URI",
-            help="Where to look for neighbours: a dataset (its training split), images, features."
-            " [default: the validation images]",
+            help="Where to look for neighbours: a dataset (its training images, as in figure 4),"
+            " images, features. [default: validation images]",
         ),
     ] = None,
     workspace: WorkspaceOption = None,

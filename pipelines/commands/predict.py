@@ -29,6 +29,13 @@ def predict(
         str | None,
         typer.Option("--output", metavar="FILE", help="Write a .parquet or .csv file instead."),
     ] = None,
+    all_probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--all-probabilities",
+            help="Write every class's too, in the order of labels, to a .parquet file.",
+        ),
+    ] = False,
     view: ViewOption = "center",
     workspace: WorkspaceOption = None,
     tracking_uri: TrackingOption = None,
@@ -38,12 +45,15 @@ def predict(
     from pipelines.inference.prediction import predict_images
     from pipelines.output import print_predictions
 
+    if all_probabilities and output is None:
+        raise typer.BadParameter("needs --output FILE.parquet", param_hint="--all-probabilities")
     with interruptible("nothing was written"):
         found = predict_images(
             model,
             images,
             view=view,
             output=output,
+            all_probabilities=all_probabilities,
             workspace=workspace_or_default(workspace),
             tracking_uri=tracking_or_environment(tracking_uri),
             stream=sys.stderr,

@@ -33,7 +33,7 @@ class Predictions:
     view: View
     classes: Classes
     answers: pa.Table
-    """Of `alexnet.inference.classify.ANSWERS`."""
+    """Of `ClassifySpec.schema`."""
     output: str | None
     """Where they were written, if they were."""
 
@@ -83,6 +83,7 @@ def predict_images(
     workspace: str,
     tracking_uri: str | None,
     stream: IO[str],
+    all_probabilities: bool = False,
 ) -> Predictions:
     """Let a model answer for images; what is no image is listed and does not stop the others.
 
@@ -94,6 +95,7 @@ def predict_images(
         workspace: where the model is looked for.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
         stream: gets the progress.
+        all_probabilities: also keep those of every class, in the order of labels.
 
     Raises:
         RecipeError: there is no such view, the output has another suffix, or several runs have the
@@ -105,7 +107,7 @@ def predict_images(
     refuse_relative_in_a_job("the workspace", workspace)
     of_view = view_called(view)
     if output is not None:
-        check_output_file(output, TABLES)
+        check_output_file(output, TABLES[:1] if all_probabilities else TABLES)
     parts = find_parts(images)
     # Ray and MLflow print now and then; standard output holds the result and nothing else.
     with (
@@ -113,7 +115,8 @@ def predict_images(
         open_model(model, workspace=workspace, tracking_uri=tracking_uri) as (uri, trained),
     ):
         classes = trained.load_classes()
-        answers = _answer(uri, trained, parts, of_view, open_store(workspace), stream)
+        spec = ClassifySpec(of_view, all_probabilities)
+        answers = _answer(uri, trained, parts, spec, open_store(workspace), stream)
     predictions = Predictions(uri, trained.step, of_view, classes, answers, output)
     rejected = predictions.rejected
     refuse_if_none(len(answers) - len(rejected), rejected)
@@ -123,7 +126,7 @@ def predict_images(
 
 
 def _rows(answers: pa.Table) -> Iterator[tuple[Any, ...]]:
-    for batch in answers.to_batches():
+    for batch in answers.select(ANSWERS.names).to_batches():
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
@@ -131,10 +134,10 @@ def _answer(
     uri: str,
     trained: TrainedNetwork,
     parts: Sequence[InputPart],
-    view: View,
+    spec: ClassifySpec,
     workspace: ObjectStore,
     stream: IO[str],
 ) -> pa.Table:
     progress = StatusLine("predict", stream)
-    with answered(uri, trained, parts, ClassifySpec(view), workspace, progress, stream) as tables:
-        return pa.concat_tables([ANSWERS.empty_table(), *tables])
+    with answered(uri, trained, parts, spec, workspace, progress, stream) as tables:
+        return pa.concat_tables([spec.schema.empty_table(), *tables])

@@ -5,6 +5,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alexnet.inference.classify import ALL_PROBABILITIES
 from pipelines.inference.output_files import table_bytes, write_output
 from preprocessing.dataset.labels import Classes
 
@@ -15,12 +16,13 @@ def answers_table(answers: pa.Table, classes: Classes) -> pa.Table:
     """Give answers names.
 
     Args:
-        answers: of `alexnet.inference.classify.ANSWERS`.
+        answers: of `ClassifySpec.schema`.
         classes: those of the network.
 
     Returns:
-        A row an image, in order: `path`, the columns of a registered model's answer, and
-        `reason`, null unless it is no image; then all others are null.
+        A row an image, in order: `path`, the columns of a registered model's answer,
+        `all_probabilities` if they were kept, and `reason`, null unless it is no image; then all
+        others are null.
     """
     labels, probabilities = (answers[name].combine_chunks() for name in ("labels", "probabilities"))
     tops = {
@@ -32,7 +34,9 @@ def answers_table(answers: pa.Table, classes: Classes) -> pa.Table:
     best = {name.removesuffix("s"): pc.list_element(tops[name], 0) for name in _LISTS[:3]}
     best["probability"] = pc.list_element(probabilities, 0)
     lists = {f"top5_{name}": tops[name] for name in _LISTS}
-    return pa.table({"path": answers["path"], **best, **lists, "reason": answers["reason"]})
+    every = {name: answers[name] for name in answers.column_names if name == ALL_PROBABILITIES.name}
+    reason = answers["reason"]
+    return pa.table({"path": answers["path"], **best, **lists, **every, "reason": reason})
 
 
 def write_predictions(table: pa.Table, output: str) -> None:

@@ -99,6 +99,10 @@ ALEXNET = [sys.executable, "-m", "pipelines.cli"]
     [
         (["run", "demo", "--jobs", "3", "--json"], "No such option: --jobs"),
         (["predict", "--json"], "Missing argument 'MODEL'"),
+        (
+            ["predict", "m", "a.jpg", "--all-probabilities", "--json"],
+            "Invalid value for --all-probabilities: needs --output FILE.parquet",
+        ),
         (["similar", "m", "a", "--among", "b", "--count", "0", "--json"], "Invalid value for"),
         (["rnu", "--json"], "No such command 'rnu'"),
     ],

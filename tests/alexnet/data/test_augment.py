@@ -238,6 +238,7 @@ def test_a_crop_larger_than_the_image_is_refused() -> None:
 
 
 def test_published_statistics_take_the_place_of_a_small_datasets() -> None:
+    """The mean of all pixels, not of the central 224: what runs so far have learned from."""
     published = InputStatistics.of_ilsvrc_2012(*STORED_PX)
     settings = AugmentSettings(crop_px=8, statistics="ilsvrc-2012")
     images, noise = _images(4), _keys(4)

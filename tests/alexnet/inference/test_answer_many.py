@@ -44,7 +44,7 @@ def test_ray_gives_the_answers_of_one_process_in_order(
     tiny_training: Any, names: list[str]
 ) -> None:
     trained, parts = tiny_training.trained, find_parts(names)
-    alone = list(BatchClassifier(trained, "center", num_threads=1).run(parts))
+    alone = list(BatchClassifier(trained, ClassifySpec(), num_threads=1).run(parts))
     assert pa.concat_tables(answer_many(trained, parts, ClassifySpec())).equals(
         pa.concat_tables(alone)
     )

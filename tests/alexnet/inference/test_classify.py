@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from alexnet.inference import classify
-from alexnet.inference.classify import ANSWERS, BatchClassifier
+from alexnet.inference.classify import ANSWERS, BatchClassifier, ClassifySpec
 from alexnet.inference.inputs import find_parts
 from alexnet.inference.predictor import Predictor
 from infra.errors import DataError
@@ -32,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("view", ["center", "ten_crop"])
 def test_the_answers_are_the_predictors(tiny_training: Any, folder: Path, view: Any) -> None:
     trained = tiny_training.trained
-    tables = list(BatchClassifier(trained, view, num_threads=2).run(find_parts([str(folder)])))
+    tables = list(
+        BatchClassifier(trained, ClassifySpec(view), num_threads=2).run(find_parts([str(folder)]))
+    )
     assert [len(table) for table in tables] == [64, 8]
     assert all(table.schema == ANSWERS for table in tables)
     rows = [row for table in tables for row in table.to_pylist()]
@@ -50,10 +54,27 @@ def test_the_answers_are_the_predictors(tiny_training: Any, folder: Path, view: 
     )
 
 
+def test_every_class_has_its_probability_if_asked_for(tiny_training: Any, folder: Path) -> None:
+    parts = find_parts([str(folder)])
+    plain, whole = (
+        pa.concat_tables(BatchClassifier(tiny_training.trained, spec, num_threads=1).run(parts))
+        for spec in (ClassifySpec("ten_crop"), ClassifySpec("ten_crop", all_probabilities=True))
+    )
+    assert whole.select(ANSWERS.names).equals(plain)
+    for row in whole.to_pylist():
+        every = row["all_probabilities"]
+        if row["reason"] is not None:
+            assert every is None
+            continue
+        assert sum(every) == pytest.approx(1, abs=1e-5)
+        assert sorted(every, reverse=True)[:5] == pytest.approx(row["probabilities"])
+        assert [every[label] for label in row["labels"]] == pytest.approx(row["probabilities"])
+
+
 def test_a_block_without_an_image_has_only_reasons(tiny_training: Any, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_bytes(b"hello")
-    (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
+    (table,) = BatchClassifier(tiny_training.trained, ClassifySpec(), num_threads=1).run(
         find_parts([str(tmp_path)])
     )
     assert table["labels"].null_count == 3
@@ -69,7 +90,7 @@ def test_any_format_is_taken_and_a_bomb_is_not(
     Image.new("RGB", (50, 20)).save(file, "PNG")
     (tmp_path / "3.png").write_bytes(file.getvalue())
     monkeypatch.setattr("preprocessing.dataset.pixels.MAX_PIXELS", 999)
-    (table,) = BatchClassifier(tiny_training.trained, "center", num_threads=1).run(
+    (table,) = BatchClassifier(tiny_training.trained, ClassifySpec(), num_threads=1).run(
         find_parts([str(tmp_path)])
     )
     assert table["reason"].to_pylist() == [None] * 3 + ["50x20 is more than 999 pixels"]
@@ -78,9 +99,8 @@ def test_any_format_is_taken_and_a_bomb_is_not(
 def test_a_diverged_network_is_told(
     tiny_training: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        classify.Predictor, "best_five", lambda *_: ([[0]] * 62, [[float("nan")]] * 62)
-    )
-    predictor = BatchClassifier(tiny_training.trained, "center", num_threads=1)
+    diverged = torch.full((62, 7), float("nan"))
+    monkeypatch.setattr(classify.Predictor, "scores", lambda *_: diverged)
+    predictor = BatchClassifier(tiny_training.trained, ClassifySpec(), num_threads=1)
     with pytest.raises(DataError, match="not all finite"):
         next(predictor.run(find_parts([str(folder)])))

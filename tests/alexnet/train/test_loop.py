@@ -39,7 +39,11 @@ from alexnet.train.epoch_losses import EpochLosses
 from alexnet.train.loop import Learner, StepReport, train_loop
 from alexnet.train.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from alexnet.train.plan import LoopPlan
-from alexnet.train.schedule_settings import CosineSchedule, PlateauSchedule
+from alexnet.train.schedule_settings import (
+    CosineSchedule,
+    PlateauSchedule,
+    PolynomialSchedule,
+)
 from alexnet.train.step import PLAIN, StepOptions
 from alexnet.train.world import World
 from infra.store import FolderStore
@@ -255,6 +259,15 @@ def test_a_report_comes_every_so_many_steps(uri: str) -> None:
         assert 0.5 < report.loss < 10
         assert report.bias_rate == pytest.approx(2 * report.weight_rate)  # as PLAN has it
     assert training.reports[-1].weight_rate < training.reports[1].weight_rate
+
+
+def test_a_step_has_the_rate_of_the_updates_before_it_over_all_of_the_run(uri: str) -> None:
+    """Also of a run that goes on: the first of nine has the whole rate, the last 1/81 of it."""
+    schedule = PolynomialSchedule(power=2, weight_rate=0.01, bias_rate=0.02)
+    plan = replace(PLAN, schedule=schedule, log_every_steps=1)
+    rates = [0.01 * (1 - done / 9) ** 2 for done in range(9)]
+    assert [p.weight_rate for p in Training(uri, plan).run().reports] == pytest.approx(rates)
+    assert [p.weight_rate for p in Training(uri, plan).run(4).reports] == pytest.approx(rates[4:])
 
 
 def test_reports_go_on_in_the_same_rhythm_after_a_restart(uri: str) -> None:

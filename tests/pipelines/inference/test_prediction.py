@@ -118,6 +118,26 @@ def test_the_table_has_the_models_columns_and_a_reason(workspace: Path, pictures
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
+def test_every_probability_is_written_to_parquet_only(workspace: Path, pictures: Path) -> None:
+    output = pictures.parent / "names.parquet"
+    options: dict[str, Any] = {"workspace": workspace, "all_probabilities": True}
+    found = predict("demo", pictures, output=str(output), **options)
+    assert found.fields() == {
+        **predict("demo", pictures, workspace=workspace).fields(),
+        "output": str(output),
+    }
+    table = pq.read_table(output)
+    assert table.column_names == ["path", *COLUMNS, "all_probabilities", "reason"]
+    for row in table.to_pylist():
+        if row["reason"] is None:
+            best = row["all_probabilities"][row["label"]]
+            assert best == pytest.approx(row["probability"])
+        else:
+            assert row["all_probabilities"] is None
+    with pytest.raises(RecipeError, match=r"does not end with \.parquet"):
+        predict("demo", pictures, output=str(output.with_suffix(".csv")), **options)
+
+
 def test_csv_has_a_column_for_each_of_the_best_five(workspace: Path, pictures: Path) -> None:
     output = pictures / "names.csv"
     for _ in range(2):  # the second time it lies among the pictures, and is replaced
