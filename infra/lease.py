@@ -127,6 +127,7 @@ def hold_lease(
     heart = _Heart(store, lease, timings)
     try:
         try:
+            heart.start()  # inside: a Ctrl-C here must not leave a heart that beats for ever
             yield lease
         finally:
             heart.stop()
@@ -202,12 +203,16 @@ class _Heart:
         self._holder = threading.current_thread()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the heartbeat; leave word that the lease is free unless it was lost."""
+        """End the heartbeat, begun or not; leave word that the lease is free unless it was lost."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         if not self._lease.lost:
             self._write(released=True)
 

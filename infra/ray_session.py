@@ -56,8 +56,8 @@ def ray_session() -> Iterator[Resources]:
         return
     address = cluster_address()
     with _settings_of(address):
-        _start(address)
         try:
+            _start(address)  # inside: where it is interrupted, some of Ray may be up
             yield cluster_resources()
         finally:
             ray.shutdown()

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -32,8 +32,8 @@ _LOOK_INTO: Final = (
 
 def answer_many(
     trained: TrainedNetwork, parts: Sequence[InputPart], spec: InferenceSpec
-) -> Iterator[pa.Table]:
-    """Yield tables of answers in the order of the parts; Ray must be up.
+) -> Generator[pa.Table]:
+    """Yield tables of answers in the order of the parts; Ray must be up until they are closed.
 
     A task at a time on each GPU, else on each CPU with one thread. The answers are those of the
     spec's runner in one process. A process that dies costs its task, which is done again.

@@ -1,7 +1,7 @@
 """Parts → blocks of 64 decoded images, in order; one block is decoded ahead."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
@@ -11,6 +11,7 @@ from alexnet.inference.errors import InputRejected
 from alexnet.inference.input_parts import ImageFile, InputPart, read_file, stream_parts
 from alexnet.inference.inputs import find_parts
 from infra.store import is_remote
+from infra.thread_pool import thread_pool
 from preprocessing.dataset.pixels import Pixels, decode_square
 from preprocessing.errors import ImageRejected
 
@@ -41,7 +42,7 @@ def decoded_blocks(
     parts = list(parts)
     waits = any(is_remote(part.store) for part in parts)
     images = stream_parts(parts)
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
+    with thread_pool(_REQUESTS_AT_ONCE if waits else num_threads) as threads:
 
         def begin_block() -> list[Future[DecodedImage]]:
             block = islice(images, SCORE_BATCH_ROWS)

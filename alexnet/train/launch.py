@@ -39,6 +39,9 @@ POLL_S: Final = 0.5
 LEAVE_S: Final = 60.0
 """How long a driver that leaves waits for Ray Train's end: it may be about to start."""
 
+ANSWER_S: Final = 5.0
+"""How long a driver that leaves waits for an answer of the metrics actor: its store may be away."""
+
 START_RETRIES: Final = 5
 """Failed starts of the workers to get over in a run. Ray's own default is to try for ever, so a
 group that fits nowhere (a GPU taken, a node gone for good) would hang instead of ending."""
@@ -93,6 +96,7 @@ def run_training(
         watch = Watch(sink, num_images=num_images, progress=progress, say=say)
         try:
             while not fit.wait(POLL_S):
+                fit.look_for_controller(sink)
                 watch.look()
                 _raise_what_ends_all(ask(sink.failure))
         except BaseException:
@@ -121,7 +125,8 @@ def finish_metrics(
         silence_s: how long nothing may arrive at the tracker.
         at_most_s: how long to wait for it in all.
     """
-    return bool(ask(sink.finish, silence_s, at_most_s))
+    within_s = None if math.isinf(at_most_s) else at_most_s + ANSWER_S
+    return bool(ask(sink.finish, silence_s, at_most_s, within_s=within_s))
 
 
 def _raise_what_ends_all(failure: ProjectError | None) -> None:
@@ -142,6 +147,7 @@ class _Fit(threading.Thread):
         self._trainer = trainer
         # Not `join`: a Ctrl-C in it has Python 3.11 believe that the thread has ended.
         self._has_returned = threading.Event()
+        self._controller: Any = None
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -156,6 +162,13 @@ class _Fit(threading.Thread):
         """Tell whether `fit` has returned; wait for it no longer than this."""
         return self._has_returned.wait(timeout_s)
 
+    def look_for_controller(
+        self, sink: "ray.ActorHandle[Any]", *, within_s: float | None = None
+    ) -> None:
+        """Ask who Ray Train's controller is: later the metrics actor may wait for its store."""
+        # None until it has started, or still that of a group before.
+        self._controller = ask(sink.controller, within_s=within_s) or self._controller
+
     def leave(self, sink: "ray.ActorHandle[Any]") -> None:
         """End Ray Train's controller, and its workers with it; return when `fit` has returned.
 
@@ -164,11 +177,11 @@ class _Fit(threading.Thread):
         """
         deadline = time.monotonic() + LEAVE_S
         while not self._has_returned.is_set() and time.monotonic() < deadline:
-            # None until it has started, or still that of a group before.
-            controller = ask(sink.controller)
-            if controller is not None:
-                controller.abort.remote()  # not killed: what it holds for its workers would stay
-            self.wait(POLL_S)
+            if self._controller is not None:
+                # Not killed: what it holds for its workers would stay.
+                self._controller.abort.remote()
+            if not self.wait(POLL_S):
+                self.look_for_controller(sink, within_s=ANSWER_S)
 
 
 class _Introduction(ControllerCallback):  # type: ignore[misc]  # Ray ships no types

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from infra.progress import NotedReport
 
@@ -19,11 +19,18 @@ TROUBLE_S: Final = 10.0
 
 
 # A dead metrics actor must neither end the training nor hide how it ended.
-def ask(method: Any, *arguments: object) -> Any:  # noqa: ANN401 - an actor's method, untyped
-    """Call the metrics actor; None when it is dead."""
+def ask(
+    method: Any,  # noqa: ANN401 - an actor's method, untyped
+    *arguments: object,
+    within_s: float | None = None,
+) -> Any:  # noqa: ANN401
+    """Call the metrics actor; None when it is dead, or has not answered within so long.
+
+    It does one thing at a time, and waits for minutes where a store is away.
+    """
     try:
-        return ray.get(method.remote(*arguments))
-    except RayActorError as error:
+        return ray.get(method.remote(*arguments), timeout=within_s)
+    except (RayActorError, GetTimeoutError) as error:
         log.warning("metrics_actor_away problem=%s", error)
         return None
 

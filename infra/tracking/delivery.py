@@ -89,7 +89,7 @@ class Delivery:
         while not self._closed:
             try:
                 self._send_pending()
-            except ServiceError as error:
+            except Exception as error:  # of any kind: a thread that ended would deliver no more
                 self._note_outage(error)
                 self._pause(wait_s)
                 wait_s = min(2 * wait_s, self._longest_wait_s)
@@ -126,10 +126,14 @@ class Delivery:
             while not self._closed and self._has_sent(self._journal.num_segments):
                 self._changed.wait()
 
-    def _note_outage(self, error: ServiceError) -> None:
+    def _note_outage(self, error: Exception) -> None:
+        if isinstance(error, ServiceError):
+            problem, trace = error.problem, None
+        else:
+            problem, trace = f"{type(error).__name__}: {error}", error
         if self._problem is None:
-            log.warning("tracking_away run_id=%s problem=%s", self._run_id, error)
-        self._problem = error.problem
+            log.warning("tracking_away run_id=%s problem=%s", self._run_id, error, exc_info=trace)
+        self._problem = problem
 
     def _note_recovery(self) -> None:
         if self._problem is not None:

@@ -57,20 +57,27 @@ class Journal:
             points += self.segment(number)
         return points, number
 
-    def append(self, points: Iterable[MetricPoint]) -> list[MetricPoint]:
+    def append(
+        self, points: Iterable[MetricPoint], *, deadline_s: float = math.inf
+    ) -> list[MetricPoint]:
         """Write points durably; return those that were new.
 
         When another writer took the next number, its segment is read and the one after tried.
+
+        Args:
+            points: in any order.
+            deadline_s: how long a store that is away is tried, if not as long as it does itself.
         """
+        store = self._store if math.isinf(deadline_s) else self._store.with_deadline(deadline_s)
         wanted = list(points)
         with self._lock:
             while accepted := self._new_among(wanted):
                 key = _segment_key(self.num_segments + 1)
                 body = _encode(accepted)
-                if self._store.create(key, body):
+                if store.create(key, body):
                     self._take(accepted)
                     return accepted
-                theirs = self._store.read(key)
+                theirs = store.read(key)
                 self._take(_decode(theirs, f"{self._store.uri}/{key}"))
                 # A create that was sent twice finds its own first try.
                 if theirs == body:

@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+import time
 from collections.abc import Sequence
 
 from infra.errors import StoreError
@@ -41,22 +42,31 @@ class MetricsSink:
             self._buffer += points
             self._position = position
 
-    def flush(self, points: Sequence[MetricPoint] = ()) -> None:
+    def flush(self, points: Sequence[MetricPoint] = (), *, deadline_s: float = math.inf) -> None:
         """Return when everything recorded so far is in the journal.
 
         Args:
             points: must be there too; those that were recorded before are taken once.
+            deadline_s: how long to wait for another flush and for a store that is away.
 
         Raises:
             StoreError: it cannot be written; it is kept for the next flush.
         """
-        with self._flushing:
+        deadline = time.monotonic() + deadline_s
+        if not self._flushing.acquire(timeout=-1 if math.isinf(deadline_s) else deadline_s):
+            raise StoreError(
+                f"the journal has not been written for {deadline_s:.0f} s",
+                remedy="see whether the workspace's place answers",
+            )
+        try:
             with self._buffering:
                 self._buffer += points
                 buffered = list(self._buffer)
-            self._journal.append(buffered)
+            self._journal.append(buffered, deadline_s=max(0.0, deadline - time.monotonic()))
             with self._buffering:
                 del self._buffer[: len(buffered)]
+        finally:
+            self._flushing.release()
         self._delivery.notify()
 
     def position(self) -> Position | None:
@@ -76,8 +86,10 @@ class MetricsSink:
         """
         self._finished.set()
         try:
-            self.flush()
-            return self._delivery.drain(silence_s, at_most_s=at_most_s)
+            last = time.monotonic() + at_most_s
+            self.flush(deadline_s=at_most_s)
+            left_s = max(0.0, last - time.monotonic())
+            return self._delivery.drain(silence_s, at_most_s=left_s)
         finally:
             self._delivery.close()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO, Final
 
 import pyarrow as pa
@@ -113,7 +113,10 @@ def _tables(
         if address != LOCAL:
             trained = seen_by_all_nodes(uri, trained, workspace)
             _check_nodes_see(trained, parts)
-        yield answer_many(trained, parts, spec)
+        # Ray Data's thread must end before Ray does: the traceback of a reader's error would keep
+        # what it has half read, and the thread with it.
+        with closing(answer_many(trained, parts, spec)) as tables:
+            yield tables
 
 
 def seen_by_all_nodes(uri: str, trained: TrainedNetwork, workspace: ObjectStore) -> TrainedNetwork:

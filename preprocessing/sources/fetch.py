@@ -4,7 +4,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from infra.errors import StoreError
 from infra.store import ObjectStore, is_remote
+from infra.thread_pool import thread_pool
 from preprocessing.errors import ArchiveCorrupt, ArchiveMissing
 from preprocessing.sources.members import Member, Members
 
@@ -41,7 +42,7 @@ def read_members(store: ObjectStore, members: Members) -> Iterator[tuple[Member,
 def _read_far(store: ObjectStore, members: Members) -> Iterator[tuple[Member, bytes]]:
     """Let threads wait for what is asked for ahead."""
     pending, ahead_bytes = deque[tuple[Member, Future[bytes]]](), 0
-    with ThreadPoolExecutor(max_workers=_FAR_AT_ONCE) as threads:
+    with thread_pool(_FAR_AT_ONCE) as threads:
         for member in members:
             while pending and (
                 len(pending) >= NUM_FAR_AHEAD or ahead_bytes + member.size_bytes > _AHEAD_BYTES

@@ -12,8 +12,9 @@ other, and a table of where each lies. From there on they are members like any o
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -129,8 +130,7 @@ def _unpack(
     log.info("unpacking uri=%s into=%s num_files=%d", store.uri, folder.uri, len(sources))
     sizes = {info.key: info.size_bytes for info in folder.list()}
     if is_remote(store):
-        with ThreadPoolExecutor(max_workers=_FILES_AT_ONCE) as threads:
-            parts = list(threads.map(lambda source: _part(folder, source, sizes, read), sources))
+        parts = _parts_at_once(folder, sources, sizes, read)
     else:
         parts = [_part(folder, source, sizes, read) for source in sources]
     tables = [read_parquet(read_object(folder, part.table)) for part in parts]
@@ -143,6 +143,26 @@ def _unpack(
     )
     commit_receipt(folder, RECEIPT, receipt.model_dump_json().encode())
     return receipt
+
+
+def _parts_at_once(
+    folder: ObjectStore, sources: tuple[SourceFile, ...], sizes: dict[str, int], read: ReadImages
+) -> list[UnpackedPart]:
+    stopped = threading.Event()
+
+    def read_on(source: SourceFile) -> Iterator[UnpackedImage]:
+        for image in read(source):
+            if stopped.is_set():
+                raise CancelledError  # nobody waits for this file any more
+            yield image
+
+    with ThreadPoolExecutor(max_workers=_FILES_AT_ONCE) as threads:
+        try:
+            return list(threads.map(lambda source: _part(folder, source, sizes, read_on), sources))
+        except BaseException:
+            # Else each thread would end its file first: minutes, after a Ctrl-C.
+            stopped.set()
+            raise
 
 
 def _part(

@@ -416,3 +416,29 @@ def test_what_others_leave_beside_the_claims_is_passed_over() -> None:
     left = {info.key.removeprefix("lease/") for info in store.list("lease/")}
     assert strangers < left
     assert len(left - strangers) <= 8
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_ctrl_c_while_the_heart_begins_leaves_none_beating(
+    monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    """In a notebook it would keep the lease for ever."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if has_begun:
+            start(thread)
+        raise KeyboardInterrupt
+
+    store, before = MemoryStore(), set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt), hold_lease(store, timings=QUICK):
+            pass
+    assert set(threading.enumerate()) <= before
+
+    def wait(claim: Claim) -> None:
+        pytest.fail(f"{claim} is waited for")
+
+    with hold_lease(store, wait_report=wait, timings=LeaseTimings(stale_s=600)):
+        pass

@@ -9,7 +9,7 @@ import ray
 
 from infra.errors import ServiceError
 from infra.ray_runtime import LOCAL, Resources
-from infra.ray_session import _agent_on_any_port, _settings_of, _start
+from infra.ray_session import _agent_on_any_port, _settings_of, _start, ray_session
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:http", "no-such-host.invalid:1"])
@@ -39,6 +39,27 @@ def test_a_folder_that_rays_sockets_do_not_fit_into_is_told(
     with pytest.raises(ServiceError, match="/a/long/folder: AF_UNIX path") as caught:
         _start(LOCAL)
     assert "set RAY_TMPDIR to a short folder" in caught.value.remedy
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError("no room")])
+def test_a_start_that_is_stopped_leaves_no_ray(
+    monkeypatch: pytest.MonkeyPatch, stop: type[BaseException] | BaseException
+) -> None:
+    """In a notebook its processes would stay."""
+    processes: list[str] = []
+
+    def init(**_: object) -> None:
+        processes.append("gcs_server")
+        raise stop
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("infra.ray_session._read_token_anew", lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", processes.clear)
+    with pytest.raises((KeyboardInterrupt, ServiceError)), ray_session():
+        pass
+    assert not processes
 
 
 _IN_TWO_SESSIONS = """

@@ -195,9 +195,10 @@ def _run(
     sink: Any,
     fit: Callable[[], None],
     progress: NotedReport = no_progress,
+    leave_s: float = 0.2,
 ) -> list[str]:
     monkeypatch.setattr(launch, "POLL_S", 0.05)
-    monkeypatch.setattr(launch, "LEAVE_S", 0.2)
+    monkeypatch.setattr(launch, "LEAVE_S", leave_s)
     monkeypatch.setattr(launch, "_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
     nothing: Any = None
     said: list[str] = []
@@ -334,6 +335,59 @@ def test_workers_that_lack_room_are_waited_for_until_they_are_gone(
     with pytest.raises(NoRoomForWorkers, match="others are gone"):
         _run(monkeypatch, sink, ends)
     assert are_gone.is_set()
+
+
+@ray.remote(num_cpus=0)
+class _Busy(_Answers):
+    """A metrics actor that writes its journal while the store is away."""
+
+    def __init__(self, controller: Any) -> None:
+        super().__init__()
+        self._its = controller
+
+    def controller(self) -> Any:
+        return self._its
+
+    def flush(self) -> None:
+        time.sleep(120)
+
+
+@ray.remote(num_cpus=0)
+class _Controller:
+    def __init__(self) -> None:
+        self._is_aborted = False
+
+    def abort(self) -> None:
+        self._is_aborted = True
+
+    def is_aborted(self) -> bool:
+        return self._is_aborted
+
+
+@pytest.mark.ray
+def test_a_ctrl_c_waits_for_no_metrics_actor_that_waits_for_its_store(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = _Controller.remote()
+    sink = _Busy.remote(controller)
+    is_over = threading.Event()
+
+    def fit() -> None:
+        while not ray.get(controller.is_aborted.remote()):
+            time.sleep(0.05)
+        is_over.set()
+
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        sink.flush.remote()
+        raise KeyboardInterrupt
+
+    begun_at = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _run(monkeypatch, sink, fit, interrupt, leave_s=60.0)
+    assert is_over.is_set()
+    assert not finish_metrics(sink, 0.1, at_most_s=0.1)
+    assert time.monotonic() - begun_at < 60
+    ray.kill(sink)
 
 
 def test_a_ctrl_c_does_not_pass_for_the_end_of_the_training() -> None:

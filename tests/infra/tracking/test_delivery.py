@@ -202,3 +202,25 @@ def test_outages_and_restarts_draw_every_point_once_in_mlflow(mlflow_place: Trac
     assert replay.drain(silence_s=30)
     replay.close()
     assert MlflowWindow(mlflow_place).points(new_run_id, "loss") == history
+
+
+def test_a_bug_met_on_the_way_does_not_end_the_delivery(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(MemoryTracker):
+        def log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+            if self.away:
+                raise KeyError("metrics")  # as of an answer that nobody expected
+            super().log_points(run_id, points)
+
+    tracker, journal = Odd(), Journal(MemoryStore())
+    run_id = tracker.create_run(run_key="k", run_name="n")
+    tracker.away = True
+    journal.append(points(0, 10))
+    delivery = deliver(journal, tracker, run_id)
+    assert not delivery.drain(timeout_s=0.3)
+    assert delivery.problem == "KeyError: 'metrics'"
+    (record,) = caplog.records
+    assert record.exc_info  # where it comes from
+    tracker.away = False
+    assert delivery.drain(timeout_s=5)
+    delivery.close()
+    assert tracker.runs[run_id].points == points(0, 10)

@@ -1,3 +1,5 @@
+import math
+import threading
 import time
 
 import pytest
@@ -113,3 +115,38 @@ def test_points_wait_while_the_store_is_full() -> None:
     sink.flush()
     assert Journal(store).segment(1) == (point(1), point(2))
     assert sink.finish(silence_s=5)
+
+
+class AwayStore(MemoryStore):
+    """Is away for as long as it is tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.is_over = threading.Event(), threading.Event()
+        self.deadline_s = math.inf
+
+    def with_deadline(self, deadline_s: float) -> "AwayStore":
+        self.deadline_s = deadline_s
+        return self
+
+    def create(self, key: str, body: bytes) -> bool:
+        self.asked.set()
+        self.is_over.wait(min(60.0, self.deadline_s))
+        raise StoreError("away", remedy="wait")
+
+
+@pytest.mark.parametrize("another_flushes", [False, True])
+def test_an_end_that_may_not_last_long_waits_for_no_store(another_flushes: bool) -> None:
+    """Someone has pressed Ctrl-C."""
+    store = AwayStore()
+    sink = make_sink(store, MemoryTracker(), flush_every_s=0.01 if another_flushes else 60.0)
+    sink.record([point(1)], (1, 128))
+    if another_flushes:
+        assert store.asked.wait(20)
+    begun_at = time.monotonic()
+    try:
+        with pytest.raises(StoreError):
+            sink.finish(silence_s=5, at_most_s=0.2)
+        assert time.monotonic() - begun_at < 20
+    finally:
+        store.is_over.set()

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -198,3 +199,20 @@ def test_large_members_are_not_read_far_ahead(monkeypatch: pytest.MonkeyPatch) -
     next(found)
     assert store.num_reads <= 6  # of 4 bytes each, five fit beside the one that is yielded
     assert [member.name for member, _ in found] == [f"{i}.jpg" for i in range(1, COUNT)]
+
+
+def test_an_outage_ends_the_reading_ahead() -> None:
+    """Each read that is asked for ahead would wait out the outage once more."""
+
+    class AwayStore(FarStore):
+        def read_range(self, key: str, start: int, stop: int) -> bytes:
+            body = super().read_range(key, start, stop)
+            if start == 0:
+                raise StoreError("away", remedy="wait")
+            time.sleep(0.5)
+            return body
+
+    store = AwayStore()
+    with pytest.raises(StoreError, match="away"):
+        list(read_members(written(store), members_of(*range(COUNT))))
+    assert store.num_reads < NUM_FAR_AHEAD

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,4 +127,32 @@ def test_what_cannot_be_images_is_refused_and_not_kept(
 
     with pytest.raises(DataError, match=problem):
         unpack(workspace, "kind", MemoryStore(), SOURCES[:1], read)
+    assert list(workspace.list()) == []
+
+
+def test_a_run_that_is_stopped_does_not_end_its_files_first() -> None:
+    """From a remote store, where several are read at once."""
+
+    class FarStore(MemoryStore):
+        @property
+        def uri(self) -> str:
+            return "s3://bucket"
+
+    are_reading = threading.Barrier(2, timeout=20)
+    num_read = 0
+
+    def read(source: SourceFile) -> Iterator[UnpackedImage]:
+        nonlocal num_read
+        are_reading.wait()
+        if source == SOURCES[0]:
+            raise KeyboardInterrupt
+        for _ in range(2_000):
+            threading.Event().wait(0.005)
+            num_read += 1
+            yield UnpackedImage("x", b"x", 0)
+
+    workspace = MemoryStore()
+    with pytest.raises(KeyboardInterrupt):
+        unpack(workspace, "kind", FarStore(), SOURCES[:2], read)
+    assert num_read < 1_000
     assert list(workspace.list()) == []
