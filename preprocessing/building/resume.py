@@ -36,6 +36,8 @@ def discard_stale_build(
 ) -> None:
     """Delete what other library versions, or other archives, have half built.
 
+    So too where nothing says what they were: shards of two encoders must not become one dataset.
+
     Args:
         lease: of the target; nothing is deleted once it is lost.
 
@@ -54,20 +56,14 @@ def discard_stale_build(
             f"{target.uri}: another process committed this dataset meanwhile",
             remedy="run the same command again to use it",
         )
-    if found is not None:
+    if found is not None or any(planned.receipt_path in there for planned in plan):
         if _was_whole(target, there, plan):
-            raise ManifestError(
-                f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with"
-                f" {found.decode(errors='replace')}; here it would be {environment.decode()}",
-                remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
-                " archives it was made with (their times count); or delete that folder to make it"
-                " anew: it then may have another fingerprint",
-            )
+            raise _without_manifest(target, found, environment)
         log.warning(
             "half_built_dataset_started_anew uri=%s was=%s now=%s",
             target.uri,
-            found.decode(errors="replace"),
-            environment.decode(),
+            f"unknown, {ENVIRONMENT} is missing" if found is None else _text(found),
+            _text(environment),
         )
         # The environment goes last: a kill on the way must not leave shards that the next run takes
         # for its own.
@@ -75,6 +71,29 @@ def discard_stale_build(
             lease.delete(target, key)
     lease.check()  # the word of another's build must not become ours
     target.write(ENVIRONMENT, environment)
+
+
+def _without_manifest(
+    target: ObjectStore, found: bytes | None, environment: bytes
+) -> ManifestError:
+    if found is None:
+        return ManifestError(
+            f"{target.uri} had all its shards and lacks {MANIFEST}, and {ENVIRONMENT}, which said"
+            " what it was made with",
+            remedy=f"restore {MANIFEST} from a copy; or delete that folder to make it anew: it then"
+            " may have another fingerprint",
+        )
+    return ManifestError(
+        f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with {_text(found)};"
+        f" here it would be {_text(environment)}",
+        remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
+        " archives it was made with (their times count); or delete that folder to make it"
+        " anew: it then may have another fingerprint",
+    )
+
+
+def _text(environment: bytes) -> str:
+    return environment.decode(errors="replace")
 
 
 def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[PlannedShard]) -> bool:

@@ -112,6 +112,33 @@ def test_what_another_process_committed_meanwhile_is_not_deleted(environment: by
     assert {info.key: store.read(info.key) for info in store.list()} == before
 
 
+def test_shards_of_which_nothing_says_what_made_them_are_not_built_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan[:2]:
+        render_shard(job, planned)
+    build_without_ray(monkeypatch, reused := Tasks())
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    assert reused.todo == [planned.path for planned in plan]
+    assert [info.key for info in store.list()] == [ENVIRONMENT]
+    assert f"started_anew uri={store.uri} was=unknown, {ENVIRONMENT} is missing" in caplog.text
+
+
+def test_a_whole_dataset_of_which_nothing_says_what_made_it_is_not_deleted() -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(ManifestError, match=f"lacks {MANIFEST}, and {ENVIRONMENT}") as caught:
+        render(job, plan, "new")
+    assert "delete that folder" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
 @pytest.mark.parametrize("sign", ["all shards", MEMBERS, f"sources/{'0' * 64}.json"])
 def test_a_whole_dataset_that_lost_its_manifest_is_not_deleted(sign: str) -> None:
     store = MemoryStore()
