@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ from preprocessing.sources.members import Member
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+RENDERED_ANEW: Final = "run the same command again: it makes that shard anew, and no other"
+"""The way out where what lies beside a shard is damaged after it was checked."""
 
 Row = dict[str, Any]
 
@@ -101,8 +104,12 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 def read_sums(
     target: ObjectStore, receipt: ShardReceipt
 ) -> tuple[PixelSums | None, npt.NDArray[np.uint8]]:
-    """Read a rendered shard's sums, if it has any, and its members' SHA-256, (planned rows, 32)."""
-    arrays = load(read_object(target, receipt.sums))
+    """Read a rendered shard's sums, if it has any, and its members' SHA-256, (planned rows, 32).
+
+    Raises:
+        ObjectCorrupt: they were damaged since they were written.
+    """
+    arrays = load(read_object(target, receipt.sums, remedy=RENDERED_ANEW))
     member_sha256 = arrays.pop("member_sha256")
     return PixelSums(**arrays) if arrays else None, member_sha256
 
