@@ -39,6 +39,7 @@ from preprocessing.errors import ImageRejected
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member
+from preprocessing.sources.unpack import refuse_damaged_copy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -77,6 +78,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 
     Raises:
         ArchiveMissing, ArchiveCorrupt: a member cannot be read any more.
+        ObjectCorrupt: a member has other bytes than were unpacked; the next run does so again.
     """
     work = _Work(job, planned)
     schema = shard_schema(job.classes.names)
@@ -160,6 +162,8 @@ class _Work:
         """Do all that needs no other image; threads do it."""
         sample_id, (member, body) = numbered
         sha256 = hashlib.sha256(body).digest()
+        if member.sha256 not in (None, sha256.hex()):
+            refuse_damaged_copy(self._job.source, member.archive, member.name)
         try:
             pixels, square = self._shaped(body)
             image = _Image(pixels, square, self._encoded(pixels, body))

@@ -134,7 +134,7 @@ def test_an_archive_is_read_twice_at_most_headers_and_members(uri: str) -> None:
         assert store.num_opened == 6  # once a tar, not once a header
     store.num_read = 0
     columns = {name: table[name] for name in ("name", "start", "size_bytes")}
-    texts = {"split": "train", "archive": TRAIN, "wnid": "n"}
+    texts = {"split": "train", "archive": TRAIN, "wnid": "n", "sha256": None}
     for name, text in texts.items():
         columns[name] = [text] * table.num_rows
     members = Members.schema().empty_table()
