@@ -143,6 +143,17 @@ class TestTasks:
         assert again == {plan[0].path, plan[2].path}
         assert caplog.text.count("finished_shard_damaged") == 2
 
+    def test_shards_are_compared_with_archives_that_look_changed(
+        self, workspace: FolderStore
+    ) -> None:
+        job, plan = job_of(target := workspace.child("to"), workspace.child("from"))
+        render(job, plan, "before")
+        target.delete(plan[0].receipt_path)
+        before = {info.key: info.version for info in target.list("train/")}
+        render(job, plan, "after")
+        after = {info.key: info.version for info in target.list("train/")}
+        assert [key for key in after if after[key] != before[key]] == [plan[0].path]
+
     def test_a_bug_in_one_is_raised_as_it_is(
         self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
