@@ -8,10 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Final, Generic, TypeVar
 
 from infra.errors import ServiceError
 from infra.ray_runtime import cluster_resources, lost_work_named
+from infra.retry import Retried, note_retried, retried_so_far
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -65,9 +67,10 @@ def run_tasks(
             tasks.say_if_quiet(name_of)
             continue
         with lost_work_named(f"{what} ({name_of(tasks.take(finished))})", remedy):
-            result: Result = ray.get(finished)
+            result, retried = ray.get(finished)
         # Before the caller is at it: a CPU is free.
         tasks.submit()
+        note_retried(retried)
         yield result
 
 
@@ -108,7 +111,7 @@ class _Tasks(Generic[Shared, Item, Result]):
         self._what, self._shared, self._parallelism = what, shared, parallelism
         self._cpus = max(1, int(cluster_resources().cpus))
         self._num_cpus = cpus_each if (parallelism or 1) <= self._cpus or cpus_each > 1 else 0.5
-        self._task = ray.remote(num_cpus=self._num_cpus)(work)
+        self._task = ray.remote(num_cpus=self._num_cpus)(_counted(work))
         self._waiting = deque(items)
         self._submitted: dict[Any, _Submitted[Item]] = {}
         self._looked_s = self._room_s = self._ended_s = time.monotonic()
@@ -173,6 +176,20 @@ class _Tasks(Generic[Shared, Item, Result]):
                 f"no node of the cluster has the {self._num_cpus:g} CPU that {self._what} needs",
                 remedy="bring nodes back (see `ray status`), then run again: it goes on",
             )
+
+
+def _counted(
+    work: Callable[[Shared, Item], Result],
+) -> Callable[[Shared, Item], tuple[Result, Retried]]:
+    """Have a task also return what it tried again: its process is not the caller's."""
+
+    @wraps(work)  # Ray titles the process by its name
+    def counted(shared: Shared, item: Item) -> tuple[Result, Retried]:
+        before = retried_so_far()
+        result = work(shared, item)
+        return result, retried_so_far() - before
+
+    return counted
 
 
 def _free_cpus() -> int:

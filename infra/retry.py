@@ -2,9 +2,11 @@
 
 import logging
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
@@ -13,6 +15,60 @@ Result = TypeVar("Result")
 
 WARN_S: Final = 10.0
 """How long a call must have failed before anyone is told; told again at twice that, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Calls that failed at first: how many of each kind, and how long they took from then on."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    """By the first word of what was called, such as "read"."""
+    waited_s: float = 0.0
+    """Of all of them together; some may have waited at the same time."""
+
+    def __add__(self, other: "Retried") -> "Retried":
+        return Retried(self.calls + other.calls, self.waited_s + other.waited_s)
+
+    def __sub__(self, other: "Retried") -> "Retried":
+        return Retried(self.calls - other.calls, self.waited_s - other.waited_s)
+
+    @property
+    def text(self) -> str:
+        """Say it; empty where nothing was tried again."""
+        kinds = ", ".join(f"{count:,} to {kind}" for kind, count in sorted(self.calls.items()))
+        total = self.calls.total()
+        what = "1 request was" if total == 1 else f"{total:,} requests were"
+        return (
+            f"{what} tried again ({kinds}), {self.waited_s:,.0f} s waited in all" if total else ""
+        )
+
+
+class _Tally:
+    """What this process has retried, and what it was told that others did for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._total = threading.Lock(), Retried()
+
+    def add(self, more: Retried) -> None:
+        with self._lock:
+            self._total += more
+
+    @property
+    def total(self) -> Retried:
+        return self._total
+
+
+_TALLY: Final = _Tally()
+
+
+def retried_so_far() -> Retried:
+    """Return what this process has tried again since it began; take two for what is between."""
+    return _TALLY.total
+
+
+def note_retried(elsewhere: Retried) -> None:
+    """Count with this process's retries those that another made at its work."""
+    _TALLY.add(elsewhere)
 
 
 class Clock(Protocol):
@@ -57,6 +113,7 @@ class RetryPolicy:
             clock: measures and waits.
         """
         started_at, wait_s, failures, warn_at_s = clock.monotonic(), self.first_wait_s, 0, WARN_S
+        failed_at = started_at
         while True:
             try:
                 result = work()
@@ -64,8 +121,10 @@ class RetryPolicy:
                 pause_s = wait_s * random.uniform(0.5, 1)
                 elapsed_s = clock.monotonic() - started_at
                 if not is_transient(error) or elapsed_s + pause_s > self.deadline_s:
+                    _note(what, failures, clock.monotonic() - failed_at)
                     raise
                 failures += 1
+                failed_at = clock.monotonic() if failures == 1 else failed_at
                 # A blip is nothing to look at; an outage is, now and then.
                 level = logging.WARNING if elapsed_s >= warn_at_s else logging.INFO
                 warn_at_s = 2 * warn_at_s if elapsed_s >= warn_at_s else warn_at_s
@@ -80,6 +139,7 @@ class RetryPolicy:
                 clock.sleep(pause_s)
                 wait_s = min(2 * wait_s, self.longest_wait_s)
             else:
+                _note(what, failures, clock.monotonic() - failed_at)
                 if failures:
                     elapsed_s = clock.monotonic() - started_at
                     level = logging.WARNING if warn_at_s > WARN_S else logging.INFO
@@ -91,3 +151,8 @@ class RetryPolicy:
                         elapsed_s,
                     )
                 return result
+
+
+def _note(what: str, failures: int, waited_s: float) -> None:
+    if failures:
+        _TALLY.add(Retried(Counter([what.partition(" ")[0]]), waited_s))

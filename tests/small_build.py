@@ -14,7 +14,7 @@ from infra.store import MemoryStore
 from preprocessing.building import execute, resume
 from preprocessing.building.execute import render_shards
 from preprocessing.building.plan import PlannedShard, plan_split
-from preprocessing.building.render import RenderJob
+from preprocessing.building.render import RenderJob, ShardReceipt
 from preprocessing.dataset.labels import make_classes
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.members import Member, Members
@@ -40,11 +40,11 @@ def job_of(target: Any, source: Any) -> tuple[RenderJob, Plan]:
     return job, plan_split(Members(table), "train", seed=0, rows_per_shard=2)
 
 
-def render(job: RenderJob, plan: Plan, source_digest: str, **changes: Any) -> None:
-    """Render its shards, one at a time."""
+def render(job: RenderJob, plan: Plan, source_digest: str, **changes: Any) -> list[ShardReceipt]:
+    """Render its shards, one at a time; return their receipts."""
     options: dict[str, Any] = {"max_rejects": 0, "parallelism": 1, "progress": no_progress}
     options["lease"] = Lease(job.target, 1)
-    render_shards(job, plan, source_digest=source_digest, **options | changes)
+    return render_shards(job, plan, source_digest=source_digest, **options | changes)
 
 
 def spoil(source: MemoryStore, planned: PlannedShard) -> None:

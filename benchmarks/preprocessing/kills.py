@@ -48,12 +48,12 @@ class KillReport(Frozen):
 
     @property
     def holds(self) -> bool:
-        """Whether every build ended with the quiet one's bytes."""
-        return not any(outcome.differing for outcome in self.outcomes)
+        """Whether every build ended with the quiet one's bytes, no finished shard written again."""
+        return not any(outcome.differing or outcome.rewritten for outcome in self.outcomes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments say; 1 when a dataset differs."""
+    """Run what the arguments say; 1 when a file differs, or a finished shard was written again."""
     options = _parser().parse_args(arguments)
     with TemporaryDirectory(prefix="alexnet-kills-") as folder:
         report = run(options, options.store or folder)
@@ -129,8 +129,15 @@ def format_kills(report: KillReport) -> str:
         f" {report.load_average[1]} after; undisturbed: {quiet.elapsed_s:.0f} s at"
         f" {quiet.workers} workers"
     )
-    verdict = "all files are those of the quiet build" if report.holds else "FILES DIFFER"
-    return "\n\n".join([facts, format_table(_HEAD, rows), verdict])
+    return "\n\n".join([facts, format_table(_HEAD, rows), _verdict(report)])
+
+
+def _verdict(report: KillReport) -> str:
+    if any(one.differing for one in report.outcomes):
+        return "FILES DIFFER"
+    if not report.holds:
+        return "FINISHED SHARDS WERE WRITTEN AGAIN; all files are those of the quiet build"
+    return "all files are those of the quiet build, and no finished shard was written again"
 
 
 def write_kills(report: KillReport, table: str, folder: Path) -> Path:

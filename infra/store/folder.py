@@ -3,8 +3,10 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
@@ -95,10 +97,10 @@ class FolderStore:
         """List files below a prefix, in key order."""
         # Only the folder part of the prefix is walked; S3 lists by prefix, a folder does not.
         folder = self._path(prefix.rpartition("/")[0])
+        below = "".join(f"{part}/" for part in folder.relative_to(self._root).parts)
         with _translated(f"list {prefix!r}", self._root):
-            infos = [self._info(path) for path in _files_below(folder)]
-        found = [info for info in infos if info is not None and info.key.startswith(prefix)]
-        yield from sorted(found, key=lambda info: info.key)
+            found = [info for info in _infos_below(folder, below) if info.key.startswith(prefix)]
+        yield from sorted(found, key=attrgetter("key"))
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Describe one file."""
@@ -117,16 +119,7 @@ class FolderStore:
         return self._root.joinpath(*parts)
 
     def _info(self, path: Path) -> ObjectInfo | None:
-        try:
-            status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if not path.is_file():
-            return None
-        key = path.relative_to(self._root).as_posix()
-        # A copy may keep the mtime; the ctime says when it was put here.
-        written_s = max(status.st_mtime, status.st_ctime)
-        return ObjectInfo(key, status.st_size, str(status.st_mtime_ns), written_s)
+        return _info_of(path.relative_to(self._root).as_posix(), path.stat)
 
     @contextmanager
     def _written_aside(self, key: str) -> Iterator[tuple[Path, IO[bytes]]]:
@@ -157,15 +150,42 @@ def _again_if_stale(read: Callable[[], bytes]) -> bytes:
         return read()
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder, onerror=_raise_unless_unseen):
-        yield from (Path(parent, name) for name in names if not name.startswith(ASIDE))
+def _infos_below(folder: Path, prefix: str) -> Iterator[ObjectInfo]:
+    """Describe the files below a folder; their keys begin with the prefix. No order.
+
+    Of a million files each costs one look and no path object.
+    """
+    waiting = [(str(folder), prefix)]
+    while waiting:
+        path, below = waiting.pop()
+        for entry in _entries(path):
+            key = f"{below}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((entry.path, f"{key}/"))
+            elif not entry.name.startswith(ASIDE) and (info := _info_of(key, entry.stat)):
+                yield info
 
 
-def _raise_unless_unseen(error: OSError) -> None:
-    # Never there, gone during the walk, or not ours to see (such as lost+found).
-    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-        raise error
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [*entries]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # Never there, gone during the walk, or not ours to see (such as lost+found).
+        return []
+
+
+def _info_of(key: str, look: Callable[[], os.stat_result]) -> ObjectInfo | None:
+    """Describe what a look finds; None for what is gone, or is no file."""
+    try:
+        status = look()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    # A copy may keep the mtime; the ctime says when it was put here.
+    written_s = max(status.st_mtime, status.st_ctime)
+    return ObjectInfo(key, status.st_size, str(status.st_mtime_ns), written_s)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Stages 1 to 5: the archives become a committed dataset."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -7,6 +9,7 @@ from typing import Any, ClassVar
 from infra.canonical import sha256_hex
 from infra.lease import Lease
 from infra.nodes import check_nodes_see
+from infra.retry import retried_so_far
 from infra.store import ObjectStore
 from pipelines.tables import built_text, refused_text
 from pipelines.workflow import Step
@@ -34,7 +37,8 @@ class PrepareStep(Step[Dataset]):
     @cached_property
     def _index(self) -> DatasetIndex:
         recipe = self.context.recipe
-        return read_index(recipe.dataset, recipe.prepare, self.context.workspace)
+        with self._retries_told():
+            return read_index(recipe.dataset, recipe.prepare, self.context.workspace)
 
     @property
     def classes_sha256(self) -> str:
@@ -87,11 +91,21 @@ class PrepareStep(Step[Dataset]):
 
     def _prepared(self, lease: Lease | None = None) -> Dataset:
         recipe = self.context.recipe
-        with self.context.progress(self.name) as progress:
+        with self._retries_told(), self.context.progress(self.name) as progress:
             manifest = prepare_dataset(
                 self._index, recipe.dataset, recipe.prepare, self.context.workspace, progress, lease
             )
         return Dataset(self.folder(), manifest)
+
+    @contextmanager
+    def _retries_told(self) -> Iterator[None]:
+        """Say at the end, a failure's too, what was tried again meanwhile; workers count."""
+        before = retried_so_far()
+        try:
+            yield
+        finally:
+            if text := (retried_so_far() - before).text:
+                self.context.say(f"{self.name}: {text}")
 
 
 def dataset_fields(dataset: Dataset) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a build will take, from its index and a sample of its images, before anything is made."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from infra.lease import LeaseTimings
 from infra.store import MemoryStore
 from infra.store.s3_upload import PART_BYTES
 from preprocessing.building.plan import PlannedShard
@@ -19,6 +21,8 @@ SAMPLE: Final = 192
 """Images of each split that are rendered: their mean is known to some percent, in seconds."""
 _PUTS_A_SHARD: Final = 2
 """Its sums, and its receipt."""
+_REQUESTS_A_BEAT: Final = 2
+"""Of the lease: the beat is written, and the claims are listed, at the price of a write."""
 _PUTS_AT_THE_END: Final = 6
 """Classes, statistics, members, rejects, the note of the source, the manifest."""
 _MEMBER_BYTES: Final = 55
@@ -53,7 +57,7 @@ class Estimate:
     read_requests: int
     """If the archives lie in an object store: a range an image."""
     write_requests: int
-    """If the dataset goes to an object store."""
+    """If the dataset goes to an object store: what is put, and the lists that cost as much."""
     num_sampled: int
     num_rejected: int
     """Of the sample."""
@@ -86,7 +90,8 @@ def estimate_build(index: DatasetIndex, prepare: PrepareSettings) -> Estimate:
         ArchiveMissing, ArchiveCorrupt: a member of the sample cannot be read.
     """
     train, val = (render_sample(index, prepare, split, SAMPLE) for split in ("train", "val"))
-    return reckon(index.members, prepare, train, val)
+    cores = prepare.parallelism or os.cpu_count() or 1
+    return reckon(index.members, prepare, train, val, cores=cores)
 
 
 def render_sample(
@@ -112,13 +117,23 @@ def render_sample(
 
 
 def reckon(
-    members: Members, prepare: PrepareSettings, train_sample: Sampled, val_sample: Sampled
+    members: Members,
+    prepare: PrepareSettings,
+    train_sample: Sampled,
+    val_sample: Sampled,
+    *,
+    cores: int,
 ) -> Estimate:
-    """Extend samples to all members. Pure."""
+    """Extend samples to all members. Pure.
+
+    Args:
+        cores: that render at a time; they decide how often the lease's heart beats.
+    """
     train = _split(members, "train", prepare, train_sample)
     val = _split(members, "val", prepare, val_sample)
     count = train.num_images + val.num_images
     cpu_s = train.num_images * train_sample.cpu_an_image + val.num_images * val_sample.cpu_an_image
+    beats = round(cpu_s / cores / LeaseTimings().beat_s)
     shards = train.num_shards + val.num_shards
     sums = train.num_shards * prepare.stored_px**2 * _SUM_BYTES
     written = train.size_bytes + val.size_bytes + sums + count * (_MEMBER_BYTES + _DIGEST_BYTES)
@@ -132,7 +147,8 @@ def reckon(
         write_requests=shards * _PUTS_A_SHARD
         + _puts(train, prepare)
         + _puts(val, prepare)
-        + _PUTS_AT_THE_END,
+        + _PUTS_AT_THE_END
+        + beats * _REQUESTS_A_BEAT,
         num_sampled=train_sample.count + val_sample.count,
         num_rejected=train_sample.rejected + val_sample.rejected,
     )

@@ -45,7 +45,8 @@ def render_shards(
     """Render the shards of a plan that are not there yet; return every receipt, in plan order.
 
     Args:
-        source_digest: identity of the archives; a half-built dataset of others starts anew.
+        source_digest: identity of the archives; of a half-built dataset of others only the shards
+            stay whose members have the same bytes.
         parallelism: shards at a time; None: as many as the cluster has CPUs. Of fewer shards each
             is rendered by several threads.
         lease: of the dataset's folder.
@@ -59,7 +60,7 @@ def render_shards(
         ServiceError: a task kept dying, or no node can hold one.
     """
     environment = {"versions": dict(job.versions), "source": source_digest}
-    discard_stale_build(job.target, plan, canonical_json(environment), lease)
+    discard_stale_build(job, plan, canonical_json(environment), lease, parallelism)
     found = sound_shards(job.target, finished_shards(job.target, plan), parallelism)
     log.info("render_started num_shards=%d num_finished=%d", len(plan), len(found))
     built = _Built(plan, found.values())

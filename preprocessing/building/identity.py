@@ -17,7 +17,7 @@ from infra.commit import read_object
 from infra.errors import DataError, StoreError
 from infra.map_ahead import map_ahead
 from infra.parquet import read_parquet
-from infra.progress import ProgressReport
+from infra.progress import NotedReport
 from infra.store import ObjectStore, is_remote
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.sources.fetch import read_members
@@ -45,7 +45,7 @@ def forget_source(store: ObjectStore, index: DatasetIndex) -> None:
 
 
 def check_source(
-    store: ObjectStore, manifest: Manifest, index: DatasetIndex, progress: ProgressReport
+    store: ObjectStore, manifest: Manifest, index: DatasetIndex, progress: NotedReport
 ) -> None:
     """Compare the archives' members with a committed dataset's, unless that was done before.
 
@@ -55,7 +55,12 @@ def check_source(
     """
     if store.stat(_path(index)) is not None:
         return
-    log.info("archives_compared uri=%s reason=not_seen_before", index.store.uri)
+    log.warning(
+        "archives_look_changed uri=%s: all %d images are compared with those of %s, this once",
+        index.store.uri,
+        len(index.members),
+        store.uri,
+    )
     table = read_parquet(read_object(store, manifest.members))
     # In the order of their bytes, so that a disk reads straight on.
     table = table.sort_by([("archive", "ascending"), ("start", "ascending")])
@@ -71,7 +76,7 @@ def check_source(
                 remedy="restore the archive, or delete that dataset's folder to make it anew",
             )
         done += count
-        progress(done, len(table))
+        progress(done, len(table), "compared")
     try:
         record_source(store, index)
     except StoreError as error:  # another's folder, which may be read only

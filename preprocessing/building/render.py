@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,13 @@ from preprocessing.errors import ImageRejected
 from preprocessing.settings import PrepareSettings
 from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member
+from preprocessing.sources.unpack import refuse_damaged_copy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+RENDERED_ANEW: Final = "run the same command again: it makes that shard anew, and no other"
+"""The way out where what lies beside a shard is damaged after it was checked."""
 
 Row = dict[str, Any]
 
@@ -74,6 +78,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 
     Raises:
         ArchiveMissing, ArchiveCorrupt: a member cannot be read any more.
+        ObjectCorrupt: a member has other bytes than were unpacked; the next run does so again.
     """
     work = _Work(job, planned)
     schema = shard_schema(job.classes.names)
@@ -101,8 +106,12 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 def read_sums(
     target: ObjectStore, receipt: ShardReceipt
 ) -> tuple[PixelSums | None, npt.NDArray[np.uint8]]:
-    """Read a rendered shard's sums, if it has any, and its members' SHA-256, (planned rows, 32)."""
-    arrays = load(read_object(target, receipt.sums))
+    """Read a rendered shard's sums, if it has any, and its members' SHA-256, (planned rows, 32).
+
+    Raises:
+        ObjectCorrupt: they were damaged since they were written.
+    """
+    arrays = load(read_object(target, receipt.sums, remedy=RENDERED_ANEW))
     member_sha256 = arrays.pop("member_sha256")
     return PixelSums(**arrays) if arrays else None, member_sha256
 
@@ -153,6 +162,8 @@ class _Work:
         """Do all that needs no other image; threads do it."""
         sample_id, (member, body) = numbered
         sha256 = hashlib.sha256(body).digest()
+        if member.sha256 not in (None, sha256.hex()):
+            refuse_damaged_copy(self._job.source, member.archive, member.name)
         try:
             pixels, square = self._shaped(body)
             image = _Image(pixels, square, self._encoded(pixels, body))

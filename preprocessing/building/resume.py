@@ -1,7 +1,10 @@
 """What an interrupted build left: taken up where it is sound, deleted where others made it."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -10,7 +13,7 @@ from pydantic import ValidationError
 
 from infra.claims import FOLDER as LEASES
 from infra.commit import read_receipt
-from infra.errors import LeaseLost
+from infra.errors import LeaseLost, ObjectCorrupt
 from infra.lease import Lease
 from infra.map_ahead import READERS, map_ahead
 from infra.ray_tasks import run_tasks
@@ -19,9 +22,10 @@ from preprocessing.building.digests import damage_of
 from preprocessing.building.identity import FOLDER as SOURCES
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import REFUSED
-from preprocessing.building.render import ShardReceipt
+from preprocessing.building.render import RenderJob, ShardReceipt, read_sums
 from preprocessing.dataset.manifest import MANIFEST, MEMBERS
 from preprocessing.errors import ManifestError
+from preprocessing.sources.fetch import read_members
 
 ENVIRONMENT: Final = "_build/environment.json"
 """What decides a half-built dataset's bytes beside its key: library versions, and the archives."""
@@ -32,17 +36,28 @@ log = logging.getLogger(__name__)
 
 
 def discard_stale_build(
-    target: ObjectStore, plan: Sequence[PlannedShard], environment: bytes, lease: Lease
+    job: RenderJob,
+    plan: Sequence[PlannedShard],
+    environment: bytes,
+    lease: Lease,
+    parallelism: int | None,
 ) -> None:
-    """Delete what other library versions, or other archives, have half built.
+    """Delete what other library versions, or other archives, have half built. Ray must be up.
+
+    So too where nothing says what they were: shards of two encoders must not become one dataset.
+    If only the archives look changed, finished shards stay whose members have the same bytes.
 
     Args:
+        environment: of this build.
         lease: of the target; nothing is deleted once it is lost.
+        parallelism: shards compared at a time; None: as many as the cluster has CPUs.
 
     Raises:
         LeaseLost: another process builds it, or has committed it by now.
         ManifestError: it was whole: a dataset that lost its manifest is not a half-built one.
+        ArchiveMissing, ArchiveCorrupt: a member cannot be read any more.
     """
+    target = job.target
     found = read_receipt(target, ENVIRONMENT)
     if found == environment:
         return
@@ -54,27 +69,108 @@ def discard_stale_build(
             f"{target.uri}: another process committed this dataset meanwhile",
             remedy="run the same command again to use it",
         )
-    if found is not None:
-        if _was_whole(target, there, plan):
-            raise ManifestError(
-                f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with"
-                f" {found.decode(errors='replace')}; here it would be {environment.decode()}",
-                remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
-                " archives it was made with (their times count); or delete that folder to make it"
-                " anew: it then may have another fingerprint",
-            )
+    if found is not None or any(planned.receipt_path in there for planned in plan):
+        # All that is still sound is known before anything is deleted, and the word of the old
+        # archives stays until then: a kill on the way costs the comparison.
+        kept = _unchanged(job, plan, parallelism) if _has_versions(found, job) else []
+        if len(kept) < len(plan) and _was_whole(target, there, plan):
+            raise _without_manifest(target, found, environment)
         log.warning(
-            "half_built_dataset_started_anew uri=%s was=%s now=%s",
+            "half_built_dataset_%s uri=%s was=%s now=%s",
+            f"kept num_shards={len(kept)}" if kept else "started_anew",
             target.uri,
-            found.decode(errors="replace"),
-            environment.decode(),
+            f"unknown, {ENVIRONMENT} is missing" if found is None else _text(found),
+            _text(environment),
         )
-        # The environment goes last: a kill on the way must not leave shards that the next run takes
-        # for its own.
-        for key in sorted(there, key=lambda key: key == ENVIRONMENT):
+        # The environment is replaced last: a kill on the way must not leave shards that the next
+        # run takes for its own, or knows nothing of.
+        spared = {ENVIRONMENT, *(path for item in kept for path in item.files)}
+        for key in sorted({*there} - spared):
             lease.delete(target, key)
     lease.check()  # the word of another's build must not become ours
     target.write(ENVIRONMENT, environment)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A shard with its receipt."""
+
+    planned: PlannedShard
+    receipt: ShardReceipt
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        return self.receipt.shard.path, self.receipt.sums.path, self.planned.receipt_path
+
+
+def _has_versions(environment: bytes | None, job: RenderJob) -> bool:
+    """Tell whether it was made with this build's library versions."""
+    try:
+        found = json.loads(environment or b"null")
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("versions") == dict(job.versions)
+
+
+def _unchanged(
+    job: RenderJob, plan: Sequence[PlannedShard], parallelism: int | None
+) -> list[_Finished]:
+    """Find the finished shards whose members still have the bytes that they were rendered from."""
+    receipts = finished_shards(job.target, plan)
+    finished = [_Finished(item, receipts[item.path]) for item in plan if item.path in receipts]
+    if not finished:
+        return []
+    log.warning(
+        "archives_look_changed uri=%s: the members of %d finished shards are compared",
+        job.source.uri,
+        len(finished),
+    )
+    compared = run_tasks(
+        has_same_members,
+        job,
+        finished,
+        what="a comparison",
+        name_of=attrgetter("planned.path"),
+        parallelism=parallelism,
+        remedy=FEWER_AT_A_TIME,
+    )
+    return [item for item, is_same in compared if is_same]
+
+
+def has_same_members(job: RenderJob, finished: _Finished) -> tuple[_Finished, bool]:
+    """Tell whether a finished shard's members have the bytes that it was rendered from."""
+    try:
+        _, digests = read_sums(job.target, finished.receipt)
+    except ObjectCorrupt:
+        return finished, False
+    members = read_members(job.source, finished.planned.members)
+    return finished, all(
+        hashlib.sha256(body).digest() == expected.tobytes()
+        for (_, body), expected in zip(members, digests, strict=True)
+    )
+
+
+def _without_manifest(
+    target: ObjectStore, found: bytes | None, environment: bytes
+) -> ManifestError:
+    if found is None:
+        return ManifestError(
+            f"{target.uri} had all its shards and lacks {MANIFEST}, and {ENVIRONMENT}, which said"
+            " what it was made with",
+            remedy=f"restore {MANIFEST} from a copy; or delete that folder to make it anew: it then"
+            " may have another fingerprint",
+        )
+    return ManifestError(
+        f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with {_text(found)};"
+        f" here it would be {_text(environment)}",
+        remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
+        " archives it was made with (their times count); or delete that folder to make it"
+        " anew: it then may have another fingerprint",
+    )
+
+
+def _text(environment: bytes) -> str:
+    return environment.decode(errors="replace")
 
 
 def _was_whole(target: ObjectStore, there: Collection[str], plan: Sequence[PlannedShard]) -> bool:

@@ -19,7 +19,7 @@ from infra.store import ObjectStore
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.digests import copy_object
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import RenderJob, ShardReceipt, render_shard
+from preprocessing.building.render import RENDERED_ANEW, RenderJob, ShardReceipt, render_shard
 from preprocessing.building.resume import FEWER_AT_A_TIME, kept_receipts
 from preprocessing.building.versions import encoder_versions, refuse_other_versions
 from preprocessing.care.versions import versions_text
@@ -154,12 +154,18 @@ def _kept(
     place: ObjectStore, plan: Sequence[PlannedShard], manifest: Manifest
 ) -> dict[str, ShardReceipt]:
     """Return the receipts of the very shards that the manifest names, with sound sums."""
+    found = _named(place, plan, manifest)
+    return {path: receipt for path, receipt in found.items() if _is_sound(place, receipt.sums)}
+
+
+def _named(
+    place: ObjectStore, plan: Sequence[PlannedShard], manifest: Manifest
+) -> dict[str, ShardReceipt]:
+    """Return the receipts of the very shards that the manifest names."""
     digests = {shard.path: shard.sha256 for shard in manifest.shards}
     found = kept_receipts(place, plan)
     return {
-        path: receipt
-        for path, receipt in found.items()
-        if receipt.shard.sha256 == digests[path] and _is_sound(place, receipt.sums)
+        path: receipt for path, receipt in found.items() if receipt.shard.sha256 == digests[path]
     }
 
 
@@ -221,10 +227,11 @@ def _gather_again(
     rendered: Mapping[str, ShardReceipt],
 ) -> None:
     """Commit the dataset aside, from all receipts, and take the damaged lists from there."""
-    receipts = {**_kept(job.target, plan, manifest), **rendered}
+    receipts = {**_named(job.target, plan, manifest), **rendered}
     for path, receipt in receipts.items():
         if path not in rendered:
-            aside.write(receipt.sums.path, read_object(job.target, receipt.sums))
+            sums = read_object(job.target, receipt.sums, remedy=RENDERED_ANEW)
+            aside.write(receipt.sums.path, sums)
     made = commit_dataset(
         replace(job, target=aside),
         plan,

@@ -166,5 +166,6 @@ def _is_complete(store: ObjectStore) -> bool:
         check_listing(store, DrawnReceipt.model_validate_json(body).archives)
     except (ValidationError, ObjectCorrupt):
         log.warning("drawn_archives_drawn_again uri=%s reason=incomplete", store.uri)
+        store.delete(RECEIPT)  # it would stand in the way of the new one
         return False
     return True

@@ -23,6 +23,7 @@ from infra.commit import (
     read_receipt,
     write_object,
 )
+from infra.errors import ObjectCorrupt
 from infra.parquet import parquet_bytes, read_parquet
 from infra.store import ObjectStore, is_remote
 from preprocessing.errors import ArchiveCorrupt
@@ -68,7 +69,6 @@ def archive_index(
 
     Raises:
         ArchiveCorrupt: the archive, or a tar in it, is cut off, is no tar, or holds nothing.
-        ObjectCorrupt: the kept index is damaged.
     """
     key = index_key(store, source, nested=nested)
     return kept_or_scanned(
@@ -92,9 +92,6 @@ def kept_or_scanned(
 
     Args:
         key: digest of all that decides the index, the sources' versions included.
-
-    Raises:
-        ObjectCorrupt: the kept index is damaged.
     """
     folder = workspace.child(f"indexes/{key}")
     kept = _kept_index(folder)
@@ -179,10 +176,11 @@ def _kept_index(folder: ObjectStore) -> pa.Table | None:
         return None
     try:
         receipt = IndexReceipt.model_validate_json(body)
-    except ValidationError:
-        log.warning("index_not_understood uri=%s; the archive is read again", folder.uri)
+        return read_parquet(read_object(folder, receipt.table))
+    except (ValidationError, ObjectCorrupt):
+        log.warning("index_damaged uri=%s; the archive is read again", folder.uri)
+        folder.delete("index.json")  # it would stand in the way of the new one
         return None
-    return read_parquet(read_object(folder, receipt.table))
 
 
 def _keep(folder: ObjectStore, uri: str, sources: tuple[SourceFile, ...], table: pa.Table) -> None:

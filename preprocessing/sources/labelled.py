@@ -40,7 +40,7 @@ def index_labelled(
     *,
     keys: Sequence[str] | None = None,
 ) -> DatasetIndex:
-    """Make an index of a table with columns as COLUMNS.
+    """Make an index of a table with columns as COLUMNS, and `sha256` of the images if it is known.
 
     A class's key is what `keys` says, or its wnid where all classes have one, if those sort as the
     labels do; else its label, padded with zeros so that it does. Without any val, a keyed share of
@@ -82,6 +82,7 @@ def _members(
     wnids = pa.array([key_of[label] for label in found.tolist()], pa.string())
     archives = table["archive"].combine_chunks().dictionary_encode()
     splits = pa.array([split_of[name] for name in archives.dictionary.to_pylist()], pa.string())
+    has_digests = "sha256" in table.column_names
     columns = {
         "split": splits.take(archives.indices),
         "archive": table["archive"],
@@ -89,6 +90,7 @@ def _members(
         "start": table["start"],
         "size_bytes": table["size_bytes"],
         "wnid": wnids.take(pa.array(places)),
+        "sha256": table["sha256"] if has_digests else pa.nulls(table.num_rows, pa.string()),
     }
     return Members(pa.table(columns, schema=Members.schema()))
 

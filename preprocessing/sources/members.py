@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 
 from preprocessing.dataset.manifest import SplitName as SplitName
 
-_TEXT: Final = ("split", "archive", "name", "wnid")
+_TEXT: Final = ("split", "archive", "name", "wnid", "sha256")
 _NUMBERS: Final = ("start", "size_bytes")
+_IDENTITY: Final = ("split", "archive", "name", "start", "size_bytes", "wnid")
+"""Columns of which the digest is taken, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Member:
     start: int
     size_bytes: int
     wnid: str
+    sha256: str | None = None
+    """Hex, of its bytes, where we wrote the archive ourselves; None where it is first read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Members:
     def digest(self) -> str:
         """Hex SHA-256 of the content, in order; knows nothing of places and times."""
         digest = hashlib.sha256(str(len(self)).encode())
-        for name in Member.__slots__:
+        for name in _IDENTITY:
             column = self.table[name]
             digest.update(f"\0{name}\0".encode())
             if name in _TEXT:

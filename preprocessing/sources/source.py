@@ -102,6 +102,7 @@ def _as_members(table: pa.Table, split: SplitName, archive: str, wnids: pa.Array
         "start": table["start"],
         "size_bytes": table["size_bytes"],
         "wnid": wnids,
+        "sha256": pa.nulls(table.num_rows, pa.string()),
     }
     return pa.table(columns, schema=Members.schema())
 

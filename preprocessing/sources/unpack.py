@@ -5,7 +5,7 @@ other, and a table of where each lies. From there on they are members like any o
 
     archives/<kind>-<key>/
         unpacked.json       the receipt: all there is; written last
-        members.parquet     where every image lies
+        members.parquet     where every image lies, and its SHA-256
         images/<source>     images, one behind the other
         parts/<source>.…    receipt and table of one source file: where a stopped run goes on
 """
@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pyarrow as pa
 from pydantic import ValidationError
 
-from infra.canonical import digest_of
+from infra.canonical import digest_of, sha256_hex
 from infra.commit import (
     Frozen,
     StoredObject,
@@ -37,9 +37,12 @@ from infra.store import ObjectStore, is_remote
 from preprocessing.sources.archives import SourceFile
 from preprocessing.sources.labelled import COLUMNS
 
-UNPACK_VERSION: Final = 1
+UNPACK_VERSION: Final = 2
 """Goes up when the same files would be unpacked in another way."""
+UNPACKED: Final = COLUMNS.append(pa.field("sha256", pa.string()))
+"""Columns of the table: hex SHA-256 of each image, beside where it lies and what is known of it."""
 RECEIPT: Final = "unpacked.json"
+_IMAGES: Final = "images/"
 MAX_IMAGES: Final = 2_000_000
 """Of one source file; their table is in memory."""
 _MAX_GROWTH: Final = 100
@@ -80,7 +83,7 @@ ReadImages = Callable[[SourceFile], Iterator[UnpackedImage]]
 
 def images_path(source: SourceFile) -> str:
     """Return the archive, as members name it, that a source file's images are in."""
-    return f"images/{source.name}"
+    return f"{_IMAGES}{source.name}"
 
 
 def unpack(
@@ -107,6 +110,23 @@ def unpack(
     folder = workspace.child(f"archives/{kind}-{key[:16]}")
     receipt = _kept(folder) or _unpack(folder, store, sources, read)
     return folder, read_parquet(read_object(folder, receipt.members))
+
+
+def refuse_damaged_copy(folder: ObjectStore, archive: str, name: str) -> NoReturn:
+    """Have the next run unpack a file again whose copy has other bytes, and raise that it has.
+
+    Args:
+        folder: where it is unpacked.
+        archive: the copy, as `images_path` names it.
+        name: of the image that has other bytes.
+    """
+    # What says that the copy is whole: of all files, and of this one.
+    folder.delete(RECEIPT)
+    folder.delete(_part_path(archive.removeprefix(_IMAGES)))
+    raise ObjectCorrupt(
+        f"{folder.uri}/{archive}: image {name!r} does not have the bytes that were unpacked",
+        remedy="run the same command again: it unpacks that file anew and goes on",
+    )
 
 
 def _kept(folder: ObjectStore) -> UnpackReceipt | None:
@@ -169,7 +189,7 @@ def _part(
     folder: ObjectStore, source: SourceFile, sizes: dict[str, int], read: ReadImages
 ) -> UnpackedPart:
     """Unpack one source file, unless an earlier run has."""
-    path = f"parts/{source.name}.json"
+    path = _part_path(source.name)
     if path in sizes:
         try:
             part = UnpackedPart.model_validate_json(folder.read(path))
@@ -187,14 +207,20 @@ def _part(
     return part
 
 
+def _part_path(name: str) -> str:
+    """Return where the receipt of one source file's images is."""
+    return f"parts/{name}.json"
+
+
 def _write_images(
     folder: ObjectStore, source: SourceFile, read: ReadImages
 ) -> tuple[StoredObject, pa.Table]:
     path, digest, size_bytes = images_path(source), hashlib.sha256(), 0
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS.names}
+    columns: dict[str, list[Any]] = {name: [] for name in UNPACKED.names}
     with folder.open_output(path) as file:
         for image in read(source):
-            row = (path, image.name, size_bytes, len(image.body), image.label, image.wnid)
+            place = (path, image.name, size_bytes, len(image.body))
+            row = (*place, image.label, image.wnid, sha256_hex(image.body))
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
             size_bytes += len(image.body)
@@ -202,7 +228,7 @@ def _write_images(
             file.write(image.body)
             digest.update(image.body)
     images = StoredObject(path=path, size_bytes=size_bytes, sha256=digest.hexdigest())
-    return images, pa.table(columns, schema=COLUMNS)
+    return images, pa.table(columns, schema=UNPACKED)
 
 
 def _check(source: SourceFile, image: UnpackedImage, count: int, size_bytes: int) -> None:

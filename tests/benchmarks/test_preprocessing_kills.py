@@ -7,7 +7,8 @@ from jpeg_archives import write_archives
 from small_build import build_without_ray
 
 from benchmarks.machine import read_hardware
-from benchmarks.preprocessing.builds import Build, differing, finished_shards, product_digests
+from benchmarks.preprocessing.builds import Build, finished_shards, product_digests
+from benchmarks.preprocessing.builds import differing as differing_files
 from benchmarks.preprocessing.killer import Outcome, Quiet, build_under_kills
 from benchmarks.preprocessing.kills import KillReport, format_kills
 from infra.store import FolderStore, MemoryStore
@@ -67,14 +68,23 @@ def test_a_missing_and_another_file_differ_and_what_tells_of_the_making_does_not
     one.write("classes.json", b"")
     one.write("_build/train-00000.json", b"1")
     one.write("lease/0001.json", b"1")
-    found = differing(product_digests(one), product_digests(other))
+    found = differing_files(product_digests(one), product_digests(other))
     assert found == ["classes.json", "manifest.json"]
     assert list(finished_shards(one)) == ["train/part-00000-of-00001.parquet"]
     assert finished_shards(other) == {}
 
 
-@pytest.mark.parametrize("files", [(), ("manifest.json",)])
-def test_the_table_says_whether_files_differ(files: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("differing", "rewritten", "verdict"),
+    [
+        ((), (), "no finished shard was written again"),
+        (("manifest.json",), (), "FILES DIFFER"),
+        ((), ("train/part-00000-of-00009.parquet",), "FINISHED SHARDS WERE WRITTEN AGAIN"),
+    ],
+)
+def test_the_table_says_whether_files_differ_or_were_written_again(
+    differing: tuple[str, ...], rewritten: tuple[str, ...], verdict: str
+) -> None:
     outcome = Outcome(
         workers=4,
         driver_kills=10,
@@ -83,8 +93,8 @@ def test_the_table_says_whether_files_differ(files: tuple[str, ...]) -> None:
         starts=11,
         elapsed_s=99.0,
         files=23,
-        differing=files,
-        rewritten=(),
+        differing=differing,
+        rewritten=rewritten,
     )
     report = KillReport(
         started_at="2026-01-01T00:00:00+00:00",
@@ -99,5 +109,5 @@ def test_the_table_says_whether_files_differ(files: tuple[str, ...]) -> None:
         quiet=Quiet(elapsed_s=9.0, first_shard_s=5.0, shards=9, workers=2),
         outcomes=(outcome,),
     )
-    assert report.holds is not bool(files)
-    assert ("FILES DIFFER" in format_kills(report)) is bool(files)
+    assert report.holds is not bool(differing or rewritten)
+    assert verdict in format_kills(report)

@@ -9,6 +9,7 @@ from infra import ray_tasks
 from infra.errors import ServiceError
 from infra.ray_runtime import Node, Resources
 from infra.ray_tasks import BEYOND_CPUS, _Tasks, cpus_for_each, run_tasks
+from infra.retry import RetryPolicy, retried_so_far
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -36,6 +37,31 @@ def numbers(gate: Path, count: int, parallelism: int | None = None) -> Iterator[
         parallelism=parallelism,
         remedy="none",
     )
+
+
+def fail_once(_: None, kind: str) -> None:
+    """As a task whose store was away for a moment."""
+    tries: list[int] = []
+
+    def work() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise TimeoutError
+
+    policy = RetryPolicy(first_wait_s=0.01)
+    policy.call(work, what=f"{kind} x", is_transient=lambda error: True)
+
+
+def test_what_tasks_tried_again_counts_here() -> None:
+    before = retried_so_far()
+    kinds = ["read", "write", "read"]
+    done = run_tasks(
+        fail_once, None, kinds, what="a check", name_of=str, parallelism=2, remedy="none"
+    )
+    assert list(done) == [None] * 3
+    found = retried_so_far() - before
+    assert found.calls == {"read": 2, "write": 1}
+    assert found.waited_s > 0.01
 
 
 @pytest.mark.parametrize("parallelism", [None, 1, 2])

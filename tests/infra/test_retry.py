@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from infra.retry import RetryPolicy
+from infra.retry import RetryPolicy, retried_so_far
 
 
 @dataclass
@@ -64,3 +64,22 @@ def test_no_patience_is_one_try() -> None:
     with pytest.raises(TimeoutError):
         RetryPolicy(deadline_s=0).call(work, what="x", is_transient=is_timeout, clock=clock)
     assert work.calls == 1
+
+
+def test_what_was_tried_again_is_counted_by_kind_with_the_seconds_waited() -> None:
+    clock, before = FakeClock(), retried_so_far()
+    policy = RetryPolicy(deadline_s=60)
+    for what in ("read a", "read b", "write c"):
+        work = Flaky(1, TimeoutError())
+        policy.call(work, what=what, is_transient=is_timeout, clock=clock)
+    policy.call(Flaky(0, TimeoutError()), what="list", is_transient=is_timeout, clock=clock)
+    with pytest.raises(TimeoutError):
+        policy.call(Flaky(99, TimeoutError()), what="d", is_transient=is_timeout, clock=clock)
+    found = retried_so_far() - before
+    assert found.calls == {"read": 2, "write": 1, "d": 1}
+    assert found.waited_s == pytest.approx(clock.now)
+    assert found.text == (
+        f"4 requests were tried again (1 to d, 2 to read, 1 to write), {clock.now:.0f} s waited in"
+        " all"
+    )
+    assert (retried_so_far() - retried_so_far()).text == ""

@@ -53,7 +53,7 @@ def build_dataset(
         split = "train" if i < num_train else "val"
         rows.append(
             {"split": split, "archive": ARCHIVE, "name": f"{i}.jpg", "wnid": "ab"[i % 2]}
-            | {"start": start, "size_bytes": len(body)}
+            | {"start": start, "size_bytes": len(body), "sha256": None}
         )
         bodies.append(body)
         start += len(body)

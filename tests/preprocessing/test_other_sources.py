@@ -10,13 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jpeg_archives import make_jpeg, make_tar
+from small_build import build_without_ray, run_here
 
-from infra.errors import DataError
+from infra.errors import DataError, ObjectCorrupt
+from infra.lease import Lease
 from infra.store import FolderStore
+from preprocessing.care import repair as care
+from preprocessing.care.verify import Verification
+from preprocessing.care.verify_files import Problem
 from preprocessing.dataset.manifest import Manifest, open_dataset
 from preprocessing.dataset.statistics import read_statistics
 from preprocessing.dataset.stored import decode_stored
-from preprocessing.prepare import dataset_folder, dataset_key, prepare_dataset
+from preprocessing.prepare import (
+    dataset_folder,
+    dataset_key,
+    prepare_dataset,
+    repair_dataset,
+)
 from preprocessing.settings import DatasetSettings, PrepareSettings
 from preprocessing.sources.source import read_index
 
@@ -93,3 +103,55 @@ def test_a_dataset_is_built_kept_and_compared(
         WRITERS[kind](folder, seed=1)
         with pytest.raises(DataError, match="is not the one that"):
             prepare(workspace, kind, folder)
+
+
+@pytest.mark.parametrize("kind", ["cifar", "huggingface"])
+@pytest.mark.parametrize("flipped", ["images/train", "images/test"])
+def test_a_bit_flipped_in_an_unpacked_copy_is_noticed_and_mended_when_it_is_run_again(
+    kind: str, flipped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_without_ray(monkeypatch)
+    WRITERS[kind](folder := tmp_path / "source")
+    expected = prepare(FolderStore(tmp_path / "quiet"), kind, folder)[0]
+    workspace = FolderStore(tmp_path / "workspace")
+    dataset = DatasetSettings.model_validate({"name": "other", kind: str(folder)})
+    copies = read_index(dataset, OPTIONS, workspace).store
+    (archive,) = (info.key for info in copies.list(flipped))
+    whole = copies.read(archive)
+    copies.write(archive, whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    other = {info.key: info.version for info in copies.list("images/") if info.key != archive}
+    with pytest.raises(ObjectCorrupt, match=f"{archive}: image .* the bytes that were") as caught:
+        prepare(workspace, kind, folder)
+    assert "run the same command again" in caught.value.remedy
+    manifest, _ = prepare(workspace, kind, folder)
+    assert manifest.fingerprint == expected.fingerprint
+    assert copies.read(archive) == whole
+    after = {info.key: info.version for info in copies.list("images/")}
+    assert other.items() <= after.items()
+
+
+def test_a_repair_from_a_damaged_copy_mends_the_copy_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_without_ray(monkeypatch)
+    monkeypatch.setattr(care, "run_tasks", run_here)
+    write_cifar(folder := tmp_path / "source")
+    workspace = FolderStore(tmp_path / "workspace")
+    manifest, store = prepare(workspace, "cifar", folder)
+    dataset = DatasetSettings(name="other", cifar=str(folder))
+    shard = manifest.train.shards[0]
+    whole = store.read(shard.path)
+    store.write(shard.path, b"damaged")
+    copies = read_index(dataset, OPTIONS, workspace).store
+    copies.write("images/train", bytes(len(copies.read("images/train"))))
+
+    def repair() -> None:
+        index = read_index(dataset, OPTIONS, workspace)
+        problem = Problem(shard.path, "is damaged", is_damage=True)
+        found = Verification(1, 1, 1, (problem,))
+        repair_dataset(index, OPTIONS, store, found, lease=Lease(store, 1))
+
+    with pytest.raises(ObjectCorrupt, match="images/train"):
+        repair()
+    repair()
+    assert store.read(shard.path) == whole

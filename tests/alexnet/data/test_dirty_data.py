@@ -39,6 +39,7 @@ def build(folder: Path, broken: int) -> tuple[FolderStore, Manifest]:
         "start": starts[:-1],
         "size_bytes": np.diff(starts),
         "wnid": [f"n{i % 3}" for i in range(COUNT)],
+        "sha256": [None] * COUNT,
     }
     assert tuple(columns) == Member.__slots__
     members = Members(pa.table(columns, schema=Members.schema()))

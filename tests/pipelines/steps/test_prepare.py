@@ -1,15 +1,19 @@
 """What the step says; what it makes is tested in tests/preprocessing."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from jpeg_archives import NO_IMAGE, make_jpeg
+from s3_servers import FaultyServer
 from typer.testing import CliRunner
 
 import pipelines
+from infra.retry import Retried, note_retried
 from infra.store import FolderStore
+from infra.store.s3 import S3Store
 from pipelines.cli import app
-from preprocessing.errors import TooManyRejects
+from preprocessing.errors import ArchiveMissing, TooManyRejects
 from preprocessing.prepare import VERSION, dataset_folder, dataset_key
 from preprocessing.sources.source import read_index
 
@@ -62,3 +66,30 @@ def test_a_refused_build_shows_all_that_it_could_not_use(tmp_path: Path) -> None
     made = CliRunner().invoke(app, ["prepare", *words, "--set", "prepare.max_rejects=12"])
     assert made.exit_code == 0
     assert "4 images in" in made.stderr
+
+
+def test_what_was_tried_again_is_said_at_the_end_of_a_failure_too(
+    tmp_path: Path,
+    faulty_store: S3Store,
+    faulty_s3: FaultyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    faulty_s3.add_fault(503, method="GET", path="ILSVRC2012_img_train.tar", count=1)
+    recipe = pipelines.load_recipe("demo", [f"dataset.archives={faulty_store.uri}"])
+    with pytest.raises(ArchiveMissing):
+        pipelines.run(recipe, until="prepare", workspace=str(tmp_path))
+    assert "prepare: 1 request was tried again (1 to look), 0 s waited" in capsys.readouterr().err
+
+    def refuse(*_: object) -> None:
+        note_retried(Retried(Counter(read=3), 12.3))  # as of a worker's
+        raise TooManyRejects("many", remedy="none")
+
+    monkeypatch.setattr("pipelines.steps.prepare.prepare_dataset", refuse)
+    monkeypatch.setattr("pipelines.context.Context.start_cluster", lambda _: None)
+    with pytest.raises(TooManyRejects):
+        pipelines.run(
+            pipelines.load_recipe("demo", DRAWN), until="prepare", workspace=str(tmp_path)
+        )
+    found = capsys.readouterr().err
+    assert found.count("prepare: 3 requests were tried again (3 to read), 12 s waited in all") == 1

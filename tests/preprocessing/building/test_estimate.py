@@ -28,7 +28,7 @@ def test_a_sample_is_extended_to_all_images() -> None:
     prepare = PrepareSettings(rows_per_shard=640)
     train = Sampled(count=10, rejected=1, stored_bytes=10 * MIB // 16, cpu_s=0.36)
     val = Sampled(count=10, rejected=0, stored_bytes=20_000, cpu_s=0.72)
-    found = reckon(members_of(1500, 50), prepare, train, val)
+    found = reckon(members_of(1500, 50), prepare, train, val, cores=2)
     assert (found.train.num_shards, found.train.size_bytes) == (3, 1500 * MIB // 16)
     assert (found.val.num_shards, found.val.size_bytes) == (1, 100_000)
     # Beside the shards, three images of sums, of train; then lists and digests of members.
@@ -37,14 +37,15 @@ def test_a_sample_is_extended_to_all_images() -> None:
     assert found.core_hours == pytest.approx((1500 * 0.036 + 50 * 0.072) / 3600)
     assert (found.read_bytes, found.read_requests) == (155_000, 1550)
     # Two shards of 40 MiB are three parts each and two more requests, one of 13.75 MiB and the
-    # small one are one each; sums and receipts of four; six files at the end.
-    assert found.write_requests == 2 * (3 + 2) + 1 + 1 + 4 * 2 + 6
+    # small one are one each; sums and receipts of four; six files at the end. Two cores take
+    # 28.8 s: the lease's heart beats six times, and looks as often.
+    assert found.write_requests == 2 * (3 + 2) + 1 + 1 + 4 * 2 + 6 + 6 * 2
     assert (found.num_sampled, found.num_rejected) == (20, 1)
 
 
 def test_without_a_val_split_nothing_is_divided_by_nothing() -> None:
     found = reckon(
-        members_of(5, 0), PrepareSettings(), Sampled(5, 0, 500, 0.1), Sampled(0, 0, 0, 0.0)
+        members_of(5, 0), PrepareSettings(), Sampled(5, 0, 500, 0.1), Sampled(0, 0, 0, 0.0), cores=1
     )
     assert (found.val.num_images, found.val.num_shards, found.val.size_bytes) == (0, 0, 0)
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from small_build import build_without_ray, job_of, render, spoil
 
-from infra.errors import ServiceError
+from infra.errors import ObjectCorrupt, ServiceError
 from infra.store import FolderStore, MemoryStore
 from preprocessing.building import execute, refusal
+from preprocessing.building.commit import commit_dataset
 from preprocessing.building.plan import PlannedShard
 from preprocessing.building.refusal import REFUSED, read_refused
-from preprocessing.building.render import RenderJob, render_shard
+from preprocessing.building.render import RENDERED_ANEW, RenderJob, render_shard
 from preprocessing.building.resume import finished_shards
 from preprocessing.errors import TooManyRejects
 
@@ -91,6 +92,23 @@ def test_the_largest_shard_comes_first_and_few_have_several_threads(
     assert seen == [[plan[1].path, plan[2].path, small.path], 4, 4]
 
 
+def test_sums_damaged_before_the_commit_cost_one_shard_when_it_is_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build_without_ray(monkeypatch)
+    job, plan = job_of(store := MemoryStore(), MemoryStore())
+    receipts = render(job, plan, "source")
+    store.write(receipts[1].sums.path, b"damaged")
+    with pytest.raises(ObjectCorrupt, match=receipts[1].sums.path) as caught:
+        commit_dataset(job, plan, receipts, name="d", key="0" * 64, max_rejects=0)
+    assert caught.value.remedy == RENDERED_ANEW
+    before = {info.key: info.version for info in store.list("train/")}
+    receipts = render(job, plan, "source")
+    after = {info.key: info.version for info in store.list("train/")}
+    assert [key for key in after if after[key] != before[key]] == [plan[1].path]
+    commit_dataset(job, plan, receipts, name="d", key="0" * 64, max_rejects=0)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 class TestTasks:
@@ -124,6 +142,17 @@ class TestTasks:
         again = {planned.path for planned in plan if after[planned.path] != before[planned.path]}
         assert again == {plan[0].path, plan[2].path}
         assert caplog.text.count("finished_shard_damaged") == 2
+
+    def test_shards_are_compared_with_archives_that_look_changed(
+        self, workspace: FolderStore
+    ) -> None:
+        job, plan = job_of(target := workspace.child("to"), workspace.child("from"))
+        render(job, plan, "before")
+        target.delete(plan[0].receipt_path)
+        before = {info.key: info.version for info in target.list("train/")}
+        render(job, plan, "after")
+        after = {info.key: info.version for info in target.list("train/")}
+        assert [key for key in after if after[key] != before[key]] == [plan[0].path]
 
     def test_a_bug_in_one_is_raised_as_it_is(
         self, workspace: FolderStore, monkeypatch: pytest.MonkeyPatch

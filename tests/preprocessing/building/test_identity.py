@@ -62,6 +62,7 @@ def test_a_comparison_that_cannot_be_noted_is_made_again(
         found, told = prepare(archives, workspace)
         assert found == manifest
         assert told[-1][0] == told[-1][1] > 0
+        assert caplog.text.count("archives_look_changed") == times
         assert caplog.text.count("it will be made again: cannot write sources/") == times
 
 

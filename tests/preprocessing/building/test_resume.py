@@ -1,12 +1,15 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from small_build import build_without_ray, job_of, render
+from small_build import build_without_ray, job_of, render, spoil
 
 from infra.errors import LeaseLost
 from infra.store import MemoryStore
+from preprocessing.building import execute
 from preprocessing.building.execute import render_in_task
-from preprocessing.building.render import render_shard
+from preprocessing.building.plan import PlannedShard
+from preprocessing.building.render import RenderJob, ShardReceipt, render_shard
 from preprocessing.building.resume import ENVIRONMENT, finished_shards
 from preprocessing.dataset.manifest import MANIFEST, MEMBERS
 from preprocessing.errors import ManifestError
@@ -64,6 +67,60 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     assert store.read(LEASE) == b"mine"
 
 
+class TestArchivesThatLookChanged:
+    """Touched, copied back, or in part replaced: each shard knows its members' digests."""
+
+    @pytest.fixture(autouse=True)
+    def rendered(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Paths of the shards that are rendered, without Ray."""
+        paths: list[str] = []
+
+        def note_and_render(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
+            paths.append(planned.path)
+            return render_shard(job, planned)
+
+        build_without_ray(monkeypatch)
+        monkeypatch.setattr(execute, "render_in_task", note_and_render)
+        return paths
+
+    @pytest.mark.parametrize("num_finished", [2, 3])
+    def test_shards_of_the_same_bytes_are_kept(
+        self, num_finished: int, rendered: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job, plan = job_of(store := MemoryStore(), MemoryStore())
+        render(job, plan, "before")
+        for planned in plan[num_finished:]:
+            store.delete(planned.receipt_path)
+        rendered.clear()
+        render(job, plan, "after")
+        assert rendered == [planned.path for planned in plan[num_finished:]]
+        assert b"after" in store.read(ENVIRONMENT)
+        assert f"the members of {num_finished} finished shards are compared" in caplog.text
+        assert f"half_built_dataset_kept num_shards={num_finished}" in caplog.text
+
+    def test_a_shard_of_other_bytes_or_of_damaged_sums_is_made_anew(self) -> None:
+        job, plan = job_of(store := MemoryStore(), source := MemoryStore())
+        render(job, plan[:2], "before")
+        store.write(plan[1].receipt_path.replace(".json", ".safetensors"), b"damaged")
+        member = next(iter(plan[0].members))
+        body = source.read(member.archive)
+        at = member.start + member.size_bytes - 3  # before the end of the image
+        source.write(member.archive, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        render(job, plan, "after")
+        render(replace(job, target=(quiet := MemoryStore())), plan, "after")
+        for info in quiet.list():
+            assert store.read(info.key) == quiet.read(info.key), info.key
+
+    def test_a_whole_one_without_its_manifest_is_kept_or_refused(self) -> None:
+        job, plan = job_of(store := MemoryStore(), source := MemoryStore())
+        render(job, plan, "before")
+        store.write(MEMBERS, b"")
+        spoil(source, plan[0])
+        with pytest.raises(ManifestError, match=f"lacks {MANIFEST}"):
+            render(job, plan, "after")
+        assert len(finished_shards(store, plan)) == len(plan)
+
+
 class TakenOver(MemoryStore):
     """At the first deletion another process takes the lease over."""
 
@@ -109,6 +166,33 @@ def test_what_another_process_committed_meanwhile_is_not_deleted(environment: by
     with pytest.raises(LeaseLost, match="another process committed this dataset") as caught:
         render(job, plan, "new")
     assert "run the same command again" in caught.value.remedy
+    assert {info.key: store.read(info.key) for info in store.list()} == before
+
+
+def test_shards_of_which_nothing_says_what_made_them_are_not_built_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan[:2]:
+        render_shard(job, planned)
+    build_without_ray(monkeypatch, reused := Tasks())
+    with pytest.raises(Killed):
+        render(job, plan, "new")
+    assert reused.todo == [planned.path for planned in plan]
+    assert [info.key for info in store.list()] == [ENVIRONMENT]
+    assert f"started_anew uri={store.uri} was=unknown, {ENVIRONMENT} is missing" in caplog.text
+
+
+def test_a_whole_dataset_of_which_nothing_says_what_made_it_is_not_deleted() -> None:
+    store = MemoryStore()
+    job, plan = job_of(store, MemoryStore())
+    for planned in plan:
+        render_shard(job, planned)
+    before = {info.key: store.read(info.key) for info in store.list()}
+    with pytest.raises(ManifestError, match=f"lacks {MANIFEST}, and {ENVIRONMENT}") as caught:
+        render(job, plan, "new")
+    assert "delete that folder" in caught.value.remedy
     assert {info.key: store.read(info.key) for info in store.list()} == before
 
 

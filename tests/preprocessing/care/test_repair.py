@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra.errors import ObjectCorrupt
 from infra.lease import Lease
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
@@ -236,6 +237,28 @@ def test_what_a_killed_repair_left_is_not_taken_for_done(built: Any) -> None:
             store.write(f"_build/repair/{number}{left}", b"half")
     repair(built, {path})
     assert files_of(store) == whole
+
+
+def test_sums_damaged_during_a_repair_are_rendered_by_the_next(
+    built: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = built.job.target
+    whole = files_of(store)
+    store.delete("stats.safetensors")
+    kept = care._kept
+
+    def damage_then(*arguments: Any) -> Any:
+        found = kept(*arguments)
+        store.write("_build/train-00000.safetensors", b"damaged")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(care, "_kept", damage_then)
+        with pytest.raises(ObjectCorrupt, match="train-00000") as caught:
+            repair(built, {"stats.safetensors"})
+    assert "run the same command again" in caught.value.remedy
+    repair(built, {"stats.safetensors"})
+    assert files_of(store)["stats.safetensors"] == whole["stats.safetensors"]
 
 
 def test_who_was_taken_over_leaves_his_successors_files_alone(

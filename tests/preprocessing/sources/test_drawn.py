@@ -7,7 +7,7 @@ from infra.store import FolderStore
 from preprocessing.settings import DatasetSettings, DrawnSettings, PrepareSettings
 from preprocessing.sources.archives import DEVKIT_ARCHIVE, TRAIN_ARCHIVE, VAL_ARCHIVE
 from preprocessing.sources.devkit import read_devkit
-from preprocessing.sources.drawn import draw_archives, ensure_drawn_archives
+from preprocessing.sources.drawn import RECEIPT, draw_archives, ensure_drawn_archives
 from preprocessing.sources.drawn_images import KINDS, SIZES_PX, draw, generator
 from preprocessing.sources.source import read_index
 
@@ -45,6 +45,14 @@ def test_archives_that_are_there_are_not_drawn_again(workspace: FolderStore) -> 
     store.delete(VAL_ARCHIVE)
     ensure_drawn_archives(SMALL, workspace)
     assert store.stat(VAL_ARCHIVE) is not None
+
+
+def test_a_receipt_that_cannot_be_read_is_replaced(workspace: FolderStore) -> None:
+    store = ensure_drawn_archives(SMALL, workspace)
+    whole = store.read(RECEIPT)
+    store.write(RECEIPT, b"{}")
+    ensure_drawn_archives(SMALL, workspace)
+    assert store.read(RECEIPT) == whole
 
 
 @pytest.mark.parametrize("label", range(len(KINDS)))

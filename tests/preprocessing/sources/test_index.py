@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from jpeg_archives import TRAIN, cut, make_tar, write_archives
 
-from infra.errors import ObjectCorrupt
 from infra.store import FolderStore, MemoryStore
 from preprocessing.errors import ArchiveCorrupt
 from preprocessing.sources.archives import SourceFile, find_archives
@@ -31,14 +30,20 @@ def test_an_index_is_kept_while_size_and_version_hold(
         archive_index(workspace, store, find_archives(store)[0], nested=True)
 
 
-def test_a_damaged_kept_index_is_not_believed(tmp_path: Path, workspace: FolderStore) -> None:
+@pytest.mark.parametrize("name", ["index.json", "index.parquet"])
+def test_a_damaged_kept_index_is_made_anew(
+    name: str, tmp_path: Path, workspace: FolderStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FolderStore(write_archives(tmp_path / "archives"))
     train = find_archives(store)[0]
-    archive_index(workspace, store, train, nested=True)
-    (table,) = Path(workspace.uri).glob("indexes/*/index.parquet")
-    table.write_bytes(b"x" + table.read_bytes()[1:])
-    with pytest.raises(ObjectCorrupt):
-        archive_index(workspace, store, train, nested=True)
+    whole = archive_index(workspace, store, train, nested=True)
+    (path,) = Path(workspace.uri).glob(f"indexes/*/{name}")
+    before = path.read_bytes()
+    path.write_bytes(b"x" + before[1:])
+    for _ in range(2):  # once, then it is there again
+        assert archive_index(workspace, store, train, nested=True).equals(whole)
+    assert path.read_bytes() == before
+    assert caplog.text.count("index_damaged") == 1
 
 
 def test_a_cut_inner_tar_is_named(tmp_path: Path, workspace: FolderStore) -> None:
@@ -129,7 +134,7 @@ def test_an_archive_is_read_twice_at_most_headers_and_members(uri: str) -> None:
         assert store.num_opened == 6  # once a tar, not once a header
     store.num_read = 0
     columns = {name: table[name] for name in ("name", "start", "size_bytes")}
-    texts = {"split": "train", "archive": TRAIN, "wnid": "n"}
+    texts = {"split": "train", "archive": TRAIN, "wnid": "n", "sha256": None}
     for name, text in texts.items():
         columns[name] = [text] * table.num_rows
     members = Members.schema().empty_table()
