@@ -216,11 +216,11 @@ def test_a_bug_met_on_the_way_does_not_end_the_delivery(caplog: pytest.LogCaptur
     tracker.away = True
     journal.append(points(0, 10))
     delivery = deliver(journal, tracker, run_id)
-    assert not delivery.drain(timeout_s=0.3)
+    assert not delivery.drain(silence_s=0.3)
     assert delivery.problem == "KeyError: 'metrics'"
     (record,) = caplog.records
     assert record.exc_info  # where it comes from
     tracker.away = False
-    assert delivery.drain(timeout_s=5)
+    assert delivery.drain(silence_s=5)
     delivery.close()
     assert tracker.runs[run_id].points == points(0, 10)
