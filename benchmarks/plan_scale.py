@@ -63,6 +63,7 @@ def made_up_index(share: float = 1.0) -> DatasetIndex:
             "start": np.cumsum(sizes) - sizes,
             "size_bytes": sizes,
             "wnid": [*wnids[owner], *wnids[rng.integers(0, len(wnids), num_val)]],
+            "sha256": pa.nulls(len(sizes), pa.string()),
         },
         schema=Members.schema(),
     )

@@ -9,17 +9,26 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
+import pyarrow.compute as pc
+
 from infra.canonical import sha256_hex
 from infra.commit import StoredObject, read_object
-from infra.errors import ObjectCorrupt
+from infra.errors import DataError, ObjectCorrupt
 from infra.lease import Lease
+from infra.parquet import read_parquet
 from infra.progress import ProgressReport
 from infra.ray_tasks import run_tasks
 from infra.store import ObjectStore
 from preprocessing.building.commit import commit_dataset
 from preprocessing.building.digests import copy_object
 from preprocessing.building.plan import PlannedShard
-from preprocessing.building.render import RENDERED_ANEW, RenderJob, ShardReceipt, render_shard
+from preprocessing.building.render import (
+    RENDERED_ANEW,
+    RenderJob,
+    ShardReceipt,
+    read_sums,
+    render_shard,
+)
 from preprocessing.building.resume import FEWER_AT_A_TIME, kept_receipts
 from preprocessing.building.versions import encoder_versions, refuse_other_versions
 from preprocessing.care.versions import versions_text
@@ -93,6 +102,7 @@ def repair_objects(
     Raises:
         ManifestError: what is made here has other bytes than the manifest names, or the manifest
             names other shards than are planned.
+        DataError: so it has, because a member has other bytes than the dataset was made from.
     """
     _check_plan(job.target, plan, manifest)
     for info in list(job.target.list(f"{ASIDE}/")):  # what killed repairs left
@@ -208,6 +218,7 @@ def _render(
             done += len(rendered.wanted.planned.members)
             progress(done, total)
         if failed:
+            _refuse_other_members(repair, failed, manifest)
             raise _other_bytes(repair.place.uri, failed, manifest)
     return receipts
 
@@ -257,6 +268,32 @@ def _refuse_other(
             f" so it was not replaced; {versions_text(manifest.made_with, encoder_versions())}",
             remedy=_REMEDY,
         )
+
+
+def _refuse_other_members(
+    repair: Repair, failed: Sequence[RenderedShard], manifest: Manifest
+) -> None:
+    """Raise DataError if a shard came out otherwise because a member has other bytes by now.
+
+    An archive on a bad disk looks as it did: same size, same time.
+    """
+    try:
+        table = read_parquet(read_object(repair.place, manifest.members))
+    except ObjectCorrupt:
+        return  # then nothing says what the members were
+    for rendered in failed:
+        planned = rendered.wanted.planned
+        of_split = table.filter(pc.equal(table["split"], planned.split))
+        expected = of_split.slice(planned.start, len(planned.members))["sha256"].to_pylist()
+        _, digests = read_sums(repair.job.target, rendered.receipt)
+        for member, digest, before in zip(planned.members, digests, expected, strict=True):
+            if digest.tobytes().hex() != before:
+                raise DataError(
+                    f"{repair.job.source.uri}/{member.archive}: member {member.name!r} is not the"
+                    f" one that {repair.place.uri} was made from, so {planned.path} was not"
+                    " replaced",
+                    remedy="restore the archive, or the shard, from a copy, and repair again",
+                )
 
 
 def _other_bytes(uri: str, failed: Sequence[RenderedShard], manifest: Manifest) -> ManifestError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.errors import ObjectCorrupt
+from infra.errors import DataError, ObjectCorrupt
 from infra.lease import Lease
 from infra.progress import no_progress
 from infra.store import FolderStore, MemoryStore
@@ -191,6 +191,25 @@ def test_other_bytes_replace_nothing_and_the_error_tells_of_the_pixels(
     assert pixels in caught.value.problem
     assert "pillow 1.0, here " in caught.value.problem
     assert versions_of(store) == before
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_an_archive_that_rotted_in_silence_is_named_not_the_libraries(
+    built: Any, shard: int
+) -> None:
+    store, source = built.job.target, built.job.source
+    path = built.manifest.train.shards[shard].path
+    member = list(built.plan[shard].members)[1]
+    body = source.read(member.archive)
+    at = member.start + member.size_bytes - 20  # of the pixels
+    source.write(member.archive, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+    store.write(path, b"damaged")
+    with pytest.raises(DataError, match=f"a.tar: member '{member.name}' is not the one") as caught:
+        repair(built, {path})
+    assert "restore the archive" in caught.value.remedy
+    source.write(member.archive, body)
+    repair(built, {path})
+    assert verify(built).problems == ()
 
 
 def test_with_the_same_libraries_the_rest_is_mended_all_the_same(built: Any) -> None:
