@@ -91,7 +91,7 @@ def test_a_network_that_fails_does_not_take_the_others_along(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(gpu_steps, "FLOOR", 0.0)
-    build = gpu_steps.build_program
+    build = gpu_programs.build_program
 
     def failing(case: Case, size: Size, device: torch.device) -> gpu_programs.Program:
         if case.network == "alexnet-2012":
