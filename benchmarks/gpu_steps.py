@@ -1,129 +1,263 @@
 """Training steps of our networks beside torchvision's AlexNet in torch's own modules, on a device.
 
-Made for a GPU that is there for a minute: everything in one process, a table on standard output.
-First of all, without dropout, our step and torch's own must give the same losses to the bit.
+Made for a GPU that is there for a quarter of an hour: everything in one process, rows on standard
+output as they come, and a document that is written anew after each of them. What matters most
+comes first: every network without a compiler, then compiled, in bf16, tf32 and fp32. First of all,
+without dropout, our step and torch's own must give the same losses to the bit.
 
-    python -m benchmarks.gpu_steps                      # 45 measurements of half a second
-    python -m benchmarks.gpu_steps --compiled           # those too that went through torch.compile
+    python -m benchmarks.gpu_steps --minutes 10     # the family; no row begins after 10 minutes
+    python -m benchmarks.gpu_steps --networks all   # every registered network
+    python -m benchmarks.gpu_steps --quick          # tiny sizes, on a CPU: does everything run?
+
+Beside each rate stand its ratio to torchvision's, equally compiled or not, and its share of the
+floor (`benchmarks.step_floor`), by the rates that the device itself reaches.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from datetime import UTC, datetime
+from itertools import groupby, product
+from pathlib import Path
+from statistics import median
 from typing import Final, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from pydantic import Field
 
-from alexnet.model import create_model
-from alexnet.model.alexnet_torchvision import AlexNetTorchvision
-from alexnet.model.dropout import KeyedDropout
-from alexnet.settings import OptimizerSettings, Precision
-from alexnet.train.compiled import compile_network
-from alexnet.train.optimizer import build_optimizer, set_rates
-from alexnet.train.precision import forward_in, multiplying_in
-from alexnet.train.schedule import Rates
-from alexnet.train.step import StepInputs, StepOptions, train_step
+from alexnet.model import list_models
+from alexnet.settings import Precision
+from alexnet.train.gpu_peaks import peak_flop_per_s
+from benchmarks.device_rates import DeviceRates, measure_rates
+from benchmarks.gpu_programs import (
+    BASE,
+    OURS,
+    Case,
+    Size,
+    Step,
+    build_program,
+    cost_of,
+    losses_agree,
+    size_of,
+)
+from benchmarks.machine import Commit, Hardware, read_commit, read_hardware, read_versions
+from benchmarks.report import format_table
+from benchmarks.step_floor import Cost, step_floor_s
+from infra.commit import Frozen
+from infra.errors import ProjectError
 
-NETWORKS: Final = ("alexnet-torchvision", "alexnet-2012", "alexnet-one-tower", "alexnet-bn")
-BASE: Final = "torchvision's, plain"
+OTHERS: Final = ("alexnet-2012", "alexnet-one-tower", "alexnet-bn", "alexnet-paper")
+"""Of ImageNet's size, one of each kind; the release's ablations differ little from alexnet-2012."""
 FLOOR: Final = 0.95
 """Of the plain network's images a second, for `alexnet-torchvision` without a compiler."""
-EQUAL_STEPS: Final = 5
-RATE: Final = 0.01
-RULE: Final = OptimizerSettings(kind="sgd", weight_decay=0.0001, decay_all=True)
-
-Step = Callable[[], Tensor]
+WINDOW: Final = 4
+"""Steps between two looks at the clock, which wait for the device."""
+OUTPUT: Final = Path("build/benchmarks")
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is measured: a network, how it multiplies, and on how many images at once."""
+class Row(Frozen):
+    """What came of a case."""
 
     network: str
     precision: Precision
     batch: int
-    is_compiled: bool = False
+    is_compiled: bool
+    image_px: int
+    images_per_s: float
+    """Median over windows of a few steps."""
+    slowest: float
+    fastest: float
+    of_torchvision: float | None
+    """Of the images a second of torchvision's, equally compiled or not; none: other images."""
+    floor_images_per_s: float
+    """That no step exceeds, by `step_floor_s`."""
+
+    @property
+    def of_floor(self) -> float:
+        """The floor's time over the step's: 1 at the floor."""
+        return self.images_per_s / self.floor_images_per_s
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Of images and networks; the full one but in tests."""
+class Record(Frozen):
+    """One run, or so much of it as there is by now."""
 
-    image_px: int = 224
-    num_classes: int = 1000
-    width: float = 1.0
+    schema_version: int = 1
+    started_at: str
+    """ISO 8601, UTC."""
+    elapsed_s: float
+    hardware: Hardware
+    versions: dict[str, str]
+    commit: Commit | None
+    is_quick: bool
+    seconds: float
+    """Of each measurement."""
+    rates: DeviceRates
+    published_flop_per_s: dict[Precision, float | None]
+    differing: tuple[int, ...]
+    """Batches on which our losses are not those of torch's own modules."""
+    planned: int
+    """Rows of a run that is not cut short."""
+    rows: tuple[Row, ...] = ()
+    failures: dict[str, str] = Field(default_factory=dict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check, measure and print; 1 where losses differ or the floor is not reached."""
+    """Check, measure, print and write; 1 where losses differ, a case failed or FLOOR is missed."""
+    started_at, started_s = datetime.now(UTC), time.monotonic()
     options = _parser().parse_args(arguments)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = Size(options.image_px, options.num_classes, options.width)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}\n")
-    differing = [batch for batch in options.batches if not losses_agree(size, batch, device)]
-    for batch in differing:
+    device = torch.device(options.device)
+    batches = options.batches or ([4] if options.quick else [128, 512, 1024])
+    seconds = 0.01 if options.quick else options.seconds
+    networks = options.networks
+    if "all" in networks:  # the same ones first
+        networks = list(dict.fromkeys((OURS, *OTHERS, *list_models())))
+    modes = (False, True) if options.compiled else (False,)
+    cases = plan_cases(networks, options.precisions, batches, modes)
+    record = Record(
+        started_at=started_at.isoformat(timespec="seconds"),
+        elapsed_s=0.0,
+        hardware=read_hardware(),
+        versions=read_versions(),
+        commit=read_commit(),
+        is_quick=options.quick,
+        seconds=seconds,
+        rates=measure_rates(device, options.precisions),
+        published_flop_per_s=_published(device, options.precisions),
+        differing=tuple(
+            batch
+            for batch in batches
+            if not losses_agree(size_of(OURS, quick=options.quick), batch, device)
+        ),
+        planned=len(cases),
+    )
+    print(f"{facts_text(record)}\n\n{_line(HEAD)}\n{_line(['---'] * len(HEAD))}", flush=True)
+    sizes = {one: size_of(one, quick=options.quick) for one in (BASE, *networks)}
+    until_s = started_s + 60 * options.minutes
+    path = options.output / f"gpu-steps-{started_at:%Y%m%d-%H%M%S}.json"
+    write(record, path)
+    for found in measure(cases, sizes, record.rates, device, seconds, until_s):
+        changed: dict[str, object] = {"elapsed_s": round(time.monotonic() - started_s, 1)}
+        if isinstance(found, Row):
+            print(_line(_cells(found)), flush=True)
+            changed["rows"] = (*record.rows, found)
+        else:
+            print(f"{found.name}: {found.problem}", file=sys.stderr, flush=True)
+            changed["failures"] = record.failures | {found.name: found.problem}
+        record = record.model_copy(update=changed)
+        write(record, path)  # after each: a machine that is taken away must not take them with it
+    print(f"written: {path}", file=sys.stderr)
+    return _verdict(record)
+
+
+def _verdict(record: Record) -> int:
+    for batch in record.differing:
         print(f"batch {batch}: losses differ from those of torch's own modules", file=sys.stderr)
-    print("| network | precision | batch | compiled | images/s | of torchvision's |")
-    print("| --- | --- | ---: | --- | ---: | ---: |", flush=True)
-    lowest = 1.0
-    for case, rate, part in measure(options, size, device):
-        is_compiled = "yes" if case.is_compiled else ""
-        print(
-            f"| {case.network} | {case.precision} | {case.batch} | {is_compiled} | {rate:,.0f} |"
-            f" {part:.2f} |",
-            flush=True,
-        )
-        if case.network == NETWORKS[0] and not case.is_compiled:
-            lowest = min(lowest, part)
-    if lowest < FLOOR:
-        print(f"{NETWORKS[0]} reached {lowest:.2f}, below {FLOOR}", file=sys.stderr)
-    return 1 if differing or lowest < FLOOR else 0
+    if len(record.rows) < record.planned:
+        print(f"{len(record.rows)} of {record.planned} were measured", file=sys.stderr)
+    ours = [row for row in record.rows if row.network == OURS and not row.is_compiled]
+    lowest = min((row.of_torchvision for row in ours if row.of_torchvision), default=1.0)
+    is_slow = lowest < FLOOR and not record.is_quick
+    if is_slow:
+        print(f"{OURS} reached {lowest:.2f}, below {FLOOR}", file=sys.stderr)
+    return int(bool(record.differing or record.failures) or is_slow)
 
 
-def losses_agree(size: Size, batch: int, device: torch.device) -> bool:
-    """Tell whether both ways of stepping have the same losses to the bit, in float32.
+def plan_cases(
+    networks: Sequence[str],
+    precisions: Sequence[Precision],
+    batches: Sequence[int],
+    modes: Sequence[bool],
+) -> list[Case]:
+    """Order what is measured: by mode, then precision; the plain network before those it is for."""
+    every = product(modes, precisions, (BASE, *networks), batches)
+    return [Case(network, precision, batch, mode) for mode, precision, network, batch in every]
 
-    Args:
-        size: of the network, which has no dropout here.
-        batch: a power of two, or dividing by it rounds in one way and not in the other.
-        device: on which.
-    """
-    cases = (Case(NETWORKS[0], "fp32", batch), Case(BASE, "fp32", batch))
-    ours, plain = (_step(case, size, device, dropout=0.0) for case in cases)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        return all(torch.equal(ours(), plain()) for _ in range(EQUAL_STEPS))
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A network that could not be measured, from some batch on, and why."""
+
+    name: str
+    problem: str
 
 
 def measure(
-    options: argparse.Namespace, size: Size, device: torch.device
-) -> Iterator[tuple[Case, float, float]]:
-    """Give each case, its images a second, and that in parts of the plain network's."""
-    for precision, batch in product(options.precisions, options.batches):
-        base = _images_per_s(Case(BASE, precision, batch), size, device, options.seconds)
-        yield Case(BASE, precision, batch), base, 1.0
-        for is_compiled in (False, True) if options.compiled else (False,):
-            for network in options.networks:
-                case = Case(network, precision, batch, is_compiled)
-                rate = _images_per_s(case, size, device, options.seconds)
-                yield case, rate, rate / base
+    cases: Sequence[Case],
+    sizes: dict[str, Size],
+    rates: DeviceRates,
+    device: torch.device,
+    seconds: float,
+    until_s: float,
+) -> Iterator[Row | Failure]:
+    """Give a row for each case, in their order, as long as `time.monotonic` is below `until_s`."""
+    plain: dict[tuple[object, ...], float] = {}
+    for (network, precision, mode), group in groupby(cases, key=_program_key):
+        size = sizes[network]
+        try:
+            cost = cost_of(network, size)
+            program = None  # lets go of the one before, too
+            for case in group:
+                if time.monotonic() >= until_s:
+                    return
+                program = program or build_program(case, size, device)
+                found = _images_per_s(program(case.batch), case.batch, device, seconds)
+                key = (precision, case.batch, mode)
+                if network == BASE:
+                    plain[key] = median(found)
+                base = None if network.startswith("cifar-") else plain.get(key)
+                yield _row(case, size, found, base, cost, rates)
+        except (ProjectError, RuntimeError) as error:
+            # One that cannot be compiled, or has no room, must not cost the others their turn.
+            mode_name = "compiled" if mode else "not compiled"
+            problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            yield Failure(f"{network}, {precision}, {mode_name}", problem)
 
 
-def _images_per_s(case: Case, size: Size, device: torch.device, seconds: float) -> float:
-    step = _step(case, size, device, dropout=0.5)
+def _program_key(case: Case) -> tuple[str, Precision, bool]:
+    return case.network, case.precision, case.is_compiled
+
+
+def _row(
+    case: Case,
+    size: Size,
+    images_per_s: Sequence[float],
+    base: float | None,
+    cost: Cost,
+    rates: DeviceRates,
+) -> Row:
+    rate = median(images_per_s)
+    return Row(
+        network=case.network,
+        precision=case.precision,
+        batch=case.batch,
+        is_compiled=case.is_compiled,
+        image_px=size.image_px,
+        images_per_s=rate,
+        slowest=min(images_per_s),
+        fastest=max(images_per_s),
+        of_torchvision=None if base is None else rate / base,
+        floor_images_per_s=case.batch / step_floor_s(cost, case.batch, case.precision, rates),
+    )
+
+
+def _images_per_s(step: Step, batch: int, device: torch.device, seconds: float) -> list[float]:
+    """Give the rate of every window of a few steps."""
     for _ in range(3):
         step()
-    steps, started_s = 0, _now(device)
-    while (elapsed_s := _now(device) - started_s) < seconds:
-        for _ in range(4):  # between two looks, which wait for the device
+    rates: list[float] = []
+    begun_s = last_s = _now(device)
+    while last_s - begun_s < seconds:
+        for _ in range(WINDOW):
             step()
-        steps += 4
-    return steps * case.batch / elapsed_s
+        now_s = _now(device)
+        rates.append(WINDOW * batch / (now_s - last_s))
+        last_s = now_s
+    if not torch.isfinite(step()):
+        # A device multiplies the same number over and over quicker than it does others.
+        raise RuntimeError("the loss is no longer finite: the rate would be of another task")
+    return rates
 
 
 def _now(device: torch.device) -> float:
@@ -132,93 +266,110 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _step(case: Case, size: Size, device: torch.device, *, dropout: float) -> Step:
-    torch.manual_seed(0)
-    images = torch.randn(case.batch, 3, size.image_px, size.image_px, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(size.num_classes, (case.batch,), device=device)
-    torch.manual_seed(1)
-    if case.network == BASE:
-        return _plain_step(case, size, images, labels, dropout)
-    with device:  # drawn there: 61 million weights take a second on a CPU
-        network = _ours(case.network, size, dropout)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
-    if case.is_compiled:
-        torch._dynamo.reset()  # else the last of many cases would quietly not be compiled
-        compile_network(network, size.image_px, case.precision)
-    optimizer = build_optimizer(network, RULE)
-    set_rates(optimizer, Rates(weight_rate=RATE, bias_rate=RATE))
-    inputs = StepInputs(images, labels, torch.arange(case.batch, device=device))
-    options = StepOptions(precision=case.precision)
-
-    def step() -> Tensor:
-        total = train_step(
-            network, optimizer, inputs, world_size=1, batch_rows=case.batch, options=options
-        )
-        return total / case.batch
-
-    return step
+def _published(
+    device: torch.device, precisions: Sequence[Precision]
+) -> dict[Precision, float | None]:
+    if device.type != "cuda":
+        return {}
+    name = torch.cuda.get_device_name(device)
+    return {precision: peak_flop_per_s(name, precision) for precision in precisions}
 
 
-def _plain_step(case: Case, size: Size, images: Tensor, labels: Tensor, dropout: float) -> Step:
-    with images.device:
-        network = plain_alexnet(size, dropout)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=RATE,
-        momentum=RULE.momentum,
-        weight_decay=RULE.weight_decay,
-        fused=images.is_cuda,  # as ours: other kernels round otherwise
-    )
-
-    def step() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        with multiplying_in(case.precision):
-            with forward_in(case.precision, images.device):
-                logits = network(images)
-            loss = functional.cross_entropy(logits.float(), labels)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        return loss.detach()
-
-    return step
+HEAD: Final = (
+    "network", "precision", "batch", "compiled", "images/s", "lowest", "highest",
+    "of torchvision's", "of the floor",
+)  # fmt: skip
 
 
-def plain_alexnet(size: Size, dropout: float) -> nn.Sequential:
-    """Make torchvision's AlexNet of torch's own modules, with the weights that ours starts from.
-
-    Source: torchvision, `models/alexnet.py`.
-    """
-    ours = _ours(NETWORKS[0], size, dropout)
-    assert isinstance(ours, AlexNetTorchvision)
-    head = [
-        nn.Dropout(dropout) if isinstance(layer, KeyedDropout) else layer
-        for layer in ours.classifier
+def _cells(row: Row) -> list[str]:
+    rates = (row.images_per_s, row.slowest, row.fastest)
+    return [
+        row.network,
+        row.precision,
+        str(row.batch),
+        "yes" if row.is_compiled else "",
+        *(f"{rate:,.0f}" for rate in rates),
+        "" if row.of_torchvision is None else f"{row.of_torchvision:.2f}",
+        f"{row.of_floor:.2f}",
     ]
-    return nn.Sequential(*ours.features, ours.avgpool, nn.Flatten(), *head)
 
 
-def _ours(name: str, size: Size, dropout: float) -> nn.Module:
-    return create_model(
-        name,
-        num_classes=size.num_classes,
-        image_size=size.image_px,
-        width=size.width,
-        dropout=dropout,
-    )
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def facts_text(record: Record) -> str:
+    """Say what was measured on what, and what the device reaches at its best."""
+    commit, rates = record.commit, record.rates
+    state = "unknown" if commit is None else commit.id[:12] + ", modified" * commit.modified
+    machine = ", ".join(record.hardware.gpus) or record.hardware.cpu
+    lines = [
+        f"{record.started_at}, commit {state}",
+        f"{machine}, torch {record.versions['torch']}",
+        f"a copy moves {rates.bytes_per_s / 1e12:.2f} TB/s, a product of matrices reaches "
+        + ", ".join(
+            f"{flop_per_s / 1e12:.1f} TFLOP/s in {precision}"
+            + _of_published(record.published_flop_per_s.get(precision))
+            for precision, flop_per_s in rates.flop_per_s.items()
+        ),
+    ]
+    if record.is_quick:
+        lines.append("tiny sizes, to see that everything runs: the figures mean nothing")
+    return "\n".join(lines)
+
+
+def _of_published(flop_per_s: float | None) -> str:
+    return "" if flop_per_s is None else f" (published {flop_per_s / 1e12:.1f})"
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the document and the table beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(record.model_dump_json(indent=1) + "\n")
+    parts = [
+        facts_text(record),
+        format_table(HEAD, [_cells(row) for row in record.rows]),
+        f"{len(record.rows)} of {record.planned} rows in {record.elapsed_s / 60:.1f} minutes",
+        *(f"**{name} failed**: {problem}" for name, problem in record.failures.items()),
+    ]
+    path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_steps", description=__doc__)
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), metavar="NAME")
-    parser.add_argument("--batches", nargs="*", type=int, default=[128, 512, 1024], metavar="N")
-    parser.add_argument("--precisions", nargs="*", default=list(get_args(Precision)))
-    parser.add_argument("--compiled", action="store_true", help="those too, which takes minutes")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_steps", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="*",
+        choices=[*list_models(), "all"],
+        default=[OURS, *OTHERS],
+        metavar="NAME",
+        help="registered ones, or all (%(default)s)",
+    )
+    parser.add_argument("--batches", nargs="*", type=int, metavar="N", help="(128 512 1024)")
+    parser.add_argument(
+        "--precisions",
+        nargs="*",
+        choices=get_args(Precision),
+        default=["bf16", "tf32", "fp32"],
+        metavar="WORD",
+        help="of train.precision (%(default)s)",
+    )
+    parser.add_argument("--no-compile", dest="compiled", action="store_false")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
-    parser.add_argument("--image-px", type=int, default=224)
-    parser.add_argument("--num-classes", type=int, default=1000)
-    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="after which none begins"
+    )
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything run?")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, metavar="DIR", help="of JSON and table"
+    )
     return parser
 
 

@@ -1,10 +1,12 @@
 """The norm across maps, forward and backward, against torch's own; with and without a compiler.
 
     .venv/bin/python -m benchmarks.local_response_norm
+    .venv/bin/python -m benchmarks.local_response_norm --device cuda     # beside copies of the maps
 
 Passes take turns as in `benchmarks.run`; memory is kept, and a norm compiled, as in training. The
 floors are for a CPU: 3 times torch's own without a compiler and 9 times with one, at the two shapes
-of alexnet-2012 and batch 64.
+of alexnet-2012 and batch 64. On a GPU every norm, torch's too, stands beside copies of its maps
+(`benchmarks.norm_copies`), of which our compiled one may take 1.3 times the time each way.
 """
 
 import argparse
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 from alexnet.model import LocalResponseNorm
 from alexnet.train.compiled import COMPILE_OPTIONS
 from benchmarks.machine import load_average, read_hardware, read_versions
+from benchmarks.norm_copies import CEILING, HEAD, Way, measure_ways
+from benchmarks.norm_copies import rows as rows_of_ways
 from benchmarks.passes import Comparison, Pass, Results, Stamp, Subject, compare, joined, make_pass
 from benchmarks.report import format_table
 from infra.allocator import keep_memory
@@ -29,6 +33,10 @@ from infra.allocator import keep_memory
 SHAPES: Final = ((96, 55, 55), (256, 27, 27))
 FLOOR: Final = 3.0
 FLOOR_COMPILED: Final = 9.0
+BATCH: Final = 64
+GPU_BATCH: Final = 512
+"""0.4 to 0.6 GB in float32: a pass takes longer than its launch, and caches hold little of it."""
+GPU_ROUNDS: Final = 50
 TOLERANCE: Final = 1e-5
 """Of outputs against float64, relative."""
 
@@ -39,7 +47,7 @@ Norm = Callable[[Tensor], Tensor]
 class Options:
     """What is run, and how often."""
 
-    batch: int = 64
+    batch: int = BATCH
     passes: int = 5
     steps: int = 3
     """Of a pass: each one forward and one backward."""
@@ -52,7 +60,8 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON where told; return 1 where a floor is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--batch", type=int, help=f"({BATCH}; on a GPU {GPU_BATCH})")
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int)
@@ -60,25 +69,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--json", type=Path, help="file to write")
     given = vars(parser.parse_args(arguments))
-    path = given.pop("json")
+    path, is_gpu = given.pop("json"), given.pop("device") == "cuda"
+    given["batch"] = given["batch"] or (GPU_BATCH if is_gpu else BATCH)
     options = Options(**given)
+    if is_gpu and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_memory()  # as a training's worker does, for all alike
     before = load_average()
+    if is_gpu:
+        cuda = torch.device("cuda")
+        ways = [way for shape in SHAPES for way in measure_beside_copies(shape, options, cuda)]
+        facts = _facts(options, before)
+        print(json.dumps(facts))
+        print(format_table(HEAD, rows_of_ways(ways)))
+        _write(path, facts | {"ways": [way.model_dump(mode="json") for way in ways]})
+        return int(any(way.holds is False for way in ways))
     results = joined(measure(shape, options) for shape in SHAPES)
-    facts = {
+    facts = _facts(options, before)
+    print(json.dumps(facts))
+    print(format_table(("ratio", "median", "lowest", "highest", "floor"), rows(results)))
+    _write(path, facts | results.model_dump(mode="json"))
+    return int(any(one.holds is False for one in results.comparisons))
+
+
+def _facts(options: Options, load_before: float) -> dict[str, object]:
+    return {
         "options": asdict(options),
         "threads": torch.get_num_threads(),
         "hardware": read_hardware().model_dump(),
         "versions": read_versions(),
-        "load_average": (before, load_average()),
+        "load_average": (load_before, load_average()),
     }
-    print(json.dumps(facts))
-    print(format_table(("ratio", "median", "lowest", "highest", "floor"), rows(results)))
+
+
+def _write(path: Path | None, found: dict[str, object]) -> None:
     if path is not None:
-        path.write_text(json.dumps(facts | results.model_dump(mode="json"), indent=1))
-    return int(any(one.holds is False for one in results.comparisons))
+        path.write_text(json.dumps(found, indent=1))
 
 
 def measure(shape: tuple[int, int, int], options: Options) -> Results:
@@ -87,15 +115,13 @@ def measure(shape: tuple[int, int, int], options: Options) -> Results:
     Raises:
         RuntimeError: one of ours strays from float64 by more than TOLERANCE.
     """
-    layout = torch.channels_last if options.channels_last else torch.contiguous_format
-    maps = torch.randn(options.batch, *shape, generator=torch.Generator().manual_seed(0)) * 14
-    maps = maps.contiguous(memory_format=layout)
+    maps = draw(shape, options, torch.device("cpu"))
     theirs, ours = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), LocalResponseNorm()
     candidates: dict[str, tuple[Norm, float | None]] = {"ours": (ours, FLOOR)}
     if options.compiled:
         candidates["ours, compiled"] = torch.compile(ours, options=COMPILE_OPTIONS), FLOOR_COMPILED
         candidates["torch's, compiled"] = torch.compile(theirs, options=COMPILE_OPTIONS), None
-    size = "x".join(str(part) for part in shape)
+    size = _size_text(shape)
     base = subject(f"torch's {size}", theirs, maps, options.steps)
     found = []
     for name, (norm, floor) in candidates.items():
@@ -109,6 +135,42 @@ def measure(shape: tuple[int, int, int], options: Options) -> Results:
             )
         )
     return joined(found)
+
+
+def measure_beside_copies(
+    shape: tuple[int, int, int], options: Options, device: torch.device, rounds: int = GPU_ROUNDS
+) -> tuple[Way, ...]:
+    """Time each norm and copies of its maps, forward and backward.
+
+    Raises:
+        RuntimeError: one of ours strays from float64 by more than TOLERANCE.
+    """
+    maps = draw(shape, options, device)
+    theirs, ours = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0), LocalResponseNorm()
+    norms: dict[str, Norm] = {"ours": ours, "torch's": theirs}
+    if options.compiled:
+        for name, norm in list(norms.items()):
+            # For these shapes: one graph for any would say less of the kernels themselves.
+            whole = torch.compile(norm, options=COMPILE_OPTIONS, dynamic=False)
+            norms[f"{name}, compiled"] = whole
+    found: list[Way] = []
+    for name, norm in norms.items():
+        check(norm, maps[:2])
+        ceiling = CEILING if name == "ours, compiled" else None
+        found += measure_ways(f"{name} {_size_text(shape)}", norm, maps, rounds, ceiling)
+    return tuple(found)
+
+
+def draw(shape: tuple[int, int, int], options: Options, device: torch.device) -> Tensor:
+    """Draw maps, always the same on a device."""
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    generator = torch.Generator(device).manual_seed(0)
+    maps = torch.randn(options.batch, *shape, generator=generator, device=device) * 14
+    return maps.contiguous(memory_format=layout)
+
+
+def _size_text(shape: tuple[int, int, int]) -> str:
+    return "x".join(str(part) for part in shape)
 
 
 def subject(name: str, norm: Norm, maps: Tensor, steps: int) -> Subject:

@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +46,12 @@ def read_hardware() -> Hardware:
 
 
 def read_versions() -> dict[str, str]:
-    """Return the versions of Python and of what does the work."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    """Return the versions of Python and of what does the work, as far as it is installed."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):  # a lent GPU's machine has neither Ray nor simplejpeg
+            versions[name] = version(name)
+    return versions
 
 
 def read_commit() -> Commit | None:

@@ -33,3 +33,20 @@ def test_a_norm_that_is_not_exact_is_not_timed() -> None:
 
     with pytest.raises(RuntimeError, match="differ from float64"):
         bench.check(rough, maps)
+
+
+def test_what_a_gpu_is_measured_with_runs_on_a_cpu() -> None:
+    options = bench.Options(batch=2, compiled=False, channels_last=True)
+    ways = bench.measure_beside_copies((8, 5, 5), options, torch.device("cpu"), rounds=2)
+    assert [way.name for way in ways] == [
+        f"{name} 8x5x5, {way}" for name in ("ours", "torch's") for way in ("forward", "backward")
+    ]
+
+
+def test_without_a_gpu_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        bench.main(["--device=cuda"])
+    assert "torch finds no GPU here" in capsys.readouterr().err

@@ -1,3 +1,6 @@
+import pytest
+
+from benchmarks import machine
 from benchmarks.machine import Commit, Hardware, read_commit, read_hardware, read_versions
 from benchmarks.passes import Comparison, Pass, Results, Series
 from benchmarks.report import (
@@ -82,6 +85,11 @@ def test_this_machine_can_be_described() -> None:
     assert {"python", "torch", "ray", "pyarrow", "simplejpeg", "numpy"} <= read_versions().keys()
     commit = read_commit()
     assert commit is None or len(commit.id) == 40
+
+
+def test_a_library_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LIBRARIES", ("torch", "no-such-library"))
+    assert list(read_versions()) == ["python", "torch"]
 
 
 def test_what_failed_is_said_below_what_was_measured() -> None:

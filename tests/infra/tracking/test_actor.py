@@ -24,7 +24,7 @@ def points(start: int, stop: int) -> list[MetricPoint]:
 def actor(tmp_path: Path) -> MetricsActor:
     """In this process; nothing that is told needs a journal or a tracker."""
     place = TrackingPlace("sqlite:///nowhere/mlflow.db", None, "nowhere")
-    return MetricsActor(str(tmp_path), place, "no-run", "alexnet", 60.0)
+    return MetricsActor(str(tmp_path), place, "no-run", "alexnet")
 
 
 def test_the_first_failure_stays(actor: MetricsActor) -> None:
