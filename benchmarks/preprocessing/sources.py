@@ -10,8 +10,9 @@ from pathlib import Path
 from infra.store import FolderStore
 from preprocessing.prepare import plan_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
+from preprocessing.sources.dataset_index import DatasetIndex
 from preprocessing.sources.members import Member
-from preprocessing.sources.source import DatasetIndex, read_index
+from preprocessing.sources.source import read_index
 
 MAX_REJECTS = 1
 """Images that may fail to decode: ilsvrc-mini has one."""
