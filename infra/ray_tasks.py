@@ -105,8 +105,12 @@ class _Tasks(Generic[Shared, Item, Result]):
     ) -> None:
         import ray
 
-        self._what, self._shared, self._parallelism = what, shared, parallelism
-        self._cpus = max(1, int(cluster_resources().cpus))
+        self._what, self._shared = what, shared
+        resources = cluster_resources()
+        self._cpus = max(1, int(resources.cpus))
+        # A machine of one's own keeps its CPUs: they bound what runs, whatever waits.
+        is_whole = parallelism == self._cpus and not resources.shared
+        self._at_most = None if is_whole else parallelism
         self._num_cpus = cpus_each if (parallelism or 1) <= self._cpus or cpus_each > 1 else 0.5
         self._task = ray.remote(num_cpus=self._num_cpus)(work)
         self._waiting = deque(items)
@@ -116,7 +120,7 @@ class _Tasks(Generic[Shared, Item, Result]):
 
     def submit(self) -> int:
         """Submit as many as may be; return how many did not end."""
-        limit = self._parallelism or self._cpus + BEYOND_CPUS
+        limit = self._at_most or self._cpus + BEYOND_CPUS
         while self._waiting and len(self._submitted) < limit:
             item = self._waiting.popleft()
             reference = self._task.remote(self._shared, item)

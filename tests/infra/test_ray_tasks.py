@@ -109,6 +109,20 @@ def test_nodes_that_join_later_are_given_tasks(
     assert tasks.submit() == (parallelism or 4 + BEYOND_CPUS)
 
 
+@pytest.mark.parametrize(
+    ("parallelism", "shared", "expected"),
+    [(2, False, 2 + BEYOND_CPUS), (2, True, 2), (1, False, 1), (3, False, 3)],
+)
+def test_one_is_at_hand_where_the_cpus_bound_what_runs(
+    parallelism: int, shared: bool, expected: int, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere CPUs may join, and more than were asked for would run."""
+    resources = Resources((Node(2.0, 0.0),), 0.0, shared=shared)
+    monkeypatch.setattr(ray_tasks, "cluster_resources", lambda: resources)
+    tasks = _Tasks(wait_for, ray.put(gate), range(20), "a check", parallelism)
+    assert tasks.submit() == expected
+
+
 def test_when_none_ends_for_long_it_is_said_which_and_how_many_cpus_are_free(
     gate: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
