@@ -6,11 +6,12 @@ What Ray books and how many tasks run at a time never changes what comes out.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, Generic, TypeVar
 
+from infra.cpu_shares import plan_cpus
 from infra.errors import ServiceError
 from infra.ray_runtime import cluster_resources, lost_work_named
 from infra.retry import Retried, note_retried, retried_so_far
@@ -40,7 +41,8 @@ def run_tasks(
     name_of: Callable[[Item], str],
     parallelism: int | None,
     remedy: str,
-    cpus_each: int = 1,
+    cpus: Sequence[int] | None = None,
+    with_cpus: Callable[[Shared, int], Shared] | None = None,
 ) -> Iterator[Result]:
     """Yield `work(shared, item)` of each item as tasks finish, in any order; few are in flight.
 
@@ -49,7 +51,8 @@ def run_tasks(
         name_of: names an item, for people.
         parallelism: tasks at a time; None: as many as the cluster has CPUs, also when it grows.
         remedy: what to do when a task keeps dying.
-        cpus_each: what a task books, from `cpus_for_each`.
+        cpus: what each item's task books, from `cpus_for_each`; None: one.
+        with_cpus: makes of `shared` what a task with so many CPUs is given.
 
     Raises:
         ProjectError: whatever deliberate error a task ended with.
@@ -57,7 +60,9 @@ def run_tasks(
     """
     import ray
 
-    tasks = _Tasks(work, ray.put(shared), items, what, parallelism, cpus_each)
+    cpus = cpus or [1] * len(items)
+    of = {each: ray.put(with_cpus(shared, each) if with_cpus else shared) for each in {*cpus}}
+    tasks = _Tasks(work, of, list(zip(items, cpus, strict=True)), what, parallelism)
     # What still runs when the caller stops early is not cancelled: Ray 2.60 ends this process when
     # a task finishes just then ("Tried to complete task that was not pending"; 3 of 12 interrupts).
     # It writes whole objects that the next run takes up, or ends with this process.
@@ -74,22 +79,26 @@ def run_tasks(
         yield result
 
 
-def cpus_for_each(num_items: int, parallelism: int | None) -> int:
-    """Return how many CPUs each of a few tasks can use, so that none of them is idle.
+def cpus_for_each(sizes: Sequence[int], parallelism: int | None) -> list[int]:
+    """Return how many CPUs each of some tasks should book, so that few are idle.
 
-    One, unless there are fewer tasks than CPUs, and in a cluster that others use too: there it is
-    easier to find one CPU at a time.
+    One in a cluster that others use too: there it is easier to find one CPU at a time.
+
+    Args:
+        sizes: of each task's work, the largest first.
+        parallelism: as in `run_tasks`.
     """
     resources = cluster_resources()
     if resources.shared:
-        return 1
-    cpus = int(resources.cpus)
-    return max(1, min(parallelism or cpus, cpus) // max(1, num_items))
+        return [1] * len(sizes)
+    cpus = max(1, int(resources.cpus))
+    return plan_cpus(sizes, min(parallelism or cpus, cpus))
 
 
 @dataclass(frozen=True, slots=True)
 class _Submitted(Generic[Item]):
     item: Item
+    cpus: int
     at_s: float
     """By the monotonic clock."""
 
@@ -100,31 +109,41 @@ class _Tasks(Generic[Shared, Item, Result]):
     def __init__(
         self,
         work: Callable[[Shared, Item], Result],
-        shared: Any,  # noqa: ANN401 - Ray ships no types
-        items: Sequence[Item],
+        shared: Mapping[int, Any],
+        items: Sequence[tuple[Item, int]],
         what: str,
         parallelism: int | None,
-        cpus_each: int = 1,
     ) -> None:
         import ray
 
-        self._what, self._shared, self._parallelism = what, shared, parallelism
-        self._cpus = max(1, int(cluster_resources().cpus))
-        self._num_cpus = cpus_each if (parallelism or 1) <= self._cpus or cpus_each > 1 else 0.5
-        self._task = ray.remote(num_cpus=self._num_cpus)(_counted(work))
+        self._what, self._shared = what, shared
+        resources = cluster_resources()
+        self._cpus = max(1, int(resources.cpus))
+        # A machine of one's own keeps its CPUs: they bound what runs, whatever waits.
+        is_whole = parallelism == self._cpus and not resources.shared
+        self._at_most = None if is_whole else parallelism
+        # Half of one where more are to run at a time than there are CPUs.
+        self._one_cpu = 1 if (parallelism or 1) <= self._cpus else 0.5
+        self._task = ray.remote(_counted(work))
         self._waiting = deque(items)
         self._submitted: dict[Any, _Submitted[Item]] = {}
+        self._submitted_cpus = 0
         self._looked_s = self._room_s = self._ended_s = time.monotonic()
         self._longest_s, self._say_after_s = 0.0, QUIET_S
 
     def submit(self) -> int:
-        """Submit as many as may be; return how many did not end."""
-        limit = self._parallelism or self._cpus + BEYOND_CPUS
-        while self._waiting and len(self._submitted) < limit:
-            item = self._waiting.popleft()
-            reference = self._task.remote(self._shared, item)
-            self._submitted[reference] = _Submitted(item, time.monotonic())
+        """Submit as many as may be, by the CPUs they book; return how many did not end."""
+        limit = self._at_most or self._cpus + BEYOND_CPUS
+        while self._waiting and self._submitted_cpus < limit:
+            item, cpus = self._waiting.popleft()
+            task = self._task.options(num_cpus=self._booked(cpus))
+            reference = task.remote(self._shared[cpus], item)
+            self._submitted[reference] = _Submitted(item, cpus, time.monotonic())
+            self._submitted_cpus += cpus
         return len(self._submitted)
+
+    def _booked(self, cpus: int) -> float:
+        return cpus if cpus > 1 else self._one_cpu
 
     def wait(self) -> Any | None:  # noqa: ANN401
         """Return a task that ended; None when it is time to submit or to say something."""
@@ -141,6 +160,7 @@ class _Tasks(Generic[Shared, Item, Result]):
     def take(self, ended: Any) -> Item:  # noqa: ANN401
         """Forget a task that ended; return its item."""
         task = self._submitted.pop(ended)
+        self._submitted_cpus -= task.cpus
         self._longest_s = max(self._longest_s, self._ended_s - task.at_s)
         self._say_after_s = max(QUIET_S, 2 * self._longest_s)
         return task.item
@@ -168,12 +188,13 @@ class _Tasks(Generic[Shared, Item, Result]):
         """See whether the cluster has grown, and has room."""
         resources = cluster_resources()
         self._looked_s, self._cpus = now, max(1, int(resources.cpus))
-        if any(node.cpus >= self._num_cpus for node in resources.nodes):
+        needed = self._booked(max(task.cpus for task in self._submitted.values()))
+        if any(node.cpus >= needed for node in resources.nodes):
             self._room_s = now
         elif now - self._room_s > ROOM_S:
             # Ray would wait for ever: nodes may come back, and it says nothing.
             raise ServiceError(
-                f"no node of the cluster has the {self._num_cpus:g} CPU that {self._what} needs",
+                f"no node of the cluster has the {needed:g} CPU that {self._what} needs",
                 remedy="bring nodes back (see `ray status`), then run again: it goes on",
             )
 

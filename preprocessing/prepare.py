@@ -32,7 +32,7 @@ from preprocessing.dataset.manifest import (
 from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import ManifestError
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.sources.source import DatasetIndex
+from preprocessing.sources.dataset_index import DatasetIndex
 
 VERSION: Final = 5
 """Goes up when the same archives and options would give other bytes."""

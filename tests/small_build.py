@@ -67,4 +67,4 @@ def build_without_ray(monkeypatch: pytest.MonkeyPatch, run: Any = run_here) -> N
     """Have builds run their tasks so."""
     for module in (execute, resume):
         monkeypatch.setattr(module, "run_tasks", run)
-    monkeypatch.setattr(execute, "cpus_for_each", lambda *_: 1)
+    monkeypatch.setattr(execute, "cpus_for_each", lambda sizes, _: [1] * len(sizes))

@@ -276,6 +276,19 @@ def test_what_a_registered_model_loads_is_what_it_requires() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "modules", ["preprocessing.building.execute", "preprocessing.prepare, pipelines.steps.prepare"]
+)
+def test_what_renders_or_has_nothing_to_do_waits_for_no_library_of_others(modules: str) -> None:
+    """A process that renders imports the first, a command whose dataset is there the second."""
+    script = f"import {modules}, sys; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    heavy = {"scipy", "torch", "mlflow", "pandas", "sqlalchemy", "matplotlib", "jinja2"}
+    assert not heavy & set(result.stdout.split())
+
+
 def test_help_comes_at_once() -> None:
     command = [str(Path(sys.executable).with_name("alexnet")), "--help"]
     best_s = float("inf")

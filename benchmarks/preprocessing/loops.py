@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.sources import Source
 from infra.store import FolderStore
 from preprocessing.building.execute import render_in_task
+from preprocessing.building.plan import PlannedShard
 from preprocessing.building.render import RenderJob
 from preprocessing.dataset.pixels import decode_square
 from preprocessing.dataset.stored import encode_jpeg
@@ -136,9 +138,19 @@ def _pillow(body: bytes, options: PrepareSettings) -> bytes:
     return out.getvalue()
 
 
+def _shards_of(plan: Sequence[PlannedShard], num_images: int) -> Sequence[PlannedShard]:
+    """Return the first shards of a plan: so many images, or a part of a shard more."""
+    stops = accumulate(len(planned.members) for planned in plan)
+    return [
+        planned
+        for planned, stop in zip(plan, stops, strict=True)
+        if stop - len(planned.members) < num_images
+    ]
+
+
 def _whole(work: LoopWork, rank: int, processes: int) -> Callable[[], int]:
     index = work.source.index(work.workspace)
-    plan = plan_dataset(index, work.source.options)[rank::processes]
+    plan = _shards_of(plan_dataset(index, work.source.options), len(work.members))[rank::processes]
 
     def run() -> int:
         with TemporaryDirectory(dir=work.workspace) as folder:

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -22,11 +20,12 @@ from infra.store import FolderStore
 from preprocessing.prepare import prepare_dataset
 from preprocessing.settings import SOURCES
 
-LOOK_S: Final = 0.5
 COMMAND_LOOK_S: Final = 0.02
 MIN_STAMPS: Final = 20
 """With fewer shards, what is half rendered at a stamp would count for too much."""
 _BETWEEN: Final = (STEADY_FROM, STEADY_TO)
+_RESTS: Final = "ray::IDLE"
+"""How Ray titles a worker between two tasks."""
 _NUMBERS: Final = count()
 
 
@@ -55,11 +54,12 @@ def take_build(source: Source, workers: int, folder: Path) -> Measured:
             cpu_at.append((done, tree_cpu_s()))
 
     cpu_s, started_s = tree_cpu_s(), time.perf_counter()
-    with _peak_of_workers() as peak:
-        index = source.index(workspace)
-        manifest = prepare_dataset(index, source.dataset, options, FolderStore(workspace), note)
-        elapsed_s = time.perf_counter() - started_s
+    index = source.index(workspace)
+    manifest = prepare_dataset(index, source.dataset, options, FolderStore(workspace), note)
+    elapsed_s = time.perf_counter() - started_s
     cpu_s = tree_cpu_s() - cpu_s
+    # Once, at the end: a look takes milliseconds, and no loop that we are held against has any.
+    peak_worker_bytes = _peak_of_workers()
     shutil.rmtree(workspace)
     steady = steady_rate(stamps)
     images = manifest.train.count + manifest.val.count
@@ -70,7 +70,7 @@ def take_build(source: Source, workers: int, folder: Path) -> Measured:
         cores=workers,
         steady_s=None if steady is None else images / steady,
         steady_cpu_s=images * _cpu_s_an_image(cpu_at) if len(stamps) >= MIN_STAMPS else None,
-        peak_worker_bytes=max(peak, default=None),
+        peak_worker_bytes=peak_worker_bytes,
     )
 
 
@@ -124,25 +124,13 @@ def _tree() -> list[psutil.Process]:
     return [me, *me.children(recursive=True)]
 
 
-@contextmanager
-def _peak_of_workers() -> Iterator[list[int]]:
-    """Look now and then at the processes that render; the list gets what they had in memory."""
+def _peak_of_workers() -> int | None:
+    """Return the most that a process that renders, or has rendered, had in memory so far."""
     found: list[int] = []
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_S):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if " ".join(process.cmdline()).startswith(RENDERS):
-                        found.append(peak_memory_bytes(process.pid) or 0)
-                except psutil.NoSuchProcess:
-                    continue
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if " ".join(process.cmdline()).startswith((RENDERS, _RESTS)):
+                found.append(peak_memory_bytes(process.pid) or 0)
+        except psutil.NoSuchProcess:
+            continue
+    return max(found, default=None)

@@ -1,8 +1,8 @@
-"""What is prepared: archives as they are given, and one of full-size photographs that is made."""
+"""What is prepared: archives as they are given, and tars that are made by repeating images."""
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -10,11 +10,13 @@ from pathlib import Path
 from infra.store import FolderStore
 from preprocessing.prepare import plan_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member
-from preprocessing.sources.source import DatasetIndex, read_index
+from preprocessing.sources.source import read_index
 
-MAX_REJECTS = 1
-"""Images that may fail to decode: ilsvrc-mini has one."""
+MAX_REJECTS = 100
+"""Images that may fail to decode: ilsvrc-mini has one, and is repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,35 +51,54 @@ def given_archives(folder: str, options: PrepareSettings) -> Source:
 def repeated_photographs(
     photographs: Path, count: int, folder: Path, options: PrepareSettings
 ) -> Source:
-    """Write WebDataset tars of so many members: the photographs of a folder, again and again.
-
-    Each has a name of its own; one in twenty is for validation.
-    """
+    """Repeat the photographs of a folder, as `repeated_archives` repeats images."""
     paths = sorted(
         path for path in photographs.iterdir() if path.suffix.lower() in (".jpeg", ".jpg")
     )
-    samples = [(f"{number:06}-{path.stem}", path) for number, path in _numbered(paths, count)]
+    bodies = [(path.stem, path.read_bytes()) for path in paths]
+    return _repeated(photographs.name, bodies, count, folder, options)
+
+
+def repeated_archives(archives: str, count: int, folder: Path, options: PrepareSettings) -> Source:
+    """Write WebDataset tars of so many members: the images of archives, again and again.
+
+    Each has a name of its own; one in twenty is for validation.
+    """
+    index = given_archives(archives, options).index(folder / "index")
+    bodies = [
+        (Path(member.name).stem, body) for member, body in read_members(index.store, index.members)
+    ]
+    return _repeated(Path(archives).name, bodies, count, folder / "tars", options)
+
+
+def _repeated(
+    name: str,
+    bodies: Sequence[tuple[str, bytes]],
+    count: int,
+    folder: Path,
+    options: PrepareSettings,
+) -> Source:
     folder.mkdir(parents=True)
     num_val = count // 20
-    _write_tar(folder / "val-0.tar", samples[:num_val])
-    _write_tar(folder / "train-0.tar", samples[num_val:])
+    _write_tar(folder / "val-0.tar", islice(_numbered(bodies), num_val))
+    _write_tar(folder / "train-0.tar", islice(_numbered(bodies), num_val, count))
     return Source(
-        name=photographs.name,
+        name=name,
         dataset=DatasetSettings(name="speed", webdataset=str(folder)),
         options=options,
         tars=(folder / "train-0.tar", folder / "val-0.tar"),
     )
 
 
-def _numbered(paths: list[Path], count: int) -> Iterator[tuple[int, Path]]:
-    return enumerate(islice(cycle(paths), count))
+def _numbered(bodies: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    return ((f"{i:06}-{stem}", body) for i, (stem, body) in enumerate(cycle(bodies)))
 
 
-def _write_tar(target: Path, samples: list[tuple[str, Path]]) -> None:
+def _write_tar(target: Path, samples: Iterable[tuple[str, bytes]]) -> None:
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, (key, path) in enumerate(samples):
+        for number, (key, image) in enumerate(samples):
             for name, body in (
-                (f"{key}.jpg", path.read_bytes()),
+                (f"{key}.jpg", image),
                 (f"{key}.cls", str(number % 10).encode()),
             ):
                 info = tarfile.TarInfo(name)

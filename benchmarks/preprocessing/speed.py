@@ -20,7 +20,7 @@ from benchmarks.preprocessing.rivals import CONVERTERS, take_rival
 from benchmarks.preprocessing.sources import (
     MAX_REJECTS,
     Source,
-    given_archives,
+    repeated_archives,
     repeated_photographs,
 )
 from benchmarks.preprocessing.speed_report import (
@@ -38,6 +38,8 @@ OUTPUT: Final = Path("build/benchmarks")
 BASE: Final = "bare loop, 1 process"
 STEPS_OF: Final = 600
 """Images that the breakdown is of."""
+LOOPS_OF: Final = 6_000
+"""Images that a loop goes through at most: its rate is the same from the first to the last."""
 
 Take = Callable[[], Measured]
 
@@ -47,14 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As Ray has it in tasks of one CPU: the loops must not compute with more.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = _parser().parse_args(arguments)
-    prepare = PrepareSettings(rows_per_shard=options.rows_per_shard, max_rejects=MAX_REJECTS)
+    small, photographs = (
+        PrepareSettings(rows_per_shard=rows, max_rejects=MAX_REJECTS)
+        for rows in (options.rows_per_shard, options.photographs_per_shard)
+    )
     with TemporaryDirectory(prefix="alexnet-speed-") as name:
         folder = Path(name)
-        sources = [given_archives(options.archives, prepare)]
+        sources = [repeated_archives(options.archives, options.images, folder / "archives", small)]
         if options.photographs:
             sources.append(
                 repeated_photographs(
-                    options.photographs, options.members, folder / "photographs", prepare
+                    options.photographs, options.members, folder / "photographs", photographs
                 )
             )
         report = run(options, sources, folder)
@@ -81,7 +86,6 @@ def run(options: argparse.Namespace, sources: Sequence[Source], folder: Path) ->
         versions=versions,
         commit=read_commit(),
         load_average=(load_before, load_average()),
-        rows_per_shard=options.rows_per_shard,
         has_others=options.python is not None,
         sources=tuple(reports),
     )
@@ -101,7 +105,11 @@ def measure(
 
     def loop(name: LoopName, processes: int) -> Take:
         work = LoopWork(
-            loop=name, folder=place, members=members, source=source, workspace=workspace
+            loop=name,
+            folder=place,
+            members=members[:LOOPS_OF],
+            source=source,
+            workspace=workspace,
         )
         return lambda: take_loop(work, processes)
 
@@ -148,6 +156,7 @@ def measure(
     report = SourceReport(
         name=source.name,
         images=len(members),
+        rows_per_shard=source.options.rows_per_shard,
         bytes_per_image=sum(member.size_bytes for member in members) // len(members),
         base=_base(bases),
         candidates=tuple(candidate_of(name, passes[name], bases[name]) for name in takes),
@@ -200,8 +209,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.preprocessing.speed", description=__doc__
     )
     parser.add_argument(
-        "--archives", required=True, metavar="DIR", help="of the three official archives"
+        "--archives",
+        required=True,
+        metavar="DIR",
+        help="of the three official archives, of small images",
     )
+    parser.add_argument(
+        "--images", type=int, default=40_960, help="of the archives, by repeating them: 20 shards"
+    )
+    parser.add_argument("--rows-per-shard", type=int, default=2048, help="of small images")
     parser.add_argument(
         "--photographs",
         type=Path,
@@ -209,9 +225,9 @@ def _parser() -> argparse.ArgumentParser:
         help="JPEGs of full size, of which an archive is made by repeating them",
     )
     parser.add_argument("--members", type=int, default=2000, help="of that archive")
+    parser.add_argument("--photographs-per-shard", type=int, default=256)
     parser.add_argument("--passes", type=int, default=3, help="of each candidate")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rows-per-shard", type=int, default=256)
     parser.add_argument(
         "--python",
         type=Path,

@@ -56,6 +56,7 @@ class SourceReport(Frozen):
     name: str
     images: int
     bytes_per_image: int
+    rows_per_shard: int
     base: Candidate
     candidates: tuple[Candidate, ...]
     steps_us: dict[str, float]
@@ -81,7 +82,6 @@ class SpeedReport(Frozen):
     commit: Commit | None
     load_average: tuple[float, float]
     """Of a minute, before and after."""
-    rows_per_shard: int
     has_others: bool
     """Whether Streaming and LitData were there to be measured."""
     sources: tuple[SourceReport, ...]
@@ -113,13 +113,15 @@ def _format_source(source: SourceReport) -> str:
     steps = [[name, f"{us:.0f}", f"{us / bare_us:.0%}"] for name, us in source.steps_us.items()]
     return "\n\n".join(
         [
-            f"**{source.name}**: {source.images:,} images of {source.bytes_per_image:,} bytes; the"
+            f"**{source.name}**: {source.images:,} images of {source.bytes_per_image:,} bytes,"
+            f" {source.rows_per_shard:,} a shard; the"
             f" command from nothing {command.first_s:.1f} s and {_mib([command.peak_bytes])} MiB"
             f" in its own process, again {command.again_s:.1f} s",
             format_table(_HEAD, rows),
             format_table(("step, 1 thread", "us of CPU an image", "of the bare loop"), steps),
             f"added to the bare loop: {added_share(source.steps_us):.0%}; so a build can reach"
-            f" {1 / (1 + added_share(source.steps_us)):.2f} of it",
+            f" {1 / (1 + added_share(source.steps_us)):.2f} of it, less what Ray and a shard's sums"
+            " and receipt cost",
             f"`--estimate` said {source.estimated_cpu_s:.1f} s of CPU, of what builds took"
             f" {_ratio(source.estimate_over_builds) or 'nothing is known'}",
         ]

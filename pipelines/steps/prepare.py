@@ -18,7 +18,8 @@ from preprocessing.dataset.manifest import Manifest, read_manifest
 from preprocessing.dataset.rejects import read_rejects
 from preprocessing.errors import TooManyRejects
 from preprocessing.prepare import dataset_folder, dataset_key, earlier_dataset, prepare_dataset
-from preprocessing.sources.source import DatasetIndex, read_index
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.source import read_index
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,8 @@ def render_shards(
     Args:
         source_digest: identity of the archives; of a half-built dataset of others only the shards
             stay whose members have the same bytes.
-        parallelism: shards at a time; None: as many as the cluster has CPUs. Of fewer shards each
-            is rendered by several threads.
+        parallelism: shards at a time; None: as many as the cluster has CPUs. Where CPUs would be
+            idle, of few shards or at the end, several threads render a shard.
         lease: of the dataset's folder.
 
     Raises:
@@ -69,16 +69,16 @@ def render_shards(
     todo = [planned for planned in plan if planned.path not in found]
     # Largest first: the last task to end decides when all is done.
     todo.sort(key=lambda planned: len(planned.members), reverse=True)
-    threads = cpus_for_each(len(todo), parallelism)
     tasks = run_tasks(
         render_in_task,
-        replace(job, threads=threads),
+        job,
         todo,
         what="a render task",
         name_of=attrgetter("path"),
         parallelism=parallelism,
         remedy=FEWER_AT_A_TIME,
-        cpus_each=threads,
+        cpus=cpus_for_each([len(planned.members) for planned in todo], parallelism),
+        with_cpus=_with_threads,
     )
     for receipt in tasks:
         built.add(receipt)
@@ -97,6 +97,10 @@ def render_in_task(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
     refuse_other_versions(job.versions)
     keep_memory(KEPT_BYTES)
     return render_shard(job, planned)
+
+
+def _with_threads(job: RenderJob, threads: int) -> RenderJob:
+    return replace(job, threads=threads)
 
 
 class _Built:

@@ -20,9 +20,9 @@ from infra.parquet import read_parquet
 from infra.progress import NotedReport
 from infra.store import ObjectStore, is_remote
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.sources.dataset_index import DatasetIndex
 from preprocessing.sources.fetch import read_members
 from preprocessing.sources.members import Member, Members
-from preprocessing.sources.source import DatasetIndex
 
 FOLDER: Final = "sources/"
 PIECE_ROWS: Final = 2048

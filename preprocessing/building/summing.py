@@ -22,6 +22,8 @@ STRIP_PIXELS: Final = 128 * EXACT_PIXELS
 WAITING_BYTES: Final = 8 * 256 * 256 * 3
 """Of images that wait: eight of the usual size."""
 _MAX_WAITING: Final = 64
+_PRODUCT_OF: Final = np.array([[0, 3, 5], [3, 1, 4], [5, 4, 2]])
+"""Which of the six products belongs to a pair of channels: red by itself is 0, by green 3."""
 
 
 class PixelAdder:
@@ -31,7 +33,8 @@ class PixelAdder:
         self._sums = PixelSums.zero(height, width, num_classes)
         num_pixels = height * width
         max_waiting = max(1, min(_MAX_WAITING, WAITING_BYTES // (3 * num_pixels)))
-        # Copied: images kept alive and freed all at once go back to the system page by page.
+        # Copied, which costs no more than keeping them alive: an image may be a view of a far
+        # larger one, and its array may be used again.
         self._waiting = np.empty((max_waiting, num_pixels, 3), np.uint8)
         self._num_waiting = 0
         self._narrow = np.zeros((num_pixels, 3), np.uint16)
@@ -40,7 +43,8 @@ class PixelAdder:
         blocks = min(STRIP_PIXELS, -(-num_pixels // EXACT_PIXELS) * EXACT_PIXELS) // EXACT_PIXELS
         self._planes = np.empty((3, blocks * EXACT_PIXELS), np.uint8)
         self._floats = np.empty((3, blocks, EXACT_PIXELS), np.float32)
-        self._products = np.zeros((3, 3, blocks), np.float64)
+        self._dots = np.empty((6, blocks), np.float32)
+        self._products = np.zeros((6, blocks), np.float64)
 
     def add(self, pixels: Pixels, label: int) -> None:
         """Add one image, (height, width, 3)."""
@@ -68,18 +72,21 @@ class PixelAdder:
         self._num_waiting = 0
 
     def _add_products(self, pixels: npt.NDArray[np.uint8]) -> None:
-        planes, floats = self._planes, self._floats
+        planes, floats, dots = self._planes, self._floats, self._dots
         planes[:, : len(pixels)] = pixels.T
         planes[:, len(pixels) :] = 0
         floats[...] = planes.reshape(floats.shape)
-        # Nine dot products, three of them twice: one call costs less than picking six.
-        self._products += np.vecdot(floats[:, None], floats)
+        # As _PRODUCT_OF has them: channels by themselves, by the next one, the first by the last.
+        np.vecdot(floats, floats, out=dots[:3])
+        np.vecdot(floats[:2], floats[1:], out=dots[3:5])
+        np.vecdot(floats[0], floats[2], out=dots[5])
+        self._products += dots
 
     def _widen(self) -> None:
         """Take over what the narrow numbers hold."""
         image_sum, product_sum = self._sums.image_sum, self._sums.product_sum
         image_sum += self._narrow.reshape(image_sum.shape)
-        product_sum += self._products.sum(axis=2).astype(np.int64)
+        product_sum += self._products.sum(axis=1).astype(np.int64)[_PRODUCT_OF]
         self._narrow[...] = 0
         self._products[...] = 0
         self._num_narrow = 0

@@ -2,14 +2,19 @@
 
 import socket
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
+from typing import Final
 
 from infra.errors import ServiceError
+
+_read_version: Final = cache(version)
+"""Read once a process: a search of the disk takes a render task longer than an image."""
 
 
 def encoder_versions() -> dict[str, str]:
     """Return the versions of the libraries that decide a shard's bytes."""
-    return {name: version(name) for name in ("pillow", "pyarrow", "simplejpeg")}
+    return {name: _read_version(name) for name in ("pillow", "pyarrow", "simplejpeg")}
 
 
 def differing_versions(expected: Mapping[str, str], here: Mapping[str, str]) -> str:

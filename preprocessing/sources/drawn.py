@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
-import scipy.io
 from pydantic import ValidationError
 
 from infra.canonical import digest_of
@@ -128,6 +127,8 @@ def _devkit(
 
 def _meta_mat(settings: DrawnSettings, wnids: Sequence[str], ids: Sequence[int]) -> bytes:
     """Write synsets as the genuine file has them: leaves by id, then inner ones."""
+    import scipy.io  # 0.2 s, which every process that renders would spend
+
     count = settings.train_per_class
     leaves: list[tuple[object, ...]] = [
         # The genuine file, too, has leaves that are not at height 0.

@@ -29,8 +29,6 @@ from preprocessing.sources.index import archive_index
 from preprocessing.sources.members import Members, SplitName
 from preprocessing.sources.webdataset import index_webdataset
 
-__all__ = ["DatasetIndex", "read_index"]
-
 MAX_IMAGE_BYTES: Final = 512 << 20
 """Of an image file: 90 megapixels without any compression have 360 MB."""
 _VAL_NAME: Final = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")

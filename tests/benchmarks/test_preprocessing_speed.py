@@ -11,7 +11,12 @@ from benchmarks.preprocessing.loops import LoopName, LoopWork, take_loop
 from benchmarks.preprocessing.measured import Measured
 from benchmarks.preprocessing.ours import Commands, take_build
 from benchmarks.preprocessing.rival_program import square, unpack
-from benchmarks.preprocessing.sources import Source, given_archives, repeated_photographs
+from benchmarks.preprocessing.sources import (
+    Source,
+    given_archives,
+    repeated_archives,
+    repeated_photographs,
+)
 from benchmarks.preprocessing.speed import candidate_of
 from benchmarks.preprocessing.speed_report import OURS, SourceReport, SpeedReport, format_speed
 from preprocessing.settings import PrepareSettings
@@ -49,6 +54,7 @@ def test_a_build_is_measured_and_leaves_nothing(source: Source, tmp_path: Path) 
     measured = take_build(source, 1, tmp_path)
     assert measured.images == IMAGES - 1
     assert measured.elapsed_s > 0
+    assert measured.peak_worker_bytes
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,6 +65,30 @@ def test_photographs_are_repeated_under_names_of_their_own(tmp_path: Path) -> No
     assert len(members) == 40
     assert len({member.name for member in members}) == 40
     assert sum(member.split == "val" for member in members) == 2
+
+
+def test_images_of_archives_are_repeated_the_bad_one_too(source: Source, tmp_path: Path) -> None:
+    folder = source.tars[0].parent
+    repeated = repeated_archives(str(folder), 40, tmp_path / "repeated", OPTIONS)
+    members = repeated.members(tmp_path / "workspace")
+    assert len({member.name for member in members}) == 40
+    assert sum(member.split == "val" for member in members) == 2
+    sizes = {member.size_bytes for member in source.members(tmp_path / "before")}
+    assert {member.size_bytes for member in members} == sizes
+
+
+def test_a_loop_of_some_images_renders_the_shards_they_are_in(
+    source: Source, tmp_path: Path
+) -> None:
+    work = LoopWork(
+        loop="whole",
+        folder=source.tars[0].parent,
+        members=source.members(tmp_path)[:7],
+        source=source,
+        workspace=tmp_path,
+    )
+    # The bad one may be in that shard.
+    assert take_loop(work, 1).images in (OPTIONS.rows_per_shard - 1, OPTIONS.rows_per_shard)
 
 
 def write_photographs(folder: Path) -> Path:
@@ -115,13 +145,13 @@ def test_the_table_says_what_was_left_out(has_others: bool) -> None:
         versions={"pillow": "1"},
         commit=None,
         load_average=(0.0, 1.0),
-        rows_per_shard=64,
         has_others=has_others,
         sources=(
             SourceReport(
                 name="some",
                 images=1000,
                 bytes_per_image=11,
+                rows_per_shard=64,
                 base=base,
                 candidates=(ours,),
                 steps_us=dict.fromkeys(BARE, 10.0) | {"more": 10.0},
@@ -134,4 +164,5 @@ def test_the_table_says_what_was_left_out(has_others: bool) -> None:
     assert ("left out" in table) is not has_others
     assert "0.90 [0.90, 0.90]" in table
     assert "`--estimate` said 5.0 s of CPU, of what builds took 0.90 [0.90, 0.90]" in table
-    assert "added to the bare loop: 25%; so a build can reach 0.80 of it" in table
+    assert "added to the bare loop: 25%; so a build can reach 0.80 of it, less" in table
+    assert "1,000 images of 11 bytes, 64 a shard" in table

@@ -79,7 +79,7 @@ def test_every_item_has_its_result(gate: Path, parallelism: int | None) -> None:
         (3, 40, False, 5),
         (16, None, False, 1),
         (400, None, False, 1),
-        (0, None, False, 16),
+        (0, None, False, 1),
         (3, None, True, 1),
     ],
 )
@@ -92,7 +92,7 @@ def test_of_fewer_tasks_than_cpus_each_has_several_where_nobody_else_works(
 ) -> None:
     resources = Resources((Node(16.0, 0.0),), 0.0, shared=shared)
     monkeypatch.setattr(ray_tasks, "cluster_resources", lambda: resources)
-    assert cpus_for_each(num_items, parallelism) == expected
+    assert cpus_for_each([7] * num_items, parallelism) == [expected] * num_items
 
 
 @pytest.mark.parametrize("cpus", [0.0, 1.0])
@@ -128,11 +128,55 @@ def test_nodes_that_join_later_are_given_tasks(
         ray_tasks, "cluster_resources", lambda: Resources((Node(cpus[0], 0.0),), 0.0)
     )
     monkeypatch.setattr(ray_tasks, "LOOK_S", 0.05)
-    tasks = _Tasks(wait_for, ray.put(gate), range(20), "a check", parallelism)
+    tasks = _Tasks(
+        wait_for, {1: ray.put(gate)}, [(i, 1) for i in range(20)], "a check", parallelism
+    )
     assert tasks.submit() == (parallelism or 1 + BEYOND_CPUS)
     cpus[0] = 4.0
     assert tasks.wait() is None
     assert tasks.submit() == (parallelism or 4 + BEYOND_CPUS)
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "shared", "expected"),
+    [(2, False, 2 + BEYOND_CPUS), (2, True, 2), (1, False, 1), (3, False, 3)],
+)
+def test_one_is_at_hand_where_the_cpus_bound_what_runs(
+    parallelism: int, shared: bool, expected: int, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere CPUs may join, and more than were asked for would run."""
+    resources = Resources((Node(2.0, 0.0),), 0.0, shared=shared)
+    monkeypatch.setattr(ray_tasks, "cluster_resources", lambda: resources)
+    tasks = _Tasks(
+        wait_for, {1: ray.put(gate)}, [(i, 1) for i in range(20)], "a check", parallelism
+    )
+    assert tasks.submit() == expected
+
+
+def test_each_task_books_its_cpus_and_is_told_of_them() -> None:
+    def booked(told: str, number: int) -> tuple[int, str, float]:
+        return number, told, ray.get_runtime_context().get_assigned_resources()["CPU"]
+
+    found = run_tasks(
+        booked,
+        "all",
+        range(3),
+        what="a check",
+        name_of=str,
+        parallelism=None,
+        remedy="none",
+        cpus=[2, 1, 1],
+        with_cpus=lambda shared, cpus: f"{shared} with {cpus}",
+    )
+    assert sorted(found) == [(0, "all with 2", 2.0), (1, "all with 1", 1.0), (2, "all with 1", 1.0)]
+
+
+def test_tasks_with_several_cpus_count_as_so_many(gate: Path) -> None:
+    """Of those of all CPUs one runs and one waits, not CPUs and some more."""
+    all_cpus = int(ray.cluster_resources()["CPU"])
+    shared = {all_cpus: ray.put(gate)}
+    tasks = _Tasks(wait_for, shared, [(i, all_cpus) for i in range(9)], "a check", None)
+    assert tasks.submit() == 1 + -(-BEYOND_CPUS // all_cpus)
 
 
 def test_when_none_ends_for_long_it_is_said_which_and_how_many_cpus_are_free(

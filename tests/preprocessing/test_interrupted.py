@@ -18,7 +18,8 @@ from preprocessing.building.resume import finished_shards
 from preprocessing.dataset.manifest import MANIFEST
 from preprocessing.prepare import dataset_folder, dataset_key, plan_dataset, prepare_dataset
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.sources.source import DatasetIndex, read_index
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.source import read_index
 
 OPTIONS = PrepareSettings(stored_px=16, rows_per_group=2, rows_per_shard=4, max_rejects=1)
 RECEIPT = re.compile(r"_build/(train|val)-\d{5}\.json")

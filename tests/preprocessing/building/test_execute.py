@@ -75,21 +75,26 @@ class TestRefusing:
         render(job, plan, "source", max_rejects=3)
 
 
-def test_the_largest_shard_comes_first_and_few_have_several_threads(
+def test_the_largest_shard_comes_first_and_each_has_its_cpus_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job, plan = job_of(MemoryStore(), MemoryStore())
     small = replace(plan[0], members=plan[0].members.take([0]))
     seen: list[Any] = []
 
-    def run(work: Any, shared: Any, items: Any, *, cpus_each: int, **_: Any) -> Iterator[Any]:
-        seen[:] = [[planned.path for planned in items], shared.threads, cpus_each]
+    def run(
+        work: Any, shared: Any, items: Any, *, cpus: Any, with_cpus: Any, **_: Any
+    ) -> Iterator[Any]:
+        threads = [with_cpus(shared, each).threads for each in cpus]
+        seen[:] = [[planned.path for planned in items], cpus, threads]
         return iter(())
 
     build_without_ray(monkeypatch, run)
-    monkeypatch.setattr(execute, "cpus_for_each", lambda count, parallelism: count + parallelism)
+    monkeypatch.setattr(
+        execute, "cpus_for_each", lambda sizes, parallelism: [size + parallelism for size in sizes]
+    )
     render(job, (small, *plan[1:]), "source")
-    assert seen == [[plan[1].path, plan[2].path, small.path], 4, 4]
+    assert seen == [[plan[1].path, plan[2].path, small.path], [3, 3, 2], [3, 3, 2]]
 
 
 def test_sums_damaged_before_the_commit_cost_one_shard_when_it_is_run_again(

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,12 @@ OTHER = {**encoder_versions(), "pillow": "1.0"}
 )
 def test_the_libraries_that_differ_are_named(expected: dict[str, str], text: str) -> None:
     assert differing_versions(expected, HERE) == text
+
+
+def test_they_are_read_from_disk_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = encoder_versions()
+    monkeypatch.setattr(sys, "path", [])
+    assert encoder_versions() == before
 
 
 def test_a_node_with_other_libraries_than_the_command_renders_nothing() -> None:

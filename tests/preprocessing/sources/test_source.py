@@ -9,7 +9,8 @@ from infra.errors import DataError
 from infra.store import FolderStore
 from preprocessing.errors import ArchiveMissing, DevkitMismatch
 from preprocessing.settings import DatasetSettings, PrepareSettings
-from preprocessing.sources.source import DatasetIndex, read_index
+from preprocessing.sources.dataset_index import DatasetIndex
+from preprocessing.sources.source import read_index
 
 
 def index_of(folder: Path, workspace: FolderStore) -> DatasetIndex:
