@@ -72,7 +72,7 @@ class Row(Frozen):
     of_torchvision: float | None
     """Of the images a second of torchvision's, equally compiled or not; none: other images."""
     floor_images_per_s: float
-    """That no step exceeds, by `step_floor_s`."""
+    """By `step_floor_s`."""
 
     @property
     def of_floor(self) -> float:

@@ -6,7 +6,8 @@
 Passes take turns as in `benchmarks.run`; memory is kept, and a norm compiled, as in training. The
 floors are for a CPU: 3 times torch's own without a compiler and 9 times with one, at the two shapes
 of alexnet-2012 and batch 64. On a GPU every norm, torch's too, stands beside copies of its maps
-(`benchmarks.norm_copies`), of which our compiled one may take 1.3 times the time each way.
+(`benchmarks.norm_copies`), of which our compiled one may take 1.3 times the time each way. There it
+is compiled for these shapes, where training compiles it for any batch.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The least time of a training step on a device: its operations and its bytes. Pure.
+"""What a training step would take on a device by its operations and bytes alone. Pure.
 
     floor = sum over the passes of max(operations / matrix rate, bytes / bandwidth)
             + bytes of the update / bandwidth
@@ -12,7 +12,8 @@ for each parameter.
 
 What stands between weight layers (ReLU, pool, norm, dropout) counts nothing: it could be done where
 they read and write. The share that is missing shows what it costs. Convolutions in fp32 can need
-fewer multiplications than counted (Winograd's), and so be quicker than this floor.
+fewer multiplications than counted (Winograd's), a cache can hold what is counted as moved, and the
+rates are those of one product and one copy: a reckoned floor, which a step may come below.
 """
 
 import math
@@ -81,7 +82,7 @@ def step_flop(cost: Cost, batch: int) -> int:
 
 
 def step_floor_s(cost: Cost, batch: int, precision: Precision, rates: DeviceRates) -> float:
-    """Return the seconds below which no step on `batch` images gets: the formula above."""
+    """Return the seconds of a step on `batch` images by the formula above."""
     number_bytes = 2 if precision == "bf16" else FLOAT32_BYTES
     floor_s = UPDATE_BYTES * cost.parameters / rates.bytes_per_s
     for passes, layer in _with_passes(cost):

@@ -11,9 +11,10 @@ TWO_FROM: Final = 1.25
 def plan_cpus(sizes: Sequence[int], cpus: int) -> list[int]:
     """Return the CPUs of each task, one or more; the tasks are begun in this order.
 
-    They come in rounds that fill the CPUs. In each a task gets its share of the work that is left
-    when the round begins: one CPU while there is enough for all, several at the end or where tasks
-    are few. Of 149 equal tasks on 128 CPUs the first 128 get one, the other 21 get six.
+    They come in rounds that fill the CPUs. In each a task gets the share of the CPUs that its
+    work has of what is left when the round begins: one while there is enough for all, several at
+    the end or where tasks are few. Of 149 equal tasks on 128 CPUs the first 128 get one, the other
+    21 get six.
 
     Args:
         sizes: of each task's work, in any unit, the largest first.

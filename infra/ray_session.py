@@ -57,7 +57,7 @@ def ray_session() -> Iterator[Resources]:
     address = cluster_address()
     with _settings_of(address):
         try:
-            _start(address)  # inside: where it is interrupted, some of Ray may be up
+            _start(address)  # inside: one that is stopped while it connects leaves a node that runs
             yield cluster_resources()
         finally:
             ray.shutdown()

@@ -49,7 +49,8 @@ def run_tasks(
     Args:
         what: one task's name, for people.
         name_of: names an item, for people.
-        parallelism: tasks at a time; None: as many as the cluster has CPUs, also when it grows.
+        parallelism: tasks at a time, one that books several CPUs counting for so many; None: as
+            many as the cluster has CPUs, also when it grows.
         remedy: what to do when a task keeps dying.
         cpus: what each item's task books, from `cpus_for_each`; None: one.
         with_cpus: makes of `shared` what a task with so many CPUs is given.
@@ -133,14 +134,18 @@ class _Tasks(Generic[Shared, Item, Result]):
 
     def submit(self) -> int:
         """Submit as many as may be, by the CPUs they book; return how many did not end."""
-        limit = self._at_most or self._cpus + BEYOND_CPUS
-        while self._waiting and self._submitted_cpus < limit:
+        while self._waiting and self._has_room(self._waiting[0][1]):
             item, cpus = self._waiting.popleft()
             task = self._task.options(num_cpus=self._booked(cpus))
             reference = task.remote(self._shared[cpus], item)
             self._submitted[reference] = _Submitted(item, cpus, time.monotonic())
             self._submitted_cpus += cpus
         return len(self._submitted)
+
+    def _has_room(self, cpus: int) -> bool:
+        if self._at_most is None:
+            return self._submitted_cpus < self._cpus + BEYOND_CPUS
+        return self._submitted_cpus + cpus <= self._at_most
 
     def _booked(self, cpus: int) -> float:
         return cpus if cpus > 1 else self._one_cpu
@@ -202,7 +207,10 @@ class _Tasks(Generic[Shared, Item, Result]):
 def _counted(
     work: Callable[[Shared, Item], Result],
 ) -> Callable[[Shared, Item], tuple[Result, Retried]]:
-    """Have a task also return what it tried again: its process is not the caller's."""
+    """Have a task also return what it tried again: its process is not the caller's.
+
+    Of a task that fails it is not known; its error says what stayed away.
+    """
 
     @wraps(work)  # Ray titles the process by its name
     def counted(shared: Shared, item: Item) -> tuple[Result, Retried]:

@@ -131,7 +131,7 @@ def _refuse_others(own: dict[str, Tensor], compiled: dict[str, Tensor], toleranc
     name = max(off, key=lambda name: math.inf if math.isnan(off[name]) else off[name])
     if not off[name] <= tolerance:
         raise RecipeError(
-            f"compiled by torch {torch.__version__}, the compiled network computes something else:"
+            f"compiled by torch {torch.__version__}, the network computes something else:"
             f" the gradient of {name} differs by {off[name]:.0%}",
             remedy="set scaling.compile to false",
         )

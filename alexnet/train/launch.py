@@ -123,10 +123,19 @@ def finish_metrics(
     Args:
         sink: the metrics actor.
         silence_s: how long nothing may arrive at the tracker.
-        at_most_s: how long to wait for it in all.
+        at_most_s: how long to wait for it in all, and ANSWER_S more for its answer.
+
+    Raises:
+        ServiceError: it did not answer: its store is away.
     """
     within_s = None if math.isinf(at_most_s) else at_most_s + ANSWER_S
-    return bool(ask(sink.finish, silence_s, at_most_s, within_s=within_s))
+    sent = ask(sink.finish, silence_s, at_most_s, within_s=within_s)
+    if sent is None and within_s is not None:
+        raise ServiceError(
+            "the metrics actor did not answer",
+            remedy="run the same command again: it goes on from the last checkpoint",
+        )
+    return bool(sent)
 
 
 def _raise_what_ends_all(failure: ProjectError | None) -> None:

@@ -66,7 +66,8 @@ def repeated_archives(archives: str, count: int, folder: Path, options: PrepareS
     """
     index = given_archives(archives, options).index(folder / "index")
     bodies = [
-        (Path(member.name).stem, body) for member, body in read_members(index.store, index.members)
+        (Path(member.name).stem, body)
+        for member, body in islice(read_members(index.store, index.members), count)
     ]
     return _repeated(Path(archives).name, bodies, count, folder / "tars", options)
 

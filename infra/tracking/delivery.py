@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Final
 
-from infra.errors import ServiceError
+from infra.errors import ProjectError
 from infra.tracking.base import Tracker
 from infra.tracking.journal import Journal
 
@@ -127,11 +127,11 @@ class Delivery:
                 self._changed.wait()
 
     def _note_outage(self, error: Exception) -> None:
-        if isinstance(error, ServiceError):
+        if isinstance(error, ProjectError):
             problem, trace = error.problem, None
         else:
             problem, trace = f"{type(error).__name__}: {error}", error
-        if self._problem is None:
+        if self._problem is None or (trace is not None and problem != self._problem):
             log.warning("tracking_away run_id=%s problem=%s", self._run_id, error, exc_info=trace)
         self._problem = problem
 

@@ -28,14 +28,15 @@ def predict(
         images: files, folders, Parquet files or datasets.
         view: center; ten_crop, ten times slower and somewhat better; or nine_crop.
         output: also write a .parquet or .csv file.
-        all_probabilities: also those of every class, in the order of labels; no CSV has them.
+        all_probabilities: also the probabilities of all classes, in the order of labels; not in a
+            CSV.
         workspace: where the model is looked for; by default as on the command line.
         tracking_uri: MLflow server; by default as on the command line.
 
     Returns:
         Columns path, label, wnid, name, probability, top5_labels, top5_wnids, top5_names,
         top5_probabilities, reason; `reason` is null unless the file is no image. With
-        `all_probabilities` such a column before it.
+        `all_probabilities` a column of that name stands before it.
 
     Raises:
         RecipeError: there is no such view.

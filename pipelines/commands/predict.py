@@ -33,7 +33,8 @@ def predict(
         bool,
         typer.Option(
             "--all-probabilities",
-            help="Write every class's too, in the order of labels, to a .parquet file.",
+            help="Write the probabilities of all classes too, in the order of labels; needs"
+            " --output FILE.parquet.",
         ),
     ] = False,
     view: ViewOption = "center",

@@ -95,7 +95,7 @@ def predict_images(
         workspace: where the model is looked for.
         tracking_uri: the MLflow server of a registered model, if not the workspace's own.
         stream: gets the progress.
-        all_probabilities: also keep those of every class, in the order of labels.
+        all_probabilities: also keep the probabilities of all classes, in the order of labels.
 
     Raises:
         RecipeError: there is no such view, the output has another suffix, or several runs have the

@@ -100,7 +100,7 @@ class PrepareStep(Step[Dataset]):
 
     @contextmanager
     def _retries_told(self) -> Iterator[None]:
-        """Say at the end, a failure's too, what was tried again meanwhile; workers count."""
+        """Say at the end, a failure's too, what was tried again, also by tasks that ended well."""
         before = retried_so_far()
         try:
             yield

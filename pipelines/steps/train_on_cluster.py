@@ -31,7 +31,7 @@ from pipelines.steps.training_run import REST_FOLLOWS
 LAST_POINTS_SILENCE_S: Final = 60.0
 """After the last step: how long nothing may arrive at MLflow before the rest is left for later."""
 DRAIN_AFTER_FAILURE_S: Final = 5.0
-"""After a failure or Ctrl-C: how long in all, for someone waits to see the error."""
+"""After a failure or Ctrl-C: how long it sends, for someone waits to see the error."""
 LOST_NODE_S: Final = 60.0
 """How long to wait for Ray to notice that a node is gone."""
 FREED_S: Final = 10.0

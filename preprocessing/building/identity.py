@@ -56,7 +56,7 @@ def check_source(
     if store.stat(_path(index)) is not None:
         return
     log.warning(
-        "archives_look_changed uri=%s: all %d images are compared with those of %s, this once",
+        "archives_look_changed uri=%s: all %d images are compared with those of %s",
         index.store.uri,
         len(index.members),
         store.uri,

@@ -78,7 +78,7 @@ def render_shard(job: RenderJob, planned: PlannedShard) -> ShardReceipt:
 
     Raises:
         ArchiveMissing, ArchiveCorrupt: a member cannot be read any more.
-        ObjectCorrupt: a member has other bytes than were unpacked; the next run does so again.
+        ObjectCorrupt: a member has other bytes than were unpacked; the next run unpacks it anew.
     """
     work = _Work(job, planned)
     schema = shard_schema(job.classes.names)

@@ -44,7 +44,8 @@ def discard_stale_build(
 ) -> None:
     """Delete what other library versions, or other archives, have half built. Ray must be up.
 
-    So too where nothing says what they were: shards of two encoders must not become one dataset.
+    The same goes for shards of which nothing says what made them: those of two encoders must not
+    become one dataset.
     If only the archives look changed, finished shards stay whose members have the same bytes.
 
     Args:
@@ -164,7 +165,7 @@ def _without_manifest(
         f"{target.uri} had all its shards and lacks {MANIFEST}; it was made with {_text(found)};"
         f" here it would be {_text(environment)}",
         remedy=f"restore {MANIFEST} from a copy; or run again with the libraries and the"
-        " archives it was made with (their times count); or delete that folder to make it"
+        " archives it was made with; or delete that folder to make it"
         " anew: it then may have another fingerprint",
     )
 

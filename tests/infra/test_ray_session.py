@@ -45,7 +45,7 @@ def test_a_folder_that_rays_sockets_do_not_fit_into_is_told(
 def test_a_start_that_is_stopped_leaves_no_ray(
     monkeypatch: pytest.MonkeyPatch, stop: type[BaseException] | BaseException
 ) -> None:
-    """In a notebook its processes would stay."""
+    """In a notebook a node that runs would stay; one that is stopped earlier Ray does not know."""
     processes: list[str] = []
 
     def init(**_: object) -> None:

@@ -153,6 +153,20 @@ def test_one_is_at_hand_where_the_cpus_bound_what_runs(
     assert tasks.submit() == expected
 
 
+def test_no_more_cpus_are_booked_than_tasks_may_run(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five equal shards, four at a time, on a machine of 16: the fifth gets four, after those."""
+    resources = Resources((Node(16.0, 0.0),), 0.0)
+    monkeypatch.setattr(ray_tasks, "cluster_resources", lambda: resources)
+    planned = cpus_for_each([7] * 5, 4)
+    assert planned == [1, 1, 1, 1, 4]
+    items = list(enumerate(planned))
+    shared = {cpus: ray.put(gate) for cpus in planned}
+    tasks = _Tasks(wait_for, shared, items, "a check", 4)
+    assert tasks.submit() == 4
+
+
 def test_each_task_books_its_cpus_and_is_told_of_them() -> None:
     def booked(told: str, number: int) -> tuple[int, str, float]:
         return number, told, ray.get_runtime_context().get_assigned_resources()["CPU"]

@@ -126,9 +126,10 @@ def test_starting_the_workers_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPa
         return SimpleNamespace(fit=lambda: None)
 
     monkeypatch.setattr(launch, "TorchTrainer", trainer)
-    monkeypatch.setattr(launch, "ask", lambda *_: None)
+    monkeypatch.setattr(launch, "ask", lambda *_, **__: None)
     monkeypatch.setattr(watch, "ask", lambda *_: None)
-    sink: Any = SimpleNamespace(position=None, starts=None, crashes=None, failure=None)
+    asked = ("position", "starts", "crashes", "failure", "controller")
+    sink: Any = SimpleNamespace(**dict.fromkeys(asked))
     job: Any = SimpleNamespace(model_dump_json=lambda: "{}", run_uri="/run")
     placement: Any = SimpleNamespace(workers=2, cpus_per_worker=1, use_gpu=False, strategy="SPREAD")
     run_training(
@@ -385,7 +386,8 @@ def test_a_ctrl_c_waits_for_no_metrics_actor_that_waits_for_its_store(
     with pytest.raises(KeyboardInterrupt):
         _run(monkeypatch, sink, fit, interrupt, leave_s=60.0)
     assert is_over.is_set()
-    assert not finish_metrics(sink, 0.1, at_most_s=0.1)
+    with pytest.raises(ServiceError, match="did not answer"):
+        finish_metrics(sink, 0.1, at_most_s=0.1)
     assert time.monotonic() - begun_at < 60
     ray.kill(sink)
 

@@ -159,6 +159,19 @@ def test_a_sample_log_that_the_nodes_do_not_share_is_refused(
         step.check_cluster()
 
 
+def test_a_training_whose_curves_did_not_arrive_is_done_and_its_run_still_running(
+    workspace: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_run, "REST_SILENCE_S", 0.2)
+    tracker = Refusing()
+    step = train_step(workspace, tracker)
+    save(step, NUM_STEPS)
+    Journal(step.folder()).append(POINTS)
+    assert step.make().receipt.step == NUM_STEPS
+    (run_id,) = tracker.runs
+    assert tracker.status(run_id) is RunStatus.RUNNING
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_who_was_taken_over_leaves_the_status_to_who_has_the_run_now(
     workspace: FolderStore, monkeypatch: pytest.MonkeyPatch, lost: bool

@@ -67,6 +67,20 @@ def test_a_kill_while_starting_anew_leaves_nothing_to_reuse(
     assert store.read(LEASE) == b"mine"
 
 
+def change_an_image(source: MemoryStore, planned: PlannedShard) -> None:
+    """Change a byte of a shard's first image: it is an image still."""
+    member = next(iter(planned.members))
+    body = source.read(member.archive)
+    at = member.start + member.size_bytes - 3  # before the end of the image
+    source.write(member.archive, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+
+
+def check_like_a_quiet_build(job: RenderJob, plan: list[PlannedShard]) -> None:
+    render(replace(job, target=(quiet := MemoryStore())), plan, "after")
+    for info in quiet.list():
+        assert job.target.read(info.key) == quiet.read(info.key), info.key
+
+
 class TestArchivesThatLookChanged:
     """Touched, copied back, or in part replaced: each shard knows its members' digests."""
 
@@ -102,14 +116,23 @@ class TestArchivesThatLookChanged:
         job, plan = job_of(store := MemoryStore(), source := MemoryStore())
         render(job, plan[:2], "before")
         store.write(plan[1].receipt_path.replace(".json", ".safetensors"), b"damaged")
-        member = next(iter(plan[0].members))
-        body = source.read(member.archive)
-        at = member.start + member.size_bytes - 3  # before the end of the image
-        source.write(member.archive, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        change_an_image(source, plan[0])
         render(job, plan, "after")
-        render(replace(job, target=(quiet := MemoryStore())), plan, "after")
-        for info in quiet.list():
-            assert store.read(info.key) == quiet.read(info.key), info.key
+        check_like_a_quiet_build(job, plan)
+
+    @pytest.mark.parametrize("deletions", range(4))
+    def test_a_kill_meanwhile_leaves_no_shard_of_the_bytes_before(self, deletions: int) -> None:
+        store = Mortal()
+        store.deletions_left = 100
+        job, plan = job_of(store, source := MemoryStore())
+        render(job, plan[:2], "before")
+        change_an_image(source, plan[0])
+        store.deletions_left = deletions
+        with pytest.raises(Killed):
+            render(job, plan, "after")
+        store.deletions_left = 100
+        render(job, plan, "after")
+        check_like_a_quiet_build(job, plan)
 
     def test_a_whole_one_without_its_manifest_is_kept_or_refused(self) -> None:
         job, plan = job_of(store := MemoryStore(), source := MemoryStore())
